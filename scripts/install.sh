@@ -1,0 +1,18 @@
+# Sourced by the scripts beside it: makes the virtual environment $venv with jitune and the extras $1 in it.
+# Nothing is installed where pyproject.toml is as it was. PYTHON and VENV choose another Python and place.
+venv=${VENV:-.venv}
+install() {
+  local extras=$1 python=${PYTHON:-} candidate
+  local stamp="$venv/installed-${extras:-core}"
+  if [ -z "$python" ]; then
+    for candidate in python3 python python3.13 python3.12 python3.11; do
+      if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$candidate; break; fi
+    done
+  fi
+  [ -n "$python" ] || { echo "Python 3.11 or newer is needed" >&2; exit 2; }
+  cmp -s pyproject.toml "$stamp" && return
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  echo "installing into $venv (only the first time)" >&2
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+  cp pyproject.toml "$stamp"
+}
