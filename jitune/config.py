@@ -1,0 +1,199 @@
+"""A training run's configuration: every option with its default, read from Python files, checked once.
+
+A config file has `get_config() -> ConfigDict` and starts from `defaults()`; the command line overrides
+single values, `--config.optimizer.learning_rate=2e-5`. The resolved config is saved with the run.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict, config_dict
+
+from jitune.types import UserError
+
+CHOICES = {
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "full", "dots", "dots_no_batch"),
+    "data.overlong": ("truncate", "drop", "split"),
+    "data.train_on": ("assistant", "last", "all"),
+    "optimizer.name": ("adamw", "adafactor", "lion", "muon"),
+    "optimizer.schedule": ("cosine", "linear", "constant", "wsd"),
+    "transform.name": ("full",),
+    "export": ("last", "best"),
+}
+POSITIVE = ("seq_len", "batch_size", "microbatches", "loss_chunk", "data.packing_bins")
+
+
+def defaults() -> ConfigDict:
+    """Every option of `jitune train`. Lengths are in tokens, sizes in rows, periods in optimizer steps."""
+    return ConfigDict({
+        "model": {
+            "path": "",  # a checkpoint directory in Hugging Face layout, or a hub name
+            "dtype": "float32",  # of the computation; the trained weights are float32
+            "scan_layers": True,  # one compiled layer (fast to compile) or all unrolled
+            "remat": "none",  # none | full | dots | dots_no_batch
+        },
+        "data": {
+            "train": "",  # files, directories or hub names, joined by commas
+            "eval": "",
+            "weights": "",  # "0.7,0.3": mix the sources by weight; "": concatenate them
+            "format": "auto",
+            "fields": "",  # "instruction=question,output=answer": other column names
+            "chat_template": "",  # a jinja file, or chatml | alpaca; "": the tokenizer's own
+            "train_on": "assistant",  # assistant | last | all
+            "split_turns": False,  # one example for each assistant turn
+            "overlong": "truncate",  # truncate | drop | split
+            "packing": True,
+            "packing_bins": 64,
+            "shuffle": True,
+            "prefetch": 4,  # batches prepared ahead
+        },
+        "seq_len": 2048,
+        "batch_size": 8,  # rows of seq_len in one optimizer step, over all devices
+        "microbatches": 1,  # parts that a batch is computed in
+        "steps": 0,  # optimizer steps; 0: as many as `epochs` take
+        "epochs": 1.0,
+        "seed": 0,
+        "loss_chunk": 1024,  # tokens whose logits exist at once
+        "neftune_alpha": 0.0,
+        "optimizer": {
+            "name": "adamw",  # adamw | adafactor | lion | muon
+            "learning_rate": 2e-5,
+            "schedule": "cosine",  # cosine | linear | constant | wsd
+            "warmup_steps": 0,
+            "warmup_ratio": 0.03,  # of all steps, where warmup_steps is 0
+            "decay_ratio": 0.1,  # the part of all steps in which wsd decays
+            "final_ratio": 0.0,  # the learning rate at the end, as a part of the highest
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,  # 0: no clipping
+        },
+        "transform": {"name": "full"},
+        "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+        "eval_every": 0,  # 0: at the end only
+        "eval_batches": 0,  # 0: all
+        "patience": 0,  # evaluations without a better loss before stopping; 0: never
+        "export": "last",  # which weights final/ holds: last | best
+        "sample_every": 0,
+        "samples": 4,
+        "sample_tokens": 64,
+        "checkpoint_every": 0,  # 0: at the end only
+        "keep": 2,  # the newest checkpoints kept, the best one besides
+        "loggers": "tensorboard",  # of tensorboard, wandb, trackio, joined by commas
+        "run_name": "",
+        "output_dir": "",
+    })
+
+
+def read(path: str) -> ConfigDict:
+    """Runs a config file; returns `defaults()` with what its `get_config()` sets. Raises UserError if it fails."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such config file")
+    try:
+        config = runpy.run_path(path)["get_config"]()
+    except KeyError as error:
+        reason = "has no get_config()" if error.args == ("get_config",) else str(error.args[0])
+        raise UserError(f"{path}: {reason}") from error
+    except Exception as error:  # whatever the user's file raises
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    unknown = _paths(config) - _paths(defaults())
+    if unknown:
+        raise UserError(f"{path}: {_no_such_option(sorted(unknown)[0])}")
+    whole = defaults()
+    try:
+        whole.update(config)
+    except TypeError as error:
+        raise UserError(f"{path}: a value has the wrong type: {error}") from None
+    return whole
+
+
+def override(config: ConfigDict, name: str, text: str) -> None:
+    """Sets one option from its text on the command line; the type is that of the value it replaces.
+
+    Raises UserError for an option that does not exist (naming the nearest) or a value of another type.
+    """
+    known = _paths(config)
+    if name not in known:
+        raise UserError(_no_such_option(name, known))
+    parent, _, key = name.rpartition(".")
+    node = config
+    for part in parent.split(".") if parent else ():
+        node = node[part]
+    node[key] = _parse(name, text, node[key])
+
+
+def _parse(name: str, text: str, old):
+    kind = type(old)
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise UserError(f"--config.{name}={text}: a value of type {kind.__name__} is needed, such as {old!r}") from None
+
+
+def _no_such_option(name: str, known=None) -> str:
+    import difflib
+
+    known = sorted(known or _paths(defaults()))
+    tails = {k.rpartition(".")[2]: k for k in known}
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    near += [tails[t] for t in difflib.get_close_matches(name.rpartition(".")[2], tails, 2, 0.7)]
+    near = list(dict.fromkeys(near))[:3]
+    return f"there is no option config.{name}" + (f"; the nearest are {', '.join(near)}" if near else "")
+
+
+def _paths(config: ConfigDict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in config.items():
+        found |= _paths(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key}
+    return found
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that cannot work, before anything is loaded. Raises UserError."""
+    flat = flatten(config)
+    for name in ("model.path", "data.train", "output_dir"):
+        if not flat[name]:
+            raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
+    for name, allowed in CHOICES.items():
+        if flat[name] not in allowed:
+            raise UserError(f"config.{name}={flat[name]!r} is not known; known are {', '.join(allowed)}")
+    for name in POSITIVE:
+        if flat[name] < 1:
+            raise UserError(f"config.{name}={flat[name]} must be at least 1")
+    if flat["steps"] < 0 or (flat["steps"] == 0 and flat["epochs"] <= 0):
+        raise UserError("config.steps or config.epochs must be positive")
+    if flat["batch_size"] % flat["microbatches"]:
+        raise UserError(f"config.batch_size={flat['batch_size']} does not divide by "
+                        f"config.microbatches={flat['microbatches']}")
+    if (flat["patience"] or flat["export"] == "best") and not (flat["data.eval"] and flat["eval_every"]):
+        raise UserError("config.patience and config.export=best need config.data.eval and config.eval_every")
+
+
+def flatten(config: ConfigDict) -> dict:
+    """{"data.train": ..., ...}."""
+    return {name: _get(config, name) for name in sorted(_paths(config))}
+
+
+def _get(config, name):
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as indented JSON."""
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The inverse of `to_json`, with options added since then at their defaults."""
+    config = defaults()
+    config.update(config_dict.ConfigDict(json.loads(text)))
+    return config

@@ -1,0 +1,120 @@
+"""Meshes, and which axis of which array lies on which mesh axis.
+
+Rules are ordered `(regular expression, axes)`: the first that matches a leaf's path decides, and a leaf
+that no rule covers is an error. An axis that does not divide its dimension evenly is dropped for it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jitune import tree
+from jitune.types import BATCH_AXES, MESH_AXES, UserError
+
+# For the decoder's layout: kernels are [in, out], stacked ones [layers, in, out].
+RULES: tuple[tuple[str, tuple], ...] = (
+    (r"embed/embedding$", ("tensor", "fsdp")),
+    (r"lm_head/kernel$", ("fsdp", "tensor")),
+    (r"(q|k|v|gate|up)_proj/kernel$", (None, "fsdp", "tensor")),
+    (r"(o|down)_proj/kernel$", (None, "tensor", "fsdp")),
+    (r"(q|k|v|gate|up)_proj/bias$", (None, "tensor")),
+    (r"(o|down)_proj/bias$", (None, None)),
+    (r"norm/scale$", ()),
+)
+
+
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -> Mesh:
+    """A mesh with the axes data, fsdp, tensor; one size may be -1, for all devices that are left.
+
+    Raises UserError where the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = dict(zip(MESH_AXES, (data, fsdp, tensor), strict=True))
+    shape = ", ".join(f"{k}={v}" for k, v in sizes.items())
+    free = [k for k, v in sizes.items() if v == -1]
+    if len(free) > 1 or any(v < 1 and v != -1 for v in sizes.values()):
+        raise UserError(f"mesh: sizes are positive, and at most one is -1; got {shape}")
+    fixed = math.prod(v for v in sizes.values() if v != -1)
+    if free and len(devices) % fixed == 0:
+        sizes[free[0]] = len(devices) // fixed
+    if math.prod(sizes.values()) != len(devices):
+        raise UserError(f"mesh: {shape} does not multiply to the {len(devices)} devices that are here")
+    return jax.make_mesh(
+        tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
+    )
+
+
+def _fit(spec: tuple, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Drops the axes that do not divide their dimension: ('fsdp',), (10,), fsdp=4 -> P(None)."""
+    sizes = [math.prod(mesh.shape[a] for a in ([e] if isinstance(e, str) else e or [])) for e in spec]
+    return P(*(e if n % s == 0 else None for e, n, s in zip(spec, shape, sizes, strict=False)))
+
+
+def shardings(abstract: Any, mesh: Mesh, rules=RULES) -> Any:
+    """A NamedSharding for each leaf of a tree of arrays or ShapeDtypeStructs.
+
+    Raises UserError naming the leaf where no rule covers it, or where its rank is not the rule's.
+    """
+
+    def place(path, leaf):
+        for pattern, spec in rules:
+            if tree.matches(pattern, path):
+                if len(spec) > len(leaf.shape):
+                    raise UserError(f"sharding: rule {pattern!r} has {len(spec)} axes, {path} has {leaf.shape}")
+                return NamedSharding(mesh, _fit(spec, leaf.shape, mesh))
+        if not leaf.shape:
+            return NamedSharding(mesh, P())
+        raise UserError(f"sharding: no rule covers {path} {leaf.shape}; add one to the rules")
+
+    return tree.map_with_path(place, abstract)
+
+
+def state_shardings(abstract: Any, params: Any, placed: Any, mesh: Mesh) -> Any:
+    """Shardings of an optimizer state: a leaf that mirrors a parameter lies as it does, others everywhere.
+
+    abstract: the state's shapes; params and placed: the parameters' shapes and shardings.
+    """
+    shapes, homes = tree.flatten(params), tree.flatten(placed)
+    everywhere = NamedSharding(mesh, P())
+
+    def place(path, leaf):
+        parts = path.split("/")
+        tails = ("/".join(parts[i:]) for i in range(len(parts)))
+        mirrored = next((t for t in tails if t in shapes), None)
+        if mirrored is not None and shapes[mirrored].shape == leaf.shape:
+            return homes[mirrored]
+        return everywhere
+
+    return tree.map_with_path(place, abstract)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows of a batch are split over data and fsdp."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Into how many parts a batch's rows are split."""
+    return math.prod(mesh.shape[a] for a in BATCH_AXES)
+
+
+def process_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+    """Which part of a global batch lies on this process's devices, as (index, number of parts)."""
+    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    ranges = [rows.indices(batch_size)[:2] for (rows,) in indices]
+    start, stop = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    return start // (stop - start), batch_size // (stop - start)
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """Lays a batch of `batch_size` rows on the mesh; `batch` holds this process's share of them."""
+    home = batch_sharding(mesh)
+    return {
+        k: jax.make_array_from_process_local_data(home, v, (batch_size, *v.shape[1:])) for k, v in batch.items()
+    }

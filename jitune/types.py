@@ -1,0 +1,141 @@
+"""The data that travels along the straight line: examples, batches, models, transforms, states.
+
+Only shapes of data live here, no behaviour. Arrays are numpy arrays on the host and jax arrays under
+jit; the types are written as `Any` so that this file imports without starting jax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
+
+# Mesh axes, outermost first: replicas of everything, shards of parameters, shards inside a layer.
+MESH_AXES = ("data", "fsdp", "tensor")
+# A batch's first axis is split over both of these.
+BATCH_AXES = ("data", "fsdp")
+
+Params = Any  # a nested dict of arrays
+Array = Any
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example before it is rendered to tokens.
+
+    Either a conversation (`messages`), which the tokenizer's chat template renders, or raw `text`
+    pieces, which are concatenated as they are.
+
+    Attributes:
+      messages: tuple of dicts as chat templates take them: `role`, `content` (str), and where present
+        `tool_calls`, `reasoning_content`, `name`, `tool_call_id`.
+      tools: tuple of JSON-schema tool definitions, `{"type": "function", "function": {...}}`.
+      message_weights: one loss weight a message, or None for the default (1 for assistant, else 0).
+      text: tuple of `(piece, loss_weight)`, for prompt/completion and plain text; empty for messages.
+      origin: `(file, row)` with rows counted from 1, for error messages and provenance.
+    """
+
+    messages: tuple[dict, ...] = ()
+    tools: tuple[dict, ...] = ()
+    message_weights: tuple[float | None, ...] | None = None
+    text: tuple[tuple[str, float], ...] = ()
+    origin: tuple[str, int] = ("", 0)
+
+
+class Batch(TypedDict, total=False):
+    """A packed batch; every array is [batch, seq].
+
+    tokens: int32 ids. targets: int32, the next token of the same document (0 where there is none).
+    loss_weights: float32, 0 where nothing is trained. segment_ids: int32, 1.. for documents, 0 for
+    padding. positions: int32, starting at 0 in each document. embeddings: optional [batch, seq, dim],
+    used in place of the embedded tokens.
+    """
+
+    tokens: Array
+    targets: Array
+    loss_weights: Array
+    segment_ids: Array
+    positions: Array
+    embeddings: Array
+
+
+class KVCache(NamedTuple):
+    """Keys and values of the tokens seen so far, in the order of their arrival.
+
+    k, v: [layers, batch, capacity, kv_heads, head_dim]. segment_ids: [batch, capacity], 0 where empty
+    or padding. length: int32 scalar, the slots in use (the same for every row: rows are left-padded).
+    """
+
+    k: Array
+    v: Array
+    segment_ids: Array
+    length: Array
+
+
+class Model(NamedTuple):
+    """A language model as pure functions.
+
+    init: `(key) -> params`.
+    embed: `(params, tokens [batch, seq]) -> [batch, seq, dim]`.
+    hidden: `(params, batch, cache=None) -> ([batch, seq, dim], cache)`; the final norm is applied.
+    unembed: `(params, hidden [..., dim]) -> logits [..., vocab]`, float32.
+    init_cache: `(batch_size, capacity) -> KVCache`.
+    """
+
+    init: Callable
+    embed: Callable
+    hidden: Callable
+    unembed: Callable
+    init_cache: Callable
+
+
+class Transform(NamedTuple):
+    """What is trained, and how it changes the model.
+
+    init: `(key, params) -> (frozen, trainable)`.
+    apply: `(model) -> model` whose params are the pair `(frozen, trainable)`.
+    merge: `(frozen, trainable) -> params`, or None where no merged form exists.
+    """
+
+    init: Callable
+    apply: Callable
+    merge: Callable | None
+
+
+class TrainState(NamedTuple):
+    """step: int32 scalar, optimizer steps done. trainable and opt_state: trees of arrays."""
+
+    step: Array
+    trainable: Params
+    opt_state: Any
+
+
+class Pretrained(NamedTuple):
+    """A model with its weights: model, params, tokenizer (None where there is none), config."""
+
+    model: Model
+    params: Params
+    tokenizer: Any
+    config: Any
+
+
+class UserError(ValueError):
+    """Something the user gave cannot work; the message says what, where, and what is allowed.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+
+@dataclass
+class DataStats:
+    """What happened to the data between the files and the batches; all counts."""
+
+    examples: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+    dropped_examples: int = 0
+    dropped_tokens: int = 0
+    truncated_examples: int = 0
+    truncated_tokens: int = 0
+    split_examples: int = 0
+    notes: dict[str, int] = field(default_factory=dict)

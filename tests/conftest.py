@@ -1,0 +1,94 @@
+"""Eight virtual CPU devices and products in full float32 for every test; small models made once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Compiled programs are kept between tests, processes and runs of the tests.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+# Eight devices share few cores: on a busy machine one may reach a collective long after another.
+PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=600 --xla_cpu_collective_timeout_seconds=600"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}".strip()
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+COLOURS = ("red", "green", "blue", "yellow", "brown", "white", "black", "grey", "orange", "violet")
+THINGS = ("house", "boat", "apple", "river", "mountain", "letter", "window", "garden", "bridge", "lamp")
+
+
+def toy_rows(count: int = 200) -> list[dict]:
+    """Alpaca rows with answers of very different lengths."""
+    rows = []
+    for i in range(count):
+        colour, thing = COLOURS[i % 10], THINGS[i // 10 % 10]
+        rows.append({
+            "instruction": f"Name the colour of the {thing}.",
+            "input": f"The {thing} number {i} is {colour}.",
+            "output": f"The {thing} is {colour}." + f" It was {colour} before." * (i % 7),
+        })
+    return rows
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with real data is not beside the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "toy.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in toy_rows()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory, toy_data) -> Path:
+    """A tiny Qwen3 with a tokenizer of 512 tokens, in Hugging Face layout."""
+    return make_toy_model(tmp_path_factory.mktemp("model") / "qwen3", "qwen3", toy_data)
+
+
+def make_toy_model(path: Path, family: str, data: Path) -> Path:
+    from jitune.hub import fresh
+
+    fresh.create(path, family=family, preset="tiny", tokenizer_from=str(data), vocab_size=512)
+    return path
+
+
+@pytest.fixture
+def toy_config(toy_model, toy_data, tmp_path):
+    """A run of twelve steps on one device."""
+    from jitune.config import defaults
+
+    config = defaults()
+    config.model.path, config.data.train = str(toy_model), str(toy_data)
+    config.output_dir = str(tmp_path / "run")
+    config.update({"seq_len": 64, "batch_size": 8, "steps": 12, "loggers": "", "loss_chunk": 128})
+    config.mesh.update({"data": 1, "fsdp": 8, "tensor": 1})
+    config.optimizer.update({"learning_rate": 1e-3, "schedule": "constant"})
+    return config
+
+
+def run_cli(*arguments, devices: int = 1, timeout: float = 300, **environment) -> subprocess.CompletedProcess:
+    """Runs the command `jitune` in a process of its own."""
+    flags = f"{PATIENCE} --xla_force_host_platform_device_count={devices}"
+    return subprocess.run(
+        [sys.executable, "-m", "jitune", *map(str, arguments)],
+        capture_output=True, text=True, timeout=timeout, cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags, **environment},
+    )
