@@ -1,0 +1,157 @@
+"""The files of a checkpoint directory: where each tensor lies, reading slices, writing shards.
+
+Only safetensors are read; pickles never are. Every file is opened for one tensor at a time, so that the
+mapped pages of a large file do not add up in this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jitune.types import UserError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+
+
+class Tensor(NamedTuple):
+    """A tensor on disk: its file, name, shape as stored, safetensors dtype."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises UserError for a missing, broken or differently typed file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a JSON object is needed, it holds a {type(value).__name__}")
+    return value
+
+
+def open_file(path: Path):
+    """Opens a safetensors file for numpy. Raises UserError where it is missing, truncated or corrupt."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(str(path), framework="numpy")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: truncated or corrupt safetensors file ({error})") from None
+
+
+def find_tensors(directory: Path) -> dict[str, Tensor]:
+    """Returns {name: Tensor} of a checkpoint directory, one file or several with an index.
+
+    Raises UserError where there are no safetensors, a file is broken, the index names a file outside the
+    directory, or index and files disagree.
+    """
+    index = directory / INDEX
+    if index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise UserError(f"{index}: has no weight_map")
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
+                raise UserError(f"{index}: {name} points outside its directory: {file!r}")
+        files = sorted(set(weight_map.values()))
+    elif (directory / SINGLE).exists():
+        weight_map, files = None, [SINGLE]
+    else:
+        raise UserError(_no_weights(directory))
+    found: dict[str, Tensor] = {}
+    for file in files:
+        with open_file(directory / file) as handle:
+            for name in handle.keys():
+                part = handle.get_slice(name)
+                if weight_map is None or weight_map.get(name) == file:
+                    found[name] = Tensor(directory / file, name, tuple(part.get_shape()), part.get_dtype())
+    if weight_map is not None and (lost := sorted(weight_map.keys() - found.keys())):
+        raise UserError(f"{index}: {lost[0]} is not in {weight_map[lost[0]]} ({len(lost)} such tensors)")
+    return found
+
+
+def _no_weights(directory: Path) -> str:
+    if not directory.is_dir():
+        return f"{directory}: no such checkpoint directory"
+    pickles = sorted(p.name for p in directory.glob("*.bin")) + sorted(p.name for p in directory.glob("*.pt*"))
+    if pickles:
+        return (f"{directory}: has only pickled weights ({pickles[0]}), and pickles are never loaded; "
+                "save the model as safetensors")
+    return f"{directory}: has neither {SINGLE} nor {INDEX}"
+
+
+def read_slice(tensor: Tensor, index: tuple[slice, ...]) -> np.ndarray:
+    """Reads a part of a tensor into memory of its own."""
+    with open_file(tensor.file) as handle:
+        return np.array(handle.get_slice(tensor.name)[index] if index else handle.get_tensor(tensor.name))
+
+
+def write_shards(directory: Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int) -> None:
+    """Writes (name, array) pairs as model.safetensors, or as shards with an index above `max_bytes`."""
+    from safetensors.numpy import save_file
+
+    shard: dict[str, np.ndarray] = {}
+    parts: list[tuple[Path, list[str]]] = []
+    size = total = parameters = 0
+
+    def flush():
+        path = directory / f"part-{len(parts):05d}.safetensors"
+        save_file(shard, path, metadata={"format": "pt"})
+        parts.append((path, list(shard)))
+        shard.clear()
+
+    for name, array in tensors:
+        if shard and size + array.nbytes > max_bytes:
+            flush()
+            size = 0
+        shard[name] = np.ascontiguousarray(array)
+        size, total, parameters = size + array.nbytes, total + array.nbytes, parameters + array.size
+    flush()
+    if len(parts) == 1:
+        parts[0][0].rename(directory / SINGLE)
+        return
+    weight_map = {}
+    for number, (path, names) in enumerate(parts, 1):
+        file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+        path.rename(directory / file)
+        weight_map |= dict.fromkeys(names, file)
+    meta = {"total_parameters": parameters, "total_size": total}
+    write_json(directory / INDEX, {"metadata": meta, "weight_map": weight_map})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON with a final newline."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def digest(directory: Path) -> str:
+    """Tells two checkpoints apart: sha256 over config.json and samples of every weight file.
+
+    Of each file its size, its first and last 64 KiB and 64 blocks of 4 KiB between them are read, so
+    that a model of any size takes milliseconds; training changes every tensor, and so the samples.
+    """
+    state = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in sorted(directory.glob("model*.safetensors")):
+        size = path.stat().st_size
+        state.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            for i in range(66):
+                file.seek(max(0, (size - (1 << 16)) * i // 65))
+                state.update(file.read(1 << 16 if i in (0, 65) else 1 << 12))
+    return state.hexdigest()

@@ -1,0 +1,230 @@
+"""Checkpoint directories in Hugging Face layout, loaded into sharded arrays and saved from them.
+
+    pretrained = load("path", dtype="bfloat16", mesh=make_mesh(fsdp=8))
+    save("out", pretrained)
+
+Loading streams: each tensor is read, one shard at a time, into arrays that already lie on their devices;
+the host holds about one tensor more than its own shards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jitune import sharding, tree
+from jitune.hub import files
+from jitune.hub.tokenizer import load_tokenizer
+from jitune.models import decoder
+from jitune.models.config import ModelConfig
+from jitune.models.families import IGNORED_TENSORS, NAMES
+from jitune.types import Params, Pretrained, UserError
+
+DTYPES = ("float32", "bfloat16", "float16")
+MAX_SHARD_BYTES = 2 << 30
+
+
+def resolve(path: str | Path) -> Path:
+    """The local directory of a checkpoint; a hub name `org/name` is downloaded (no pickles, no code)."""
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return local
+    if local.exists():
+        raise UserError(f"{path}: is a file; a checkpoint directory is needed")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
+        near = tree.nearest(local.name, [p.name for p in local.parent.glob("*")]) if local.parent.is_dir() else []
+        raise UserError(f"{path}: no such checkpoint directory" + (f"; near it: {', '.join(near)}" if near else ""))
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(path), allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"]))
+    except Exception as error:  # many kinds: offline, gated, missing
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: no such directory here, and the hub does not give it: {reason}") from error
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Reads config.json and generation_config.json. Raises UserError for what is not understood."""
+    where = directory / "config.json"
+    generation = directory / "generation_config.json"
+    extra = files.read_json(generation) if generation.exists() else {}
+    return ModelConfig.from_hf(files.read_json(where), where=str(where), generation=extra)
+
+
+def load(path: str | Path, *, dtype: str, mesh: Mesh | None = None, param_dtype: str | None = None,
+         scan_layers: bool = True, remat: str = "none") -> Pretrained:
+    """Loads a checkpoint directory (or a hub name).
+
+    dtype: of the computation and, unless param_dtype says otherwise, of the weights. mesh: where the
+    weights lie, by `sharding.RULES`; the default is one device. Raises UserError for unknown config keys,
+    missing, extra or wrongly shaped tensors, and broken files.
+    """
+    directory = resolve(path)
+    for name in (dtype, param_dtype or dtype):
+        if name not in DTYPES:
+            raise UserError(f"dtype {name!r} is not supported; known are {', '.join(DTYPES)}")
+    config = read_config(directory).replace(
+        dtype=dtype, param_dtype=param_dtype or dtype, scan_layers=scan_layers, remat=remat
+    )
+    model = decoder.build(config)
+    return Pretrained(model, load_params(directory, config, mesh), load_tokenizer(directory), config)
+
+
+def abstract_params(config: ModelConfig) -> Params:
+    """The shapes and dtypes of a model's parameters, without any array."""
+    return jax.eval_shape(decoder.build(config).init, jax.random.key(0))
+
+
+def load_params(directory: Path, config: ModelConfig, mesh: Mesh | None) -> Params:
+    """Streams the tensors of a checkpoint into sharded arrays. See `load`."""
+    mesh = mesh or sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+    abstract = abstract_params(config)
+    found = files.find_tensors(directory)
+    plan = match_names(abstract, found, config, directory)
+    homes = tree.flatten(sharding.shardings(abstract, mesh))
+    leaves = tree.flatten(abstract)
+    return tree.unflatten({path: _load_leaf(path, plan[path], x, homes[path]) for path, x in leaves.items()})
+
+
+def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelConfig, where) -> dict:
+    """Pairs every parameter with its tensors, {path: [Tensor, one a layer]}, and refuses what is left."""
+    plan, missing, used = {}, [], set()
+    for path, leaf in tree.flatten(abstract).items():
+        stacked = path.startswith("layers/")
+        names = [NAMES[path].format(i) for i in range(leaf.shape[0])] if stacked else [NAMES[path]]
+        shape = leaf.shape[1:] if stacked else leaf.shape
+        shape = shape[::-1] if path.endswith("/kernel") else shape
+        missing += [n for n in names if n not in found]
+        for name in names:
+            if name in found and found[name].shape != shape:
+                raise UserError(f"{where}: {name} has shape {found[name].shape}, the config asks for {shape}")
+            if name in found and found[name].dtype not in files.FLOAT_DTYPES:
+                raise UserError(f"{where}: {name} has dtype {found[name].dtype}, only floats are loaded")
+        plan[path] = [found.get(n) for n in names]
+        used |= set(names)
+    extra = sorted(n for n in found.keys() - used if not re.search(IGNORED_TENSORS, n))
+    if config.tied and "lm_head.weight" in extra:
+        _check_tied(found, where)
+        extra.remove("lm_head.weight")
+    for kind, names in (("missing", missing), ("extra", extra)):
+        if names:
+            near = tree.nearest(names[0], extra if kind == "missing" else missing, 1)
+            more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+            hint = f"; the file has {near[0]}" if kind == "missing" and near else ""
+            raise UserError(f"{where}: {kind} tensors: {', '.join(names[:3])}{more}{hint}")
+    return plan
+
+
+def _check_tied(found, where):
+    head, embedding = (files.read_slice(found[n], ()) for n in ("lm_head.weight", NAMES["embed/embedding"]))
+    if not np.array_equal(head, embedding):
+        raise UserError(f"{where}: the config ties lm_head to the embedding, but the file holds another lm_head")
+
+
+def _load_leaf(path: str, tensors: list[files.Tensor], leaf, home: NamedSharding) -> jax.Array:
+    """Reads one parameter; a stacked one is filled in place, a layer at a time."""
+    transposed = path.endswith("/kernel")
+    if not path.startswith("layers/"):
+        return _read(tensors[0], leaf.shape, leaf.dtype, home, transposed)
+    inner = NamedSharding(home.mesh, PartitionSpec(*home.spec[1:]))
+    stacked = jax.jit(lambda: jnp.zeros(leaf.shape, leaf.dtype), out_shardings=home)()
+    fill = jax.jit(
+        lambda all_, one, i: jax.lax.dynamic_update_index_in_dim(all_, one, i, 0),
+        donate_argnums=0,
+        out_shardings=home,
+    )
+    for i, tensor in enumerate(tensors):
+        one = _read(tensor, leaf.shape[1:], leaf.dtype, inner, transposed)
+        stacked = fill(stacked, one, i)
+        stacked.block_until_ready()
+    return stacked
+
+
+def _read(tensor: files.Tensor, shape, dtype, home: NamedSharding, transposed: bool) -> jax.Array:
+    """One tensor as a sharded array: each process reads the slices of its own devices only."""
+
+    def read(index):
+        part = files.read_slice(tensor, index[::-1] if transposed else index)
+        return np.ascontiguousarray(part.T if transposed else part, dtype=dtype)
+
+    return jax.make_array_from_callback(shape, home, read)
+
+
+def save(path: str | Path, pretrained: Pretrained, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Saves in the layout that transformers loads: weights, config, generation config, tokenizer files.
+
+    Everything is written beside `path` and then moved there, so that no half-written checkpoint is left.
+    A directory that stands there must be a checkpoint; its other files are kept. All processes call this;
+    the first one writes.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: exists and is not a directory")
+    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists():
+        raise UserError(f"{target}: is not empty and holds no checkpoint; choose another directory")
+    draft = target.with_name(target.name + ".partial")
+    writer = jax.process_index() == 0
+    if writer:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        files.write_shards(draft, export_tensors(pretrained.params), max_shard_bytes)
+        _write_config(draft, pretrained)
+        _swap(draft, target)
+    else:
+        for _ in export_tensors(pretrained.params):
+            pass
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"saved {target.name}")
+
+
+def export_tensors(params: Params) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (Hugging Face name, array as stored there), gathering one tensor at a time to the host."""
+    for path, leaf in tree.flatten(params).items():
+        for i in range(leaf.shape[0]) if path.startswith("layers/") else (None,):
+            array = _to_host(leaf if i is None else leaf[i])
+            yield NAMES[path].format(i), array.T if path.endswith("/kernel") else array
+
+
+def _to_host(x: jax.Array) -> np.ndarray:
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def _write_config(directory: Path, pretrained: Pretrained) -> None:
+    config = pretrained.config
+    dtype = str(jax.tree.leaves(pretrained.params)[0].dtype)
+    files.write_json(directory / "config.json", config.replace(param_dtype=dtype).to_hf())
+    raw = json.loads(config.hf)
+    ids = {k: raw[k] for k in ("bos_token_id", "eos_token_id", "pad_token_id") if raw.get(k) is not None}
+    files.write_json(directory / "generation_config.json", {**ids, **config.generation_config})
+    if pretrained.tokenizer is not None:
+        pretrained.tokenizer.save_pretrained(str(directory))
+
+
+def _swap(draft: Path, target: Path) -> None:
+    """Moves the finished draft into place; files of the old directory that are not a checkpoint's stay."""
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.rename(old)
+    draft.rename(target)
+    stale = re.compile(r"model.*\.safetensors(\.index\.json)?|pytorch_model.*|.*\.(bin|pt)")
+    for item in old.iterdir():
+        if not (target / item.name).exists() and not stale.fullmatch(item.name):
+            item.rename(target / item.name)
+    shutil.rmtree(old)

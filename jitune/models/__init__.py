@@ -1,0 +1,1 @@
+"""Language models: HF configs, Linen layers, one decoder, the families it serves."""

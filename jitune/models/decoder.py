@@ -1,0 +1,146 @@
+"""The decoder that all families share: embedding, layers (scanned or unrolled), norm, head.
+
+`build(config)` gives a `Model`. Parameters of the layers are stacked, [layers, ...], whether they run as
+one scan or as a Python loop, so that either reads the other's checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jitune.models.config import ModelConfig
+from jitune.models.flax_bridge import from_linen
+from jitune.models.layers import Context, Layer, RMSNorm, constrain, rope_frequencies
+from jitune.types import BATCH_AXES, Batch, KVCache, Model, UserError
+
+# What a layer keeps for its backward pass; the rest is computed again.
+REMAT_POLICIES = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_saveable,
+    "dots_no_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Decoder(nn.Module):
+    """A decoder-only language model over a `ModelConfig`. See `types.Model` for the shapes."""
+
+    config: ModelConfig
+
+    def setup(self):
+        c = self.config
+        self.embedding = _Weight("embedding", (c.vocab_size, c.dim), c.init_std, c.param_dtype, name="embed")
+        self.layers = nn.scan(
+            _remat(c, in_scan=True),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(nn.broadcast, 0),
+            length=c.num_layers,
+        )(c)
+        self.norm = RMSNorm(c.norm_eps, c.dtype, c.param_dtype)
+        if not c.tied:
+            self.lm_head = _Weight("kernel", (c.dim, c.vocab_size), c.init_std, c.param_dtype)
+
+    def embed(self, tokens):
+        """tokens [batch, t] -> [batch, t, dim]."""
+        # Gathered over fsdp as a whole: looking up in a table cut along its rows' features is far slower.
+        table = constrain(self.embedding().astype(self.config.dtype), "tensor", None)
+        return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+
+    def hidden(self, batch: Batch, cache: KVCache | None = None):
+        """Returns (normed hidden states [batch, t, dim], cache or None)."""
+        c = self.config
+        tokens = batch["tokens"]
+        segments = batch.get("segment_ids")
+        segments = jnp.ones(tokens.shape, jnp.int32) if segments is None else segments
+        start = 0 if cache is None else cache.length
+        positions = batch.get("positions")
+        if positions is None:
+            positions = start + restart_positions(segments)
+        x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
+        x = constrain(x, BATCH_AXES, None, None)
+        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rope, c.head_dim)
+        kv_segments = segments
+        if cache is not None:
+            kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
+        ctx = Context(jnp.cos(angles), jnp.sin(angles), segments, kv_segments, start)
+        carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
+        x, keys, values = self._run_layers(carry, ctx)
+        if cache is not None:
+            cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
+        return self.norm(x), cache
+
+    def _run_layers(self, carry, ctx):
+        c = self.config
+        if c.scan_layers or self.is_initializing():
+            windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
+            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows))[0]
+        layer = _remat(c, in_scan=False)(c, parent=None)
+        for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
+            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None))
+        return carry
+
+    def unembed(self, hidden):
+        """hidden [..., dim] -> logits [..., vocab] in float32."""
+        c = self.config
+        kernel = self.embedding().T if c.tied else self.lm_head()
+        return jnp.matmul(
+            hidden.astype(c.dtype), kernel.astype(c.dtype), preferred_element_type=jnp.float32
+        )
+
+    def __call__(self, tokens):
+        return self.unembed(self.hidden({"tokens": tokens})[0])
+
+
+class _Weight(nn.Module):
+    """One matrix with no computation of its own: the embedding, or the head, whose products are taken above."""
+
+    leaf: str
+    shape: tuple[int, int]
+    std: float
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self):
+        return self.param(self.leaf, nn.initializers.normal(self.std), self.shape, self.param_dtype)
+
+
+def _remat(config: ModelConfig, *, in_scan: bool):
+    if config.remat not in REMAT_POLICIES:
+        raise UserError(f"remat {config.remat!r} is not known; known are {', '.join(REMAT_POLICIES)}")
+    if config.remat == "none":
+        return Layer
+    return nn.remat(Layer, policy=REMAT_POLICIES[config.remat], prevent_cse=not in_scan)
+
+
+def unstack(stacked, count: int) -> list:
+    """Splits a tree of [count, ...] leaves into `count` trees; its gradient is one concatenation a leaf."""
+    pieces = jax.tree.map(lambda a: [p[0] for p in jax.lax.split(a, (1,) * count)], stacked)
+    return [jax.tree.map(lambda _, p, i=i: p[i], stacked, pieces) for i in range(count)]
+
+
+def restart_positions(segments: jax.Array) -> jax.Array:
+    """Positions that restart where the segment changes: [[1, 1, 1, 2, 2, 0]] -> [[0, 1, 2, 0, 1, 0]]."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+    changed = jnp.concatenate([jnp.ones_like(segments[:, :1]), jnp.diff(segments, axis=1)], axis=1) != 0
+    return index - jax.lax.cummax(jnp.where(changed, index, 0), axis=1)
+
+
+def precision(dtype: str):
+    """A context in which float32 means float32: accelerators multiply it in fewer bits by default."""
+    return jax.default_matmul_precision("highest") if dtype == "float32" else contextlib.nullcontext()
+
+
+def build(config: ModelConfig) -> Model:
+    """The `Model` of a config. Nothing is computed until its functions are called."""
+
+    def init_cache(batch_size: int, capacity: int) -> KVCache:
+        shape = (config.num_layers, batch_size, capacity, config.num_kv_heads, config.head_dim)
+        zeros = jnp.zeros(shape, config.dtype)
+        return KVCache(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
+
+    return from_linen(Decoder(config), init_cache)

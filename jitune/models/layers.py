@@ -1,0 +1,174 @@
+"""The layers of the decoder: RMSNorm, rotary embedding, attention over a KV cache, gated MLP.
+
+Letters in einsums: b batch, t query positions, s key positions, k kv heads, g query heads for each kv
+head, d head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jitune.models.config import ModelConfig, Rope
+from jitune.types import BATCH_AXES
+
+
+def constrain(x: jax.Array, *spec) -> jax.Array:
+    """Pins an activation's sharding where a mesh with the spec's axes is set; otherwise returns x."""
+    axes = jax.sharding.get_abstract_mesh().axis_names
+    wanted = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
+    if not wanted or not wanted <= set(axes):
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(*spec))
+
+
+class Context(NamedTuple):
+    """What every layer of one forward shares.
+
+    cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t]. kv_segments: [batch, s].
+    start: the index of the first query among the keys, a scalar.
+    """
+
+    cos: jax.Array
+    sin: jax.Array
+    segments: jax.Array
+    kv_segments: jax.Array
+    start: jax.Array | int
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last axis; statistics in float32, cast before the scale as Llama does."""
+
+    eps: float
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), self.param_dtype)
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        return y.astype(self.dtype) * scale.astype(self.dtype)
+
+
+def rope_frequencies(rope: Rope, head_dim: int) -> jax.Array:
+    """Inverse frequencies [head_dim // 2] in float32 (RoFormer, arXiv 2104.09864; llama3: three bands)."""
+    inverse = 1.0 / rope.theta ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    if rope.kind == "linear":
+        return inverse / rope.factor
+    if rope.kind == "llama3":
+        length = rope.original_max_position
+        wavelength = 2 * math.pi / inverse
+        low, high = rope.low_freq_factor, rope.high_freq_factor
+        smooth = (length / wavelength - low) / (high - low)
+        middle = (1 - smooth) * inverse / rope.factor + smooth * inverse
+        slow = jnp.where(wavelength > length / low, inverse / rope.factor, middle)
+        return jnp.where(wavelength < length / high, inverse, slow)
+    return inverse
+
+
+def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """Applies RoPE to x [batch, t, heads, head_dim], half-split: feature i turns with i + head_dim / 2."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = cos[:, :, None], sin[:, :, None]
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def attend(q, k, v, *, segments, kv_segments, start, window) -> jax.Array:
+    """Causal attention inside segments.
+
+    q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
+    kv_segments [batch, s]; query i stands at key index start + i. A query sees the keys of its own
+    segment at its index or before, the last `window` of them (itself included) unless window is None
+    or 0. Scores and softmax are float32. Returns [batch, t, heads, head_dim].
+    """
+    b, t, heads, d = q.shape
+    s, kv_heads = k.shape[1:3]
+    distance = (start + jnp.arange(t))[:, None] - jnp.arange(s)[None, :]
+    near = distance >= 0
+    if window is not None:
+        near &= (distance < window) | (jnp.asarray(window) == 0)
+    allowed = near & (segments[:, :, None] == kv_segments[:, None, :])
+    q = q.reshape(b, t, kv_heads, heads // kv_heads, d)
+    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
+    scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, heads, d)
+
+
+def _dense(config: ModelConfig, features: int, bias: bool, name: str) -> nn.Dense:
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        dtype=config.dtype,
+        param_dtype=config.param_dtype,
+        kernel_init=nn.initializers.normal(config.init_std),
+        name=name,
+    )
+
+
+def _norm(config: ModelConfig, name: str) -> RMSNorm:
+    return RMSNorm(config.norm_eps, config.dtype, config.param_dtype, name=name)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention. keys, values: the cache of all layers, or None; layer: its index there."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, keys, values, ctx: Context, layer, window):
+        c = self.config
+        heads = x.shape[:2] + (-1, c.head_dim)
+        q = _dense(c, c.num_heads * c.head_dim, c.qkv_bias, "q_proj")(x).reshape(heads)
+        k = _dense(c, c.num_kv_heads * c.head_dim, c.qkv_bias, "k_proj")(x).reshape(heads)
+        v = _dense(c, c.num_kv_heads * c.head_dim, c.qkv_bias, "v_proj")(x).reshape(heads)
+        if c.qk_norm:
+            q, k = _norm(c, "q_norm")(q), _norm(c, "k_norm")(k)
+        q, k = rotate(q, ctx.cos, ctx.sin), rotate(k, ctx.cos, ctx.sin)
+        if keys is not None:
+            at = (layer, 0, ctx.start, 0, 0)
+            keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), at)
+            values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
+            k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
+        out = attend(
+            q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window
+        )
+        out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
+        return out, keys, values
+
+
+class MLP(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x):
+        c = self.config
+        gate = _dense(c, c.mlp_dim, c.mlp_bias, "gate_proj")(x)
+        up = _dense(c, c.mlp_dim, c.mlp_bias, "up_proj")(x)
+        return _dense(c, c.dim, c.mlp_bias, "down_proj")(jax.nn.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window)."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, carry, ctx: Context, which):
+        x, keys, values = carry
+        layer, window = which
+        x = constrain(x, BATCH_AXES, None, None)
+        out, keys, values = Attention(self.config, name="attn")(
+            _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window
+        )
+        x = x + out
+        x = x + MLP(self.config, name="mlp")(_norm(self.config, "mlp_norm")(x))
+        return (x, keys, values), None

@@ -1,0 +1,163 @@
+"""Tiny models with random weights, the same in every test and in the golden files: configs and arrays by HF names.
+
+    raw = CONFIGS["qwen3"]                      # a config.json as the hub has it
+    write_checkpoint(path, raw, make_weights(raw))
+
+Norm scales and biases are random too: at their initial 1 and 0 mistakes in their use would not show.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+ATOL, RTOL = 5e-5, 1e-4  # logits against torch, float32
+LOSS = 1e-5
+GRADIENT = 1e-4  # norm of the difference, relative to the norm
+# Compiling takes most of a test's time, and half as much without the backend's optimizations.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def _config(family: str, **changes) -> dict:
+    sizes = {
+        "model_type": family, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 160, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "float32",
+        "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    return {**sizes, **changes}
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+CONFIGS = {
+    "llama2": _config("llama", num_key_value_heads=4, rms_norm_eps=1e-6),
+    # Of its 8 frequencies 2 are kept, 2 smoothed and 4 divided by 8.
+    "llama3": _config("llama", rope_theta=300.0, rope_scaling=LLAMA3_ROPE, attention_bias=True, mlp_bias=True,
+                      rms_norm_eps=1e-3),
+    "smollm2": _config("llama", tie_word_embeddings=True, rope_theta=100000.0, num_attention_heads=3,
+                       num_key_value_heads=1, hidden_size=48, vocab_size=151),
+    "llama_linear": _config("llama", rope_scaling={"rope_type": "linear", "factor": 4.0}, head_dim=24),
+    "mistral": _config("mistral", sliding_window=7, head_dim=24),
+    "mistral_full": _config("mistral", sliding_window=None, rope_theta=1e6),
+    "qwen2": _config("qwen2", use_sliding_window=False, sliding_window=8, max_window_layers=1),
+    "qwen2_sliding": _config("qwen2", use_sliding_window=True, sliding_window=9, max_window_layers=2,
+                             num_hidden_layers=4, tie_word_embeddings=True),
+    "qwen3": _config("qwen3", head_dim=32, tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-3),
+    "qwen3_sliding": _config("qwen3", head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
+                             max_window_layers=1),
+}  # fmt: skip
+# One row of one document, and one of two with padding before and between them, as left-padded and packed rows have.
+GOLDEN_SEGMENTS = np.array([[1] * 40, [0] * 5 + [1] * 14 + [2] * 20 + [0]], np.int32)
+GOLDEN_POSITIONS = ((0, 2), (0, 39), (1, 18), (1, 38))
+FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3")  # one of each, where all would take too long
+
+
+def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
+    """The tensors of a checkpoint as Hugging Face stores them, kernels [out, in]."""
+    family, dim, mlp = raw["model_type"], raw["hidden_size"], raw["intermediate_size"]
+    heads, kv_heads = raw["num_attention_heads"], raw["num_key_value_heads"]
+    head_dim = raw.get("head_dim", dim // heads)
+    bias = raw.get("attention_bias", False)
+    found = {"model.embed_tokens.weight": (raw["vocab_size"], dim)}
+    for i in range(raw["num_hidden_layers"]):
+        layer = f"model.layers.{i}."
+        kernels = {
+            "self_attn.q_proj": (heads * head_dim, dim, bias or family == "qwen2"),
+            "self_attn.k_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
+            "self_attn.v_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
+            "self_attn.o_proj": (dim, heads * head_dim, bias),
+            "mlp.gate_proj": (mlp, dim, raw.get("mlp_bias", False)),
+            "mlp.up_proj": (mlp, dim, raw.get("mlp_bias", False)),
+            "mlp.down_proj": (dim, mlp, raw.get("mlp_bias", False)),
+        }
+        for name, (size_out, size_in, biased) in kernels.items():
+            found[f"{layer}{name}.weight"] = (size_out, size_in)
+            if biased:
+                found[f"{layer}{name}.bias"] = (size_out,)
+        norms = {"input_layernorm": dim, "post_attention_layernorm": dim}
+        if family == "qwen3":
+            norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
+        found |= {f"{layer}{name}.weight": (size,) for name, size in norms.items()}
+    found["model.norm.weight"] = (dim,)
+    if not raw["tie_word_embeddings"]:
+        found["lm_head.weight"] = (raw["vocab_size"], dim)
+    return found
+
+
+def make_weights(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random float32 tensors; each depends on the seed and its own name only."""
+
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, np.float32)
+        if name.endswith("bias"):
+            return noise * np.float32(0.3)
+        if len(shape) == 1:
+            return 1 + noise * np.float32(0.3)
+        return noise * np.float32(0.3 if "embed" in name else shape[1] ** -0.5)
+
+    return {name: draw(name, shape) for name, shape in shapes(raw).items()}
+
+
+def make_tokens(raw: dict, rows: int = 2, length: int = 40, seed: int = 0) -> np.ndarray:
+    """Random token ids, int32 [rows, length]."""
+    return np.random.default_rng([seed, 1]).integers(0, raw["vocab_size"], (rows, length), np.int32)
+
+
+def write_checkpoint(directory: Path, raw: dict, weights: dict[str, np.ndarray]) -> Path:
+    """Writes config.json and model.safetensors without torch or transformers."""
+    from safetensors.numpy import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(raw))
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+def documents(segment_ids: np.ndarray):
+    """Yields (row, slice) of each document."""
+    for row, segments in enumerate(segment_ids):
+        for segment in sorted(set(segments.tolist()) - {0}):
+            (places,) = np.nonzero(segments == segment)
+            yield row, slice(int(places[0]), int(places[-1]) + 1)
+
+
+def plain_batch(tokens: np.ndarray, segment_ids: np.ndarray | None = None):
+    """Rows whose every next token is trained; by default one document a row."""
+    from jitune.data.packing import shift
+
+    segment_ids = np.ones_like(tokens) if segment_ids is None else segment_ids
+    positions = np.zeros_like(tokens)
+    for row, segments in enumerate(segment_ids):
+        for i in range(1, len(segments)):
+            positions[row, i] = positions[row, i - 1] + 1 if segments[i] == segments[i - 1] else 0
+    return shift(tokens, np.ones(tokens.shape, np.float32), segment_ids, positions)
+
+
+def evaluate(model, params, batch, *, chunk: int = 32):
+    """Logits, mean loss and the gradients by HF name, of one compiled forward and backward pass."""
+    import jax
+
+    import jitune
+    from jitune.hub.weights import export_tensors
+    from jitune.objectives.sft import sft
+
+    def loss(params):
+        total, weight, _ = sft(chunk=chunk)(model, params, batch, None)
+        logits = jitune.logits(model, params, batch["tokens"], segment_ids=batch["segment_ids"],
+                               positions=batch["positions"])  # fmt: skip
+        return total / weight, logits
+
+    (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)(params)
+    return np.asarray(logits), float(value), dict(export_tensors(grads))
+
+
+def relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Norm of the difference, relative to the norm of what is wanted."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
