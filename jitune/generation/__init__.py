@@ -1,0 +1,1 @@
+"""Generation: prompts in, tokens, text and log-probabilities out."""

@@ -1,0 +1,166 @@
+"""The decode loop on the device: prompts into a KV cache, then one token after another, in blocks.
+
+    state, block = prefill(params, prompts, seed, stop_ids, model=model, sampling=sampling, capacity=128)
+    state = state._replace(cache=grow(state.cache, 128))
+    state, block = decode(params, state, stop_ids, stopped, limit, model=model, sampling=sampling)
+
+Each is compiled once for a `Model` object, a shape of prompts or cache, and a `Sampling`. A model is used
+through its functions only; params are whatever they take.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from jitune.generation.sampling import Sampling, choose, process, row_keys
+from jitune.types import BATCH_AXES, KVCache, Model
+
+CHUNK = 512  # prompt tokens that go through the model at once; it bounds the attention scores in memory
+BLOCK = 32  # the most tokens of one call of `decode`
+
+
+class Prompts(NamedTuple):
+    """A batch of prompts. tokens: [batch, width], left-padded; lengths, row_ids, left: [batch], int32.
+
+    width is at most CHUNK or a multiple of it. row_ids seed the rows. left: how many tokens a row may
+    generate; 0 for rows that only fill up the batch.
+    """
+
+    tokens: Any
+    lengths: Any
+    row_ids: Any
+    left: Any
+
+
+class State(NamedTuple):
+    """Between two steps. key is the run's; the others, but for the cache, are [batch].
+
+    token: chosen last, not in the cache yet; position: its place in its row; left: tokens still to generate,
+    0 where the row is finished; seen: bool [batch, vocab], or None without a repetition penalty.
+    """
+
+    cache: Any
+    token: Any
+    position: Any
+    left: Any
+    row_ids: Any
+    key: Any
+    seen: Any
+
+
+class Block(NamedTuple):
+    """New tokens and logprobs: [batch, n]; counts: [batch], how many of them a row has; left: as in State."""
+
+    tokens: Any
+    logprobs: Any
+    counts: Any
+    left: Any
+
+
+@partial(jax.jit, static_argnames=("model", "sampling", "capacity"))
+def prefill(params, prompts: Prompts, seed, stop_ids, *, model: Model, sampling: Sampling, capacity: int):
+    """Fills a new cache of `capacity` slots with the prompts and draws every row's first token.
+
+    seed: uint32. stop_ids: int32 [n]; a row ends with any of them. Returns (State, Block of one token).
+    """
+    rows, width = prompts.tokens.shape
+    chunk = min(width, CHUNK)
+    positions = jnp.arange(width) - (width - prompts.lengths[:, None])
+    batch = {
+        "tokens": prompts.tokens,
+        "segment_ids": (positions >= 0).astype(jnp.int32),
+        "positions": jnp.maximum(positions, 0),
+    }
+
+    def advance(i, carry):
+        part = {k: jax.lax.dynamic_slice_in_dim(v, i * chunk, chunk, axis=1) for k, v in batch.items()}
+        hidden, cache = model.hidden(params, part, carry[1])
+        return hidden[:, -1], _pin(cache)
+
+    # The first call stands outside the loop: a model may begin with another kind of cache than it keeps.
+    carry = advance(0, (None, _pin(model.init_cache(rows, capacity))))
+    last, cache = jax.lax.fori_loop(1, width // chunk, advance, carry) if width > chunk else carry
+    logits = model.unembed(params, last)
+    seen = None
+    if sampling.repetition_penalty != 1:
+        seen = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], prompts.tokens].max(positions >= 0)
+    row_state = (prompts.tokens[:, -1], prompts.lengths - 1, prompts.left, prompts.row_ids)
+    state = State(cache, *row_state, jax.random.key(seed), seen)
+    counts = (state.left > 0).astype(jnp.int32)
+    state, logprobs = _draw(logits, state, stop_ids, sampling)
+    return state, _replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left))
+
+
+@partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames="state")
+def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, sampling: Sampling):
+    """Appends up to `limit` (at most BLOCK) tokens to every row that is neither finished nor `stopped`.
+
+    stopped: bool [batch]. Returns (State, Block of BLOCK columns). `state` is donated: its cache is written
+    in place, and the old one cannot be read again.
+    """
+    rows = stopped.shape[0]
+    state = state._replace(left=jnp.where(stopped, 0, state.left))
+    tokens, logprobs = jnp.zeros((rows, BLOCK), jnp.int32), jnp.zeros((rows, BLOCK), jnp.float32)
+    nothing = (tokens, logprobs, jnp.zeros(rows, jnp.int32))
+
+    def going(carry):
+        i, state, _ = carry
+        return (i < limit) & jnp.any(state.left > 0)
+
+    def step(carry):
+        i, state, (tokens, logprobs, counts) = carry
+        batch = {
+            "tokens": state.token[:, None],
+            "segment_ids": jnp.ones((rows, 1), jnp.int32),
+            "positions": state.position[:, None],
+        }
+        hidden, cache = model.hidden(params, batch, state.cache)
+        logits = model.unembed(params, hidden[:, -1])
+        counts += state.left > 0
+        state, new = _draw(logits, state._replace(cache=_pin(cache)), stop_ids, sampling)
+        return i + 1, state, (tokens.at[:, i].set(state.token), logprobs.at[:, i].set(new), counts)
+
+    _, state, block = jax.lax.while_loop(going, step, (0, state, nothing))
+    return state, _replicate(Block(*block, state.left))
+
+
+@partial(jax.jit, static_argnames="more")
+def grow(cache: KVCache, more: int) -> KVCache:
+    """A copy of a cache with `more` empty slots at its end."""
+    k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0), (0, 0))) for x in (cache.k, cache.v))
+    return _pin(cache._replace(k=k, v=v, segment_ids=jnp.pad(cache.segment_ids, ((0, 0), (0, more)))))
+
+
+def _draw(logits, state: State, stop_ids, sampling: Sampling):
+    """Draws every row's next token from logits [batch, vocab]. Returns (State, logprobs [batch])."""
+    alive, position = state.left > 0, state.position + 1
+    keys = row_keys(state.key, state.row_ids, position) if sampling.temperature > 0 else None
+    token = jnp.where(alive, choose(process(logits, state.seen, sampling), keys, sampling), 0)
+    chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
+    left = jnp.where(alive & ~jnp.isin(token, stop_ids), state.left - 1, 0)
+    seen = None if state.seen is None else state.seen.at[jnp.arange(token.size), token].set(True)
+    state = state._replace(token=token, position=position, left=left, seen=seen)
+    return state, chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _on_batch_mesh() -> bool:
+    return set(BATCH_AXES) <= set(jax.sharding.get_abstract_mesh().axis_names)
+
+
+def _pin(cache):
+    """Splits a cache's rows as a batch's; its heads lie as the projections leave them."""
+    if not isinstance(cache, KVCache) or not _on_batch_mesh():
+        return cache
+    spec = P(None, BATCH_AXES, None, P.UNCONSTRAINED, None)
+    specs = cache._replace(k=spec, v=spec, segment_ids=P(BATCH_AXES), length=P())
+    return jax.tree.map(jax.lax.with_sharding_constraint, cache, specs)
+
+
+def _replicate(block: Block) -> Block:
+    """Every process of a run reads whole blocks."""
+    return jax.lax.with_sharding_constraint(block, P()) if _on_batch_mesh() else block
