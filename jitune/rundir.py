@@ -1,0 +1,90 @@
+"""The output directory of a run: what identifies it, and whether another run may continue it.
+
+    config.json       the resolved configuration        fingerprint.json  what a resumed run must share
+    metrics.jsonl     one object a step                 samples.jsonl     generations, where asked for
+    checkpoints/      Orbax                             tensorboard/
+    base/             config and tokenizer of the model that was tuned
+    final/            the tuned model in Hugging Face layout
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from jitune import config as configs
+from jitune.data import sources
+from jitune.hub import files
+from jitune.hub.tokenizer import tokenizer_digest
+from jitune.runlog import write_atomically
+from jitune.types import UserError
+
+# Options that a resumed run must share with the run that it continues; model, tokenizer and data have digests.
+FIXED = ("seq_len", "batch_size", "seed", "model.dtype", "optimizer.name", "transform.name", "data.weights",
+         "data.format", "data.fields", "data.train_on", "data.split_turns", "data.overlong", "data.packing",
+         "data.packing_bins", "data.shuffle")
+
+
+def check_free(directory: Path, resume: bool) -> bool:
+    """Returns whether there is a run to resume. Raises UserError where one stands there unasked for."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory}: is not a directory")
+    if (directory / "config.json").exists():
+        if resume:
+            return True
+        raise UserError(f"{directory}: holds another run; --resume continues it, or choose another output_dir")
+    for name in ("checkpoints", "metrics.jsonl", "final"):
+        if (directory / name).exists():
+            raise UserError(f"{directory}/{name}: is there without a run's config.json; choose another output_dir")
+    return False
+
+
+def make_fingerprint(base: Path, tokenizer, config) -> dict[str, str]:
+    """Digests of what a resumed run must share: model, tokenizer (with its chat template), data."""
+    return {
+        "model": files.digest(base),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "data": sources.digest(sources.split_specs(config.data.train)),
+    }
+
+
+def check_resume(directory: Path, config, fingerprint: dict[str, str]) -> None:
+    """Raises UserError where the run in `directory` began with something else."""
+    stored = files.read_json(directory / "fingerprint.json")
+    for name, digest in fingerprint.items():
+        if stored.get(name) != digest:
+            raise UserError(f"--resume: the {name} is not the one that the run in {directory} began with")
+    before, now = configs.flatten(read_config(directory)), configs.flatten(config)
+    for name in FIXED:
+        if before[name] != now[name]:
+            raise UserError(f"--resume: config.{name} is {now[name]!r}, the run in {directory} has {before[name]!r}")
+
+
+def read_config(directory: Path):
+    """The resolved configuration of a run."""
+    try:
+        return configs.from_json((directory / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{directory}: holds no run, there is no config.json") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory}/config.json: is not the configuration of a run: {error}") from None
+
+
+def start(directory: Path, config, fingerprint: dict[str, str], model_config, tokenizer) -> None:
+    """Writes what identifies the run; config.json comes last, for it marks the directory as a run.
+
+    In a run that is resumed only config.json changes: it holds the options that the run goes on with.
+    """
+    if (directory / "config.json").exists():
+        write_atomically(directory / "config.json", configs.to_json(config) + "\n")
+        return
+    base = directory / "base"
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    files.write_json(base / "config.json", json.loads(model_config.hf))
+    if model_config.generation_config:
+        files.write_json(base / "generation_config.json", model_config.generation_config)
+    tokenizer.save_pretrained(str(base))
+    write_atomically(directory / "fingerprint.json", json.dumps(fingerprint, indent=2) + "\n")
+    write_atomically(directory / "config.json", configs.to_json(config) + "\n")

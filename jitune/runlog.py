@@ -1,0 +1,222 @@
+"""What a run writes while it goes: metrics.jsonl, the progress bar, TensorBoard, W&B, trackio."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jitune.types import UserError
+
+LOGGERS = ("tensorboard", "wandb", "trackio")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small file so that a kill leaves the old one or the new one."""
+    draft = path.with_name(path.name + ".partial")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+class JsonLines:
+    """Appends one JSON object a line, flushed at once; on opening, lines after `step` are cut off.
+
+    A number that is not finite is written as null, since JSON has no other word for it.
+    """
+
+    def __init__(self, path: Path, *, step: int):
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: dict[str, Any]) -> None:
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file up to the first that a kill left unfinished."""
+    lines = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                json.loads(line)
+            except ValueError:
+                break
+            if line.endswith("\n"):
+                lines.append(line)
+    return lines
+
+
+def parse_loggers(names: str) -> list[str]:
+    """"tensorboard,wandb" -> a list. Raises UserError for unknown names and packages that are not here."""
+    chosen = [n.strip() for n in names.split(",") if n.strip()]
+    for name in chosen:
+        if name not in LOGGERS:
+            raise UserError(f"config.loggers={names!r}: {name!r} is not known; known are {', '.join(LOGGERS)}")
+        package = {"tensorboard": "tensorboardX"}.get(name, name)
+        try:
+            __import__(package)
+        except ImportError:
+            raise UserError(f"config.loggers={names!r}: the package {package} is not installed") from None
+    return chosen
+
+
+def open_loggers(names: list[str], directory: Path, config: dict, step: int) -> list:
+    """Returns one `(log(step, numbers), close())` for each named logger; `step` is where the run starts."""
+    opened = []
+    name = config["run_name"] or directory.name
+    for logger in names:
+        if logger == "tensorboard":
+            from tensorboardX import SummaryWriter
+
+            writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=30, purge_step=step + 1)
+            opened.append((_tensorboard(writer), writer.close))
+        elif logger == "wandb":
+            import wandb
+
+            run = wandb.init(project="jitune", name=name, dir=str(directory), config=config, id=name, resume="allow")
+            opened.append((lambda step, row, run=run: run.log(row, step=step), run.finish))
+        else:
+            import trackio
+
+            trackio.init(project="jitune", name=name, config=config, resume="allow")
+            opened.append((lambda step, row, trackio=trackio: trackio.log(row), trackio.finish))
+    return opened
+
+
+def _tensorboard(writer):
+    def log(step, row):
+        for name, value in row.items():
+            writer.add_scalar(name, value, step)
+
+    return log
+
+
+class Recorder:
+    """Turns the metrics of steps, still being computed, into rows of numbers, a few steps late.
+
+    `push` never waits for the step that was just dispatched, so that the devices are kept busy. The newest
+    row stays open until the next one, for what is only known later: `extend(eval_loss=...)`.
+    """
+
+    def __init__(self, lines: JsonLines | None, loggers: list, progress: Progress, check, *, lag: int = 2):
+        self.lines, self.loggers, self.progress, self.check, self.lag = lines, loggers, progress, check, lag
+        self.pending: deque = deque()
+        self.watcher = ThreadPoolExecutor(1)
+        self.row: dict[str, Any] = {}
+        self.clock = time.perf_counter()
+
+    def push(self, step: int, metrics: Any, learning_rate: float) -> None:
+        """Takes the metrics of a step that was dispatched."""
+        self.pending.append((step, self.watcher.submit(_fetch, metrics), learning_rate))
+        while len(self.pending) > self.lag:
+            self._settle()
+
+    def drain(self) -> None:
+        """Waits for every step that was pushed."""
+        while self.pending:
+            self._settle()
+
+    def _settle(self) -> None:
+        step, fetched, rate = self.pending.popleft()
+        numbers, done = fetched.result()
+        seconds, self.clock = done - self.clock, done
+        self.flush()
+        self.row = {
+            "step": step,
+            "loss": numbers.pop("loss"),
+            "learning_rate": rate,
+            "tokens_per_second": numbers["tokens"] / seconds,
+            "step_seconds": seconds,
+            "supervised_share": numbers["supervised"] / max(1.0, numbers["tokens"]),
+            **numbers,
+        }
+        self.check(self.row)
+
+    def extend(self, **numbers: float) -> None:
+        """Adds numbers to the newest row; the time until now is not counted to the next step."""
+        self.row |= numbers
+        self.clock = time.perf_counter()
+
+    def flush(self) -> None:
+        """Writes the newest row everywhere."""
+        if self.row:
+            if self.lines:
+                self.lines.write(self.row)
+            numbers = {k: v for k, v in self.row.items() if k != "step"}
+            for log, _ in self.loggers:
+                log(self.row["step"], numbers)
+            self.progress.update(self.row)
+        self.row = {}
+
+    def close(self) -> None:
+        """Writes what is known and closes every writer; steps still being computed are left out."""
+        self.flush()
+        self.watcher.shutdown(cancel_futures=True)
+        for _, close in self.loggers:
+            close()
+        if self.lines:
+            self.lines.close()
+        self.progress.close()
+
+
+def _fetch(metrics):
+    """Waits for a step; returns (its numbers, when it was done)."""
+    numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    return numbers, time.perf_counter()
+
+
+class Progress:
+    """A bar on a terminal; elsewhere plain lines, about twenty in a run."""
+
+    def __init__(self, *, active: bool):
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, quiet=not active)
+        self.bar, self.total, self.every = None, 0, 1
+
+    def start(self, total: int, done: int) -> None:
+        """Shows the bar of a run of `total` steps, `done` of which are behind it."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.total, self.every = total, max(1, total // 20)
+        if self.console.is_terminal and not self.console.quiet:
+            self.bar = Progress(
+                TextColumn("{task.completed}/{task.total}"), BarColumn(None), TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(), console=self.console,
+            )
+            self.task = self.bar.add_task("", total=total, completed=done, text="")
+            self.bar.start()
+
+    def update(self, row: dict[str, Any]) -> None:
+        """Shows a row of metrics."""
+        text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tok/s  lr {row['learning_rate']:.2e}"
+        if "eval_loss" in row:
+            self.say(f"step {row['step']}: eval loss {row['eval_loss']:.4f}")
+        if self.bar:
+            self.bar.update(self.task, completed=row["step"], text=text)
+        elif row["step"] % self.every == 0 or row["step"] in (1, self.total):
+            self.say(f"step {row['step']}/{self.total}  {text}")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Takes the bar off the terminal."""
+        if self.bar:
+            self.bar.stop()
+        self.bar = None
+        sys.stderr.flush()

@@ -1,0 +1,100 @@
+"""The train step and the evaluation step: pure functions, jitted by the caller on its mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jitune.types import Model, TrainState
+
+
+def make_train_step(model: Model, objective: Callable, optimizer, microbatches: int = 1, *, shardings=None):
+    """Makes `step(state, frozen, batch, key) -> (state, metrics)`.
+
+    The gradient is that of sum(loss) / sum(weight) over the whole batch, whatever the number of
+    microbatches and however the weights lie in them. `model` takes `(frozen, trainable)`; key is the run's,
+    and the step's own is folded in here. shardings: where the gradients lie, by default where XLA puts
+    them. metrics: float32 scalars loss, grad_norm, tokens (not padding), supervised (trained targets),
+    weight_sum, and the objective's own divided by weight_sum.
+    """
+
+    def gradients(trainable, frozen, batch, key):
+        def loss(trainable):
+            total, weight, metrics = objective(model, (frozen, trainable), batch, key)
+            return total, (weight, metrics)
+
+        (total, (weight, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
+        if shardings is not None:
+            grads = jax.lax.with_sharding_constraint(grads, shardings)
+        return grads, total, weight, metrics
+
+    def step(state: TrainState, frozen, batch, key):
+        key = jax.random.fold_in(key, state.step)
+        if microbatches == 1:
+            sums = gradients(state.trainable, frozen, batch, key)
+        else:
+            keys = jax.random.split(key, microbatches)
+            sums = _accumulate(
+                lambda part, key: gradients(state.trainable, frozen, part, key), cut(batch, microbatches), keys
+            )
+        grads, total, weight, metrics = sums
+        scale = 1.0 / jnp.maximum(weight, 1e-9)
+        grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+        trainable = optax.apply_updates(state.trainable, updates)
+        metrics = {
+            "loss": total * scale,
+            "grad_norm": optax.tree.norm(grads),
+            **count_tokens(batch),
+            "weight_sum": weight,
+            **{name: value * scale for name, value in metrics.items()},
+        }
+        return TrainState(state.step + 1, trainable, opt_state), metrics
+
+    return step
+
+
+def _accumulate(function, parts, keys):
+    """Sums function(part, key) over the leading axis of parts, one part after the other."""
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, first, keys[0]))
+
+    def add(sums, part):
+        return jax.tree.map(jnp.add, sums, function(*part)), None
+
+    return jax.lax.scan(add, zeros, (parts, keys))[0]
+
+
+def cut(batch, count: int):
+    """[batch, ...] -> [count, batch / count, ...]; part i holds the rows i, i + count, ...
+
+    Every device cuts its own rows, so that nothing moves between devices.
+    """
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
+
+
+def count_tokens(batch) -> dict[str, jax.Array]:
+    """Tokens that are not padding, and trained targets, as float32."""
+    return {
+        "tokens": jnp.sum(batch["segment_ids"] > 0).astype(jnp.float32),
+        "supervised": jnp.sum(batch["loss_weights"] > 0).astype(jnp.float32),
+    }
+
+
+def make_eval_step(model: Model, objective: Callable):
+    """Makes `evaluate(frozen, trainable, batch, sums) -> sums` with loss, weight and the objective's metrics.
+
+    sums: of the batches before, None for the first. They go through the step so that one batch waits for the
+    other: programs with collectives that wait for nothing may start in another order on each device, and then
+    wait for each other for ever.
+    """
+
+    def evaluate(frozen, trainable, batch, sums=None):
+        total, weight, metrics = objective(model, (frozen, trainable), batch, None)
+        new = {"loss": total, "weight": weight, **metrics}
+        return new if sums is None else jax.tree.map(jnp.add, sums, new)
+
+    return evaluate

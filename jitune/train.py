@@ -1,0 +1,363 @@
+"""One training run, top to bottom: config, mesh, model, transform, data, steps, checkpoints, export.
+
+`train(config)` in, the output directory (see `rundir`) out; `jitune train --config FILE` runs it.
+
+Order of resuming: (1) check the config, and that model, tokenizer and data are those of the run; (2) lay
+out the mesh; (3) prepare the data; (4) build the abstract state for this mesh; (5) restore the newest whole
+checkpoint into it: state, key, data iterator; (6) cut metrics.jsonl at that step; (7) go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
+
+from jitune import checkpoint, optimizers, rundir, sharding, tree
+from jitune import config as configs
+from jitune import state as states
+from jitune.data import chat, pipeline
+from jitune.export import with_stop_ids
+from jitune.hub import weights
+from jitune.hub.tokenizer import load_tokenizer
+from jitune.models import decoder
+from jitune.objectives.sft import sft
+from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
+from jitune.samples import choose_prompts, write_samples
+from jitune.step import make_eval_step, make_train_step
+from jitune.transforms.build import make_transform
+from jitune.types import Model, Pretrained, TrainState, Transform, UserError
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or the gradient stopped being a number; the last good checkpoint is kept."""
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop (SIGTERM or Ctrl-C); its state was saved."""
+
+
+class Run(NamedTuple):
+    """What stays the same from step to step. model is the transformed one, over (frozen, trainable)."""
+
+    config: Any
+    directory: Path
+    mesh: jax.sharding.Mesh
+    tokenizer: Any
+    model_config: Any
+    transform: Transform
+    model: Model
+    frozen: Any
+    total: int
+    evaluation: Any
+    prompts: Any
+    stop_ids: list[int]
+    checkpoints: Any
+    say: Any
+
+
+def train(config, *, resume: bool = False) -> Path:
+    """Tunes a model as `config` says (see `config.defaults`) and returns the output directory.
+
+    Raises UserError for anything given that cannot work, before the output directory is touched;
+    NonFiniteError where training diverges; Interrupted where it was asked to stop.
+    """
+    configs.check(config)
+    directory = Path(config.output_dir).expanduser()
+    loggers = parse_loggers(config.loggers)
+    resume = rundir.check_free(directory, resume)
+    mesh = sharding.make_mesh(**config.mesh)
+    check_batch(config, mesh)
+    base = weights.resolve(config.model.path)
+    model_config = weights.read_config(base).replace(
+        dtype=config.model.dtype, param_dtype="float32", scan_layers=config.model.scan_layers, remat=config.model.remat
+    )
+    tokenizer = take_tokenizer(base, config, model_config)
+    fingerprint = rundir.make_fingerprint(base, tokenizer, config)
+    if resume:
+        rundir.check_resume(directory, config, fingerprint)
+    progress = Progress(active=jax.process_index() == 0)
+    prepared = pipeline.prepare(config.data, tokenizer, config.seq_len)
+    progress.say(pipeline.summary(prepared.stats))
+    evaluation = pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True) if config.data.eval else None
+    total = count_steps(config, prepared)
+    prompts = choose_prompts(config, tokenizer) if config.sample_every else []
+    stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(model_config.eos_token_ids)})
+    open_checkpoints = functools.partial(checkpoint.open_checkpoints, directory / "checkpoints", keep=config.keep)
+    with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
+        transform = make_transform(config.transform)
+        checkpoints = open_checkpoints() if resume else None
+        stored = resume and checkpoints.latest_step() is not None
+        frozen, trainable = states.init_weights(transform, base, model_config, mesh, config.seed, stored=stored)
+        wait_for_all("inputs checked")  # or one process could find the directory that another has just begun
+        if jax.process_index() == 0:
+            rundir.start(directory, config, fingerprint, model_config, tokenizer)
+        run = Run(config, directory, mesh, tokenizer, model_config, transform,
+                  transform.apply(decoder.build(model_config)), frozen, total, evaluation, prompts, stop_ids,
+                  checkpoints or open_checkpoints(), progress.say)
+        try:
+            state = fit(run, trainable, prepared, loggers, progress)
+            if config.export == "best":
+                state = state._replace(trainable=restore_best(run, state))
+            save_final(run, state.trainable)
+        finally:
+            run.checkpoints.close()
+    return directory
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process of the run is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def check_batch(config, mesh) -> None:
+    """Raises UserError where the rows of a microbatch do not divide by the mesh."""
+    shards = sharding.batch_shards(mesh)
+    if config.batch_size // config.microbatches % shards:
+        parts = f" in {config.microbatches} microbatches" if config.microbatches > 1 else ""
+        raise UserError(f"config.batch_size={config.batch_size}{parts} does not divide by the mesh: "
+                        f"data x fsdp = {shards}")
+
+
+def take_tokenizer(base: Path, config, model_config):
+    """The tokenizer of the model, with the chat template that the config names, if any."""
+    tokenizer = load_tokenizer(base)
+    if tokenizer is None:
+        raise UserError(f"{base}: has no tokenizer, and the data are text")
+    if config.data.chat_template:
+        tokenizer.chat_template = chat.load_template(config.data.chat_template, tokenizer=tokenizer)
+    if len(tokenizer) > model_config.vocab_size:
+        raise UserError(f"{base}: the tokenizer has {len(tokenizer)} tokens, the model {model_config.vocab_size}")
+    return tokenizer
+
+
+def batching(config) -> dict:
+    """The options of the pipeline that decide which rows a batch holds."""
+    return {
+        "seq_len": config.seq_len, "batch_size": config.batch_size, "seed": config.seed,
+        "shuffle": config.data.shuffle, "packing": config.data.packing, "num_bins": config.data.packing_bins,
+    }
+
+
+def count_steps(config, prepared) -> int:
+    """Optimizer steps of the run: `steps`, or what `epochs` take."""
+    if config.steps:
+        return config.steps
+    return pipeline.count_steps(prepared, epochs=config.epochs, **batching(config))
+
+
+def fit(run: Run, trainable, prepared, loggers, progress) -> TrainState:
+    """Runs the steps from wherever the checkpoints stand to the end; returns the last state."""
+    config = run.config
+    optimizer, schedule = optimizers.make_optimizer(config.optimizer, run.total)
+    state, key, position = states.init_state(
+        run.transform, run.model_config, run.mesh, trainable, optimizer, run.checkpoints, config.seed
+    )
+    del trainable  # its buffers are the state's now, and the first step reuses them
+    start = int(state.step)
+    batches = make_batches(run, prepared)
+    if position is not None:
+        batches.set_state(position)
+    run.say(describe(run, state, start))
+    objective = sft(chunk=config.loss_chunk, neftune_alpha=config.neftune_alpha)
+    step_fn = compile_step(run, objective, optimizer, state, key)
+    evaluate = make_evaluation(run, objective)
+    writer = jax.process_index() == 0
+    lines = JsonLines(run.directory / "metrics.jsonl", step=start) if writer else None
+    opened = open_loggers(loggers, run.directory, config.to_dict(), start) if writer else []
+    progress.start(run.total, start)
+    recorder = Recorder(lines, opened, progress, functools.partial(check_finite, run))
+    # All at once: asking the schedule at every step would wait for the devices.
+    rates = jax.device_get(jax.vmap(schedule)(jnp.arange(run.total))).tolist()
+    try:
+        with stop_signals() as stopping:
+            return loop(run, state, key, batches, step_fn, evaluate, recorder, rates, stopping)
+    finally:
+        recorder.close()
+
+
+def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stopping) -> TrainState:
+    """The steps. Nothing in it waits for the devices except evaluation, samples and checkpoints."""
+    config = run.config
+    best, stale = past_evaluations(run.directory, int(state.step))
+    for step in range(int(state.step) + 1, run.total + 1):
+        if config.patience and stale >= config.patience:
+            run.say(f"step {step - 1}: no better eval loss in {stale} evaluations, stopping early")
+            break
+        batch = sharding.put_batch(next(batches), run.mesh, config.batch_size)
+        state, metrics = step_fn(state, run.frozen, batch, key)
+        recorder.push(step, metrics, rates[step - 1])
+        loss, last = None, step == run.total
+        if evaluate and (last or due(step, config.eval_every)):
+            recorder.drain()
+            loss = evaluate(run.frozen, state.trainable)
+            recorder.extend(eval_loss=loss)
+            best, stale = (loss, 0) if loss < best else (best, stale + 1)
+        if due(step, config.sample_every):
+            recorder.drain()
+            sample(run, state.trainable, step)
+            recorder.extend()
+        tired = bool(config.patience) and stale >= config.patience
+        if last or tired or stopping or (loss is not None and stale == 0) or due(step, config.checkpoint_every):
+            recorder.drain()
+            recorder.flush()
+            checkpoint.save(run.checkpoints, state, key, batches.get_state(), loss)
+            recorder.extend()
+        if stopping and not last:
+            run.checkpoints.wait_until_finished()
+            raise Interrupted(f"stopped at step {step}, saved; --resume continues")
+    run.checkpoints.wait_until_finished()
+    return state
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something done every `every` steps (0: never) is due."""
+    return every > 0 and step % every == 0
+
+
+def make_batches(run: Run, prepared):
+    """The training batches of this process, a grain iterator with get_state and set_state."""
+    config = run.config
+    index, count = sharding.process_share(run.mesh, config.batch_size)
+    return iter(pipeline.batches(
+        prepared,
+        epochs=None if config.steps else config.epochs,
+        process_index=index,
+        process_count=count,
+        prefetch=config.data.prefetch,
+        **batching(config),
+    ))
+
+
+def compile_step(run: Run, objective, optimizer, state, key):
+    """Compiles the train step for this mesh ahead of the first batch; the state's buffers are reused."""
+    config = run.config
+    homes = jax.tree.map(lambda x: x.sharding, state)
+    step = make_train_step(
+        run.model, objective, optimizer, config.microbatches, shardings=homes.trainable
+    )
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(homes, None))
+    home = sharding.batch_sharding(run.mesh)
+    shape = (config.batch_size, config.seq_len)
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32 if name == "loss_weights" else jnp.int32, sharding=home)
+        for name in ("tokens", "targets", "loss_weights", "segment_ids", "positions")
+    }
+    began = time.perf_counter()
+    compiled = jitted.lower(state, run.frozen, batch, key).compile()
+    run.say(f"compiled the train step in {time.perf_counter() - began:.1f} s")
+    return compiled
+
+
+def make_evaluation(run: Run, objective):
+    """Returns `evaluate(frozen, trainable) -> mean loss` over the evaluation data, or None without any."""
+    if run.evaluation is None:
+        return None
+    config = run.config
+    index, count = sharding.process_share(run.mesh, config.batch_size)
+    everywhere = jax.sharding.NamedSharding(run.mesh, jax.sharding.PartitionSpec())
+    step = jax.jit(make_eval_step(run.model, objective), out_shardings=everywhere)
+
+    def evaluate(frozen, trainable) -> float:
+        sums = None
+        options = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")}
+        batches = pipeline.eval_batches(run.evaluation, process_index=index, process_count=count, **options)
+        for number, batch in enumerate(batches):
+            if config.eval_batches and number >= config.eval_batches:
+                break
+            sums = step(frozen, trainable, sharding.put_batch(batch, run.mesh, config.batch_size), sums)
+        return float(sums["loss"] / sums["weight"])
+
+    return evaluate
+
+
+def sample(run: Run, trainable, step: int) -> None:
+    """Writes the answers of the model as it is now to samples.jsonl."""
+    write_samples(
+        run.prompts, run.model, (run.frozen, trainable), run.tokenizer, step=step, stop_ids=run.stop_ids,
+        max_new_tokens=run.config.sample_tokens, say=run.say,
+        path=run.directory / "samples.jsonl" if jax.process_index() == 0 else None,
+    )
+
+
+def past_evaluations(directory: Path, step: int) -> tuple[float, int]:
+    """(the best eval loss so far, evaluations since then) as metrics.jsonl tells, for early stopping."""
+    best, stale = math.inf, 0
+    path = directory / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        row = json.loads(line)
+        if row["step"] <= step and row.get("eval_loss") is not None:
+            best, stale = (row["eval_loss"], 0) if row["eval_loss"] < best else (best, stale + 1)
+    return best, stale
+
+
+def check_finite(run: Run, row: dict) -> None:
+    """Raises NonFiniteError where the loss or the gradient of a step is not a number."""
+    if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
+        return
+    kept = run.checkpoints.latest_step()
+    where = f"the last good checkpoint is step {kept}" if kept is not None else "there is no checkpoint yet"
+    raise NonFiniteError(
+        f"step {row['step']}: loss {row['loss']}, gradient norm {row['grad_norm']}; stopped, {where}. "
+        "A lower learning rate, clipping (config.optimizer.clip_norm) or float32 are what to try"
+    )
+
+
+@contextlib.contextmanager
+def stop_signals():
+    """Yields a list that becomes true at SIGTERM or Ctrl-C; a second signal acts as it always does."""
+    got: list[int] = []
+
+    def note(number, _):
+        got.append(number)
+        signal.signal(number, before[number])
+
+    names = (signal.SIGTERM, signal.SIGINT)
+    try:
+        before = {n: signal.signal(n, note) for n in names} if jax.process_count() == 1 else {}
+    except ValueError:  # not in the main thread
+        before = {}
+    try:
+        yield got
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def describe(run: Run, state: TrainState, start: int) -> str:
+    """What is about to be trained, in two lines."""
+    count = tree.count_params(state.trainable)
+    whole = count + tree.count_params(run.frozen)
+    mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
+    resumed = f", from step {start}" if start else ""
+    return (
+        f"training {count:,} of {whole:,} parameters ({count / whole:.2%}), optimizer state "
+        f"{tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB\n"
+        f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}"
+    )
+
+
+def restore_best(run: Run, state: TrainState):
+    """The trained weights of the step of lowest eval loss."""
+    step = checkpoint.best_step(run.checkpoints)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.trainable)
+    run.say(f"final/ holds the best checkpoint, step {step}")
+    return checkpoint.restore_trainable(run.checkpoints, abstract, step)
+
+
+def save_final(run: Run, trainable) -> None:
+    """Writes final/, with the stop ids that the chat template taught the model."""
+    config = with_stop_ids(run.model_config, run.tokenizer)
+    params = run.transform.merge(run.frozen, trainable)
+    weights.save(run.directory / "final", Pretrained(decoder.build(config), params, run.tokenizer, config))
+    run.say(f"saved {run.directory / 'final'}")

@@ -1,0 +1,24 @@
+"""Full tuning: every parameter is trained, nothing is frozen."""
+
+from __future__ import annotations
+
+from jitune.types import Model, Transform
+
+
+def full() -> Transform:
+    """The transform whose trainable part is all of the parameters; merging gives them back as they are."""
+
+    def apply(model: Model) -> Model:
+        return Model(
+            init=model.init,
+            embed=lambda pair, tokens: model.embed(pair[1], tokens),
+            hidden=lambda pair, batch, cache=None: model.hidden(pair[1], batch, cache),
+            unembed=lambda pair, hidden: model.unembed(pair[1], hidden),
+            init_cache=model.init_cache,
+        )
+
+    return Transform(
+        init=lambda key, params: ({}, params),
+        apply=apply,
+        merge=lambda frozen, trainable: trainable,
+    )
