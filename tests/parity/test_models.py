@@ -1,0 +1,291 @@
+"""The decoder against transformers: logits, losses, gradients and checkpoints both ways, on tiny random models."""
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the reference implementations need torch")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import transformers
+from jax.sharding import PartitionSpec
+
+import jitune
+from jitune import tree
+from jitune.models import decoder
+from jitune.models.config import ModelConfig
+from jitune.models.layers import RMSNorm
+from jitune.sharding import make_mesh, shardings
+from scripts import make_golden
+from tests.data import toy
+from tests.references import (
+    ATOL,
+    CONFIGS,
+    FAMILY_CASES,
+    GRADIENT,
+    LOSS,
+    QUICK,
+    RTOL,
+    documents,
+    evaluate,
+    make_tokens,
+    make_weights,
+    plain_batch,
+    relative,
+    write_checkpoint,
+)  # fmt: skip
+
+torch.set_num_threads(1)
+PACKED = 2e-5
+KL = 1e-3
+
+
+def load_torch(directory, dtype=torch.float32):
+    """The reference model of a checkpoint; every tensor must have found its place."""
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(info.values()), info
+    return model
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """`checkpoint(case) -> directory`, as transformers writes it."""
+
+    @functools.cache
+    def make(case: str):
+        written = write_checkpoint(tmp_path_factory.mktemp(case), CONFIGS[case], make_weights(CONFIGS[case]))
+        load_torch(written).save_pretrained(written / "saved")
+        return written / "saved"
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pretrained(checkpoint):
+    """`pretrained(case)`: the checkpoint loaded in float32 on one device, layers scanned."""
+    return functools.cache(lambda case: jitune.load(checkpoint(case), dtype="float32"))
+
+
+def run_torch(directory, tokens):
+    """Logits, loss and gradients by name."""
+    model = load_torch(directory)
+    ids = torch.tensor(tokens, dtype=torch.long)
+    out = model(ids, labels=ids, use_cache=False)
+    out.loss.backward()
+    return out.logits.detach().numpy(), out.loss.item(), {n: p.grad.numpy() for n, p in model.named_parameters()}
+
+
+def check_equal(found, wanted):
+    """Logits, loss and gradients within the bounds."""
+    np.testing.assert_allclose(found[0], wanted[0], RTOL, ATOL)
+    assert abs(found[1] - wanted[1]) < LOSS
+    assert found[2].keys() == wanted[2].keys()
+    off = {name: relative(found[2][name], grad) for name, grad in wanted[2].items()}
+    assert max(off.values()) < GRADIENT, {name: x for name, x in off.items() if x >= GRADIENT}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_logits_loss_and_gradients(case, checkpoint, pretrained):
+    tokens = make_tokens(CONFIGS[case])
+    loaded = pretrained(case)
+    check_equal(evaluate(loaded.model, loaded.params, plain_batch(tokens)), run_torch(checkpoint(case), tokens))
+
+
+@pytest.mark.parametrize("case", [*FAMILY_CASES, "qwen2_sliding"])
+def test_unrolled_and_recomputed_layers(case, checkpoint, pretrained):
+    tokens = make_tokens(CONFIGS[case])
+    model = decoder.build(pretrained(case).config.replace(scan_layers=False, remat="full"))
+    check_equal(
+        evaluate(model, pretrained(case).params, plain_batch(tokens)), run_torch(checkpoint(case), tokens)
+    )
+
+
+@pytest.mark.parametrize("case", FAMILY_CASES)
+def test_sharded_checkpoint_on_a_mesh(case, checkpoint, tmp_path):
+    tokens = make_tokens(CONFIGS[case], rows=4)
+    load_torch(checkpoint(case)).save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 3
+    mesh = make_mesh(fsdp=4, tensor=2)
+    loaded = jitune.load(tmp_path, dtype="float32", mesh=mesh, remat="full")
+    assert loaded.params["layers"]["mlp"]["up_proj"]["kernel"].sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+    with jax.set_mesh(mesh):
+        found = evaluate(loaded.model, loaded.params, plain_batch(tokens))
+    check_equal(found, run_torch(checkpoint(case), tokens))
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_packed_and_left_padded_rows_are_separate_documents(case, checkpoint, pretrained):
+    tokens = make_tokens(CONFIGS[case], rows=9, seed=3)
+    segments = np.zeros_like(tokens)
+    segments[:3] = [[1] * 13 + [2] * 20 + [3] * 7, [0] * 6 + [1] * 34, [0] * 3 + [1] * 17 + [2] * 18 + [0] * 2]
+    places = list(documents(segments))
+    for alone, (row, place) in enumerate(places, 3):
+        length = place.stop - place.start
+        tokens[alone, :length], segments[alone, :length] = tokens[row, place], 1
+    batch, loaded, model = plain_batch(tokens, segments), pretrained(case), load_torch(checkpoint(case))
+    np.testing.assert_array_equal(decoder.restart_positions(jnp.asarray(segments)), batch["positions"])
+    inputs = {name: batch[name] for name in ("tokens", "segment_ids", "positions")}
+    run = jax.jit(lambda params: jitune.logits(loaded.model, params, **inputs), compiler_options=QUICK)
+    logits = np.asarray(run(loaded.params))
+    for alone, (row, place) in enumerate(places, 3):
+        with torch.no_grad():
+            wanted = model(torch.tensor(tokens[row, place][None], dtype=torch.long)).logits[0].numpy()
+        np.testing.assert_allclose(logits[row, place], wanted, RTOL, ATOL)
+        np.testing.assert_allclose(logits[row, place], logits[alone, : len(wanted)], 0, PACKED)
+    assert alone == 8
+
+
+@pytest.mark.parametrize("case", FAMILY_CASES)
+def test_bfloat16_stays_close(case, checkpoint):
+    tokens = make_tokens(CONFIGS[case])
+    loaded = jitune.load(checkpoint(case), dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(loaded.params)} == {jnp.dtype("bfloat16")}
+    found = jax.jit(lambda params: jitune.logits(loaded.model, params, tokens))(loaded.params)
+    assert found.dtype == jnp.float32
+    wanted, _, _ = run_torch(checkpoint(case), tokens)
+    log_p, log_q = (torch.log_softmax(torch.tensor(np.asarray(x)), -1) for x in (wanted, found))
+    assert (log_p.exp() * (log_p - log_q)).sum(-1).mean() < KL
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_golden_files_are_what_torch_computes(case):
+    found = json.loads((Path(__file__).parents[1] / "golden" / f"{case}.json").read_text())
+    wanted = make_golden.compute(case)
+    np.testing.assert_allclose(found["logits"], wanted["logits"], 1e-5, 1e-5)
+    assert found["loss"] == pytest.approx(wanted["loss"], abs=1e-6)
+    assert found["weights"] == pytest.approx(wanted["weights"])
+    norms = [{name: x["norm"] for name, x in side["gradients"].items()} for side in (found, wanted)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_norm_is_cast_before_it_is_scaled():
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    rng = np.random.default_rng(0)
+    x, scale = rng.standard_normal((64, 64), np.float32), rng.standard_normal(64, np.float32)
+    reference = LlamaRMSNorm(64, 1e-5).bfloat16()
+    reference.weight.data = torch.tensor(scale).bfloat16()
+    wanted = reference(torch.tensor(x).bfloat16()).float().detach().numpy()
+    norm = RMSNorm(1e-5, jnp.bfloat16, jnp.bfloat16)
+    found = norm.apply({"params": {"scale": jnp.asarray(scale, jnp.bfloat16)}}, jnp.asarray(x, jnp.bfloat16))
+    # The other order rounds a third of the numbers differently; here only a rare tie may fall otherwise.
+    assert np.mean(np.asarray(found, np.float32) != wanted) < 0.01
+
+
+# Saving.
+
+
+@pytest.mark.parametrize("shards", ["single", "sharded"])
+@pytest.mark.parametrize("case", CONFIGS)
+def test_saved_checkpoints_load_bit_for_bit(case, shards, checkpoint, pretrained, tmp_path):
+    loaded, options = pretrained(case), {}
+    if shards == "sharded":
+        homes = shardings(loaded.params, make_mesh(fsdp=4, tensor=2))
+        loaded, options = loaded._replace(params=jax.device_put(loaded.params, homes)), {"max_shard_bytes": 50_000}
+    jitune.save(tmp_path, loaded, **options)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (shards == "sharded")
+    before, after = load_torch(checkpoint(case)), load_torch(tmp_path)
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(tensor, after.state_dict()[name]), name
+    assert before.state_dict().keys() == after.state_dict().keys()
+    assert settings(before.config) == settings(after.config)
+    if shards == "sharded":
+        wanted_index = tmp_path / "by_transformers"
+        before.save_pretrained(wanted_index, max_shard_size="50KB")
+        found, wanted = (read(d / "model.safetensors.index.json") for d in (tmp_path, wanted_index))
+        assert found["metadata"] == wanted["metadata"]
+        assert found["weight_map"].keys() == wanted["weight_map"].keys()
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def settings(config):
+    """A transformers config without its place on disk."""
+    return {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+
+
+def test_bfloat16_checkpoints_keep_their_bits(checkpoint, tmp_path):
+    load_torch(checkpoint("qwen3"), torch.bfloat16).save_pretrained(tmp_path / "half")
+    jitune.save(tmp_path / "out", jitune.load(tmp_path / "half", dtype="float32", param_dtype="bfloat16"))
+    before, after = (load_torch(tmp_path / name, "auto") for name in ("half", "out"))
+    assert after.dtype == torch.bfloat16
+    assert all(torch.equal(x, after.state_dict()[name]) for name, x in before.state_dict().items())
+
+
+def test_generation_config_and_tokenizer_travel(checkpoint, tmp_path):
+    model = load_torch(checkpoint("llama3"))
+    model.generation_config.update(eos_token_id=[2, 7], temperature=0.6, top_p=0.9, do_sample=True, pad_token_id=0)
+    model.save_pretrained(tmp_path / "in")
+    tokenizer = toy.make_tokenizer(bos="<bos>", add_bos=True, chat_template="{{ messages[0]['content'] }}<|im_end|>")
+    tokenizer.save_pretrained(tmp_path / "in")
+    loaded = jitune.load(tmp_path / "in", dtype="float32")
+    assert loaded.config.eos_token_ids == (2, 7)
+    jitune.save(tmp_path / "out", loaded)
+    before, after = (transformers.GenerationConfig.from_pretrained(tmp_path / d).to_dict() for d in ("in", "out"))
+    assert before == after
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = "écoute the user<|im_end|>\n hello"
+    assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert again.special_tokens_map == tokenizer.special_tokens_map
+    message = [{"role": "user", "content": "hello"}]
+    assert again.apply_chat_template(message) == tokenizer.apply_chat_template(message)
+    assert (tmp_path / "out" / "chat_template.jinja").exists()
+    assert "chat_template" not in read(tmp_path / "out" / "tokenizer_config.json")
+
+
+# Reading configs.
+
+
+def computation(raw):
+    """What a config.json says of the computation."""
+    return ModelConfig.from_hf(raw).replace(hf="")
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_old_and_new_config_files_say_the_same(case, checkpoint):
+    old = json.loads(json.dumps(CONFIGS[case]))
+    new = read(checkpoint(case) / "config.json")
+    assert "rope_parameters" in new and "rope_scaling" not in new and "torch_dtype" not in new
+    assert computation(old) == computation(new)
+    if "rope_scaling" in old:
+        old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
+        assert computation(old) == computation(new)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_absent_keys_have_the_defaults_of_transformers(family):
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8,
+             "vocab_size": 160}  # fmt: skip
+    if family != "mistral":  # the default of the other classes is not that of absent keys in old files
+        sizes["num_key_value_heads"] = 4
+    full = transformers.AutoConfig.for_model(family, **sizes).to_dict()
+    found, wanted = (computation({"model_type": family, **raw}) for raw in (sizes, full))
+    assert found == wanted.replace(max_positions=found.max_positions)
+
+
+def test_rope_scaling_wins_over_rope_parameters():
+    raw = CONFIGS["llama2"] | {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+    }
+    wanted = transformers.AutoConfig.for_model(**raw).rope_parameters
+    found = ModelConfig.from_hf(raw).rope
+    assert (found.kind, found.factor, found.theta) == (wanted["rope_type"], wanted["factor"], wanted["rope_theta"])
+
+
+def test_every_parameter_is_loaded_where_it_belongs(pretrained):
+    """Exact values, so that saving and loading cannot make the same mistake."""
+    weights = make_weights(CONFIGS["qwen3_sliding"])
+    loaded = tree.flatten(pretrained("qwen3_sliding").params)
+    k_norm = np.stack([weights[f"model.layers.{i}.self_attn.k_norm.weight"] for i in range(3)])
+    np.testing.assert_array_equal(loaded["layers/attn/k_norm/scale"], k_norm)
+    up = np.stack([weights[f"model.layers.{i}.mlp.up_proj.weight"].T for i in range(3)])
+    np.testing.assert_array_equal(loaded["layers/mlp/up_proj/kernel"], up)

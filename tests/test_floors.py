@@ -1,0 +1,56 @@
+"""Imports go down: a file imports from lower floors, or from what stands before it on its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "jitune"
+# From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
+FLOORS = (
+    ("types", "tree", "config"),
+    ("sharding", "models.families", "models.config", "models.layers", "models.flax_bridge", "models.decoder",
+     "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
+    ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
+     "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
+     "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
+    ("runlog", "rundir", "samples", "state", "export", "interactive", "train"),
+    ("cli", "__main__"),
+)
+ORDER = [name for floor in FLOORS for name in floor]
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written with their full path"
+            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+    names = {n.removeprefix("jitune.") for n in found if n.startswith("jitune.")}
+    return {n for n in names if n in ORDER}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_down(path):
+    name = name_of(path)
+    assert name in ORDER, f"{name} has no place: add it to FLOORS"
+    above = [n for n in imported(path) if ORDER.index(n) >= ORDER.index(name)]
+    assert not above, f"{name} imports {above}, which stand above it"
+
+
+def test_every_place_is_taken():
+    assert {name_of(p) for p in FILES} == set(ORDER)
+
+
+def test_the_data_floor_is_free_of_jax():
+    for path in (PACKAGE / "data").glob("*.py"):
+        assert "import jax" not in path.read_text(), f"{path.name} imports jax"
