@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -87,9 +87,7 @@ def count_tokens(batch) -> dict[str, jax.Array]:
 def make_eval_step(model: Model, objective: Callable):
     """Makes `evaluate(frozen, trainable, batch, sums) -> sums` with loss, weight and the objective's metrics.
 
-    sums: of the batches before, None for the first. They go through the step so that one batch waits for the
-    other: programs with collectives that wait for nothing may start in another order on each device, and then
-    wait for each other for ever.
+    sums: of the batches before, None for the first; they stay on the devices from batch to batch.
     """
 
     def evaluate(frozen, trainable, batch, sums=None):
@@ -98,3 +96,17 @@ def make_eval_step(model: Model, objective: Callable):
         return new if sums is None else jax.tree.map(jnp.add, sums, new)
 
     return evaluate
+
+
+def sum_batches(step: Callable, batches: Iterable):
+    """Folds `step(batch, sums) -> sums` over batches; returns the last sums, None where there is no batch.
+
+    The next batch is prepared and dispatched while the devices are at one, but no more than that: batches
+    waiting in a queue take memory on the devices, and XLA's CPU client deadlocks beyond 32 computations in
+    flight, where launches that wait for their turn hold the threads that earlier collectives need.
+    """
+    sums = None
+    for batch in batches:
+        before, sums = sums, step(batch, sums)
+        jax.block_until_ready(before)
+    return sums

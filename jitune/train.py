@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import signal
@@ -33,7 +34,7 @@ from jitune.models import decoder
 from jitune.objectives.sft import sft
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
-from jitune.step import make_eval_step, make_train_step
+from jitune.step import make_eval_step, make_train_step, sum_batches
 from jitune.transforms.build import make_transform
 from jitune.types import Model, Pretrained, TrainState, Transform, UserError
 
@@ -269,13 +270,13 @@ def make_evaluation(run: Run, objective):
     step = jax.jit(make_eval_step(run.model, objective), out_shardings=everywhere)
 
     def evaluate(frozen, trainable) -> float:
-        sums = None
         options = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")}
         batches = pipeline.eval_batches(run.evaluation, process_index=index, process_count=count, **options)
-        for number, batch in enumerate(batches):
-            if config.eval_batches and number >= config.eval_batches:
-                break
-            sums = step(frozen, trainable, sharding.put_batch(batch, run.mesh, config.batch_size), sums)
+        batches = itertools.islice(batches, config.eval_batches or None)
+        sums = sum_batches(
+            lambda batch, sums: step(frozen, trainable, batch, sums),
+            (sharding.put_batch(batch, run.mesh, config.batch_size) for batch in batches),
+        )
         return float(sums["loss"] / sums["weight"])
 
     return evaluate

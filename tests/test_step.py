@@ -14,7 +14,7 @@ from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.objectives.loss import token_log_probs
 from jitune.objectives.sft import add_noise, sft
-from jitune.step import cut, make_eval_step, make_train_step
+from jitune.step import cut, make_eval_step, make_train_step, sum_batches
 from jitune.transforms.full import full
 from jitune.types import TrainState
 
@@ -168,3 +168,25 @@ def test_neftune_noise_has_the_published_size():
     batch = make_batch()
     assert noisy(model, params, batch, None)[0] == quiet(model, params, batch, None)[0]
     assert noisy(model, params, batch, jax.random.key(1))[0] != quiet(model, params, batch, None)[0]
+
+
+def test_evaluation_is_at_most_one_batch_ahead_of_the_devices():
+    """More would pile up on the devices, and from 32 computations on the CPU client can deadlock."""
+    flying = []
+
+    class Sums:
+        def __init__(self, total):
+            self.total = total
+            flying.append(self)
+
+        def block_until_ready(self):
+            flying.remove(self)
+            return self
+
+    def step(batch, sums):
+        assert len(flying) <= 1
+        return Sums(batch + (sums.total if sums else 0))
+
+    assert sum_batches(step, range(100)).total == 4950
+    assert len(flying) == 1
+    assert sum_batches(step, []) is None
