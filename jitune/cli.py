@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     if rest and arguments.run is not run_train:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     arguments.rest = rest
-    sys.path.insert(0, "")  # formats given as module:function may lie in the working directory
+    # Formats given as module:function may lie in the working directory; last, so that they hide no package.
+    sys.path += [""] if "" not in sys.path else []
     try:
         return arguments.run(arguments) or 0
     except UserError as error:
@@ -211,7 +212,6 @@ def run_generate(a) -> None:
     from jitune.data.chat import load_template
     from jitune.generation.sampling import Sampling
     from jitune.hub import weights
-    from jitune.models.decoder import precision
 
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
@@ -229,18 +229,17 @@ def run_generate(a) -> None:
         pretrained.tokenizer.chat_template = load_template(a.chat_template, tokenizer=pretrained.tokenizer)
     options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
                "stop_strings": tuple(a.stop)}
-    with precision(a.dtype):
-        if a.prompts:
-            from jitune.generation.generate import generate_file
+    if a.prompts:
+        from jitune.generation.generate import generate_file
 
-            answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, **options)
-            print(f"{len(answers)} answers in {a.out}")
-        elif a.prompt is not None:
-            answer_one(pretrained, a, options)
-        else:
-            from jitune.interactive import chat
+        answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, **options)
+        print(f"{len(answers)} answers in {a.out}")
+    elif a.prompt is not None:
+        answer_one(pretrained, a, options)
+    else:
+        from jitune.interactive import chat
 
-            chat(pretrained, system=a.system or "", raw=a.raw, **options)
+        chat(pretrained, system=a.system or "", raw=a.raw, **options)
 
 
 def answer_one(pretrained, a, options) -> None:

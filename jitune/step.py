@@ -17,8 +17,8 @@ def make_train_step(model: Model, objective: Callable, optimizer, microbatches: 
     The gradient is that of sum(loss) / sum(weight) over the whole batch, whatever the number of
     microbatches and however the weights lie in them. `model` takes `(frozen, trainable)`; key is the run's,
     and the step's own is folded in here. shardings: where the gradients lie, by default where XLA puts
-    them. metrics: float32 scalars loss, grad_norm, tokens (not padding), supervised (trained targets),
-    weight_sum, and the objective's own divided by weight_sum.
+    them. metrics: float32 scalars loss, grad_norm, param_norm (of the weights after the update), tokens (not
+    padding), supervised (trained targets), weight_sum, and the objective's own divided by weight_sum.
     """
 
     def gradients(trainable, frozen, batch, key):
@@ -48,6 +48,7 @@ def make_train_step(model: Model, objective: Callable, optimizer, microbatches: 
         metrics = {
             "loss": total * scale,
             "grad_norm": optax.tree.norm(grads),
+            "param_norm": optax.tree.norm(trainable),
             **count_tokens(batch),
             "weight_sum": weight,
             **{name: value * scale for name, value in metrics.items()},

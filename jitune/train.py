@@ -40,7 +40,7 @@ from jitune.types import Model, Pretrained, TrainState, Transform, UserError
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or the gradient stopped being a number; the last good checkpoint is kept."""
+    """Loss, gradient or weights stopped being finite; the last good checkpoint is kept."""
 
 
 class Interrupted(RuntimeError):
@@ -209,12 +209,13 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
             sample(run, state.trainable, step)
             recorder.extend()
         tired = bool(config.patience) and stale >= config.patience
-        if last or tired or stopping or (loss is not None and stale == 0) or due(step, config.checkpoint_every):
+        stop = stopping(step)
+        if last or tired or stop or (loss is not None and stale == 0) or due(step, config.checkpoint_every):
             recorder.drain()
             recorder.flush()
             checkpoint.save(run.checkpoints, state, key, batches.get_state(), loss)
             recorder.extend()
-        if stopping and not last:
+        if stop and not last:
             run.checkpoints.wait_until_finished()
             raise Interrupted(f"stopped at step {step}, saved; --resume continues")
     run.checkpoints.wait_until_finished()
@@ -303,20 +304,35 @@ def past_evaluations(directory: Path, step: int) -> tuple[float, int]:
 
 
 def check_finite(run: Run, row: dict) -> None:
-    """Raises NonFiniteError where the loss or the gradient of a step is not a number."""
-    if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
+    """Raises NonFiniteError where the loss, the gradient or the new weights of a step are not finite.
+
+    A checkpoint of the step before holds the weights that gave such a loss, so it goes if there is an older one.
+    """
+    step, names = row["step"], {"loss": "loss", "grad_norm": "gradient norm", "param_norm": "weight norm"}
+    if all(math.isfinite(row[name]) for name in names):
         return
-    kept = run.checkpoints.latest_step()
-    where = f"the last good checkpoint is step {kept}" if kept is not None else "there is no checkpoint yet"
+    run.checkpoints.wait_until_finished()
+    kept = sorted(run.checkpoints.all_steps())
+    if len(kept) > 1 and kept[-1] == step - 1 and not math.isfinite(row["loss"]):
+        run.checkpoints.delete(kept.pop())
+    where = f"the last good checkpoint is step {kept[-1]}" if kept else "there is no checkpoint yet"
+    numbers = ", ".join(f"{word} {row[name]}" for name, word in names.items())
     raise NonFiniteError(
-        f"step {row['step']}: loss {row['loss']}, gradient norm {row['grad_norm']}; stopped, {where}. "
-        "A lower learning rate, clipping (config.optimizer.clip_norm) or float32 are what to try"
+        f"step {step}: {numbers}; stopped, {where}. A lower learning rate, clipping "
+        "(config.optimizer.clip_norm) or float32 are what to try"
     )
 
 
 @contextlib.contextmanager
 def stop_signals():
-    """Yields a list that becomes true at SIGTERM or Ctrl-C; a second signal acts as it always does."""
+    """Yields `stopping(step) -> bool`, whether the run was asked to stop after this step.
+
+    One process is asked by SIGTERM or Ctrl-C; a second signal acts as it always does. Several are asked by a
+    SIGTERM to any of them, and jax's preemption service finds the step at which all of them stop.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     got: list[int] = []
 
     def note(number, _):
@@ -325,11 +341,11 @@ def stop_signals():
 
     names = (signal.SIGTERM, signal.SIGINT)
     try:
-        before = {n: signal.signal(n, note) for n in names} if jax.process_count() == 1 else {}
+        before = {n: signal.signal(n, note) for n in names}
     except ValueError:  # not in the main thread
         before = {}
     try:
-        yield got
+        yield lambda step: bool(got)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,10 +1,12 @@
-"""Two processes on this machine are one run: the losses of one process, and one checkpoint."""
+"""Two processes on this machine are one run: the losses of one process, one checkpoint, one stop."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from jitune import config as configs
 from jitune.hub import files
 from jitune.train import train
 from tests.conftest import PATIENCE, ROOT
+
+STEPS = 30
 
 
 def free_port() -> int:
@@ -21,43 +25,58 @@ def free_port() -> int:
 
 
 def losses(directory):
-    return [json.loads(line)["loss"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    path = directory / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line)["loss"] for line in lines if line.endswith("\n")]
+
+
+def start(script) -> list[subprocess.Popen]:
+    """Starts both processes, four devices each."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "jitune", "train", "--config", str(script), "--distributed", "--resume"],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "XLA_FLAGS": f"{PATIENCE} --xla_force_host_platform_device_count=4",
+                 "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)},
+        )
+        for i in range(2)
+    ]
+
+
+def finish(processes, code: int) -> list[str]:
+    """Waits for both to end with this exit code; returns what they wrote to stderr."""
+    try:
+        errors = [p.communicate(timeout=300)[1] for p in processes]
+    finally:
+        for p in processes:
+            p.kill()
+    assert [p.returncode for p in processes] == [code, code], errors
+    return errors
 
 
 def test_two_processes(toy_config, tmp_path):
     toy_config.update_from_flattened_dict({
-        "steps": 6, "checkpoint_every": 3, "data.eval": toy_config.data.train, "eval_every": 3,
+        "steps": STEPS, "data.eval": toy_config.data.train, "eval_every": 20,
         "mesh.data": 1, "mesh.fsdp": 4, "mesh.tensor": 2,
     })
     whole = train(toy_config)
-    toy_config.output_dir = str(tmp_path / "two")
+    directory = tmp_path / "two"
+    toy_config.output_dir = str(directory)
     script = tmp_path / "config.py"
     script.write_text(f"def get_config():\n    from jitune.config import from_json\n"
                       f"    return from_json({configs.to_json(toy_config)!r})\n")
-
-    def start(steps, *more):
-        port = free_port()
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "jitune", "train", "--config", str(script), "--distributed",
-                 f"--config.steps={steps}", *more],
-                cwd=ROOT, stderr=subprocess.PIPE, text=True,
-                env={**os.environ, "XLA_FLAGS": f"{PATIENCE} --xla_force_host_platform_device_count=4",
-                     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2",
-                     "JAX_PROCESS_ID": str(i)},
-            )
-            for i in range(2)
-        ]
-        try:
-            errors = [p.communicate(timeout=300)[1] for p in processes]
-        finally:
-            for p in processes:
-                p.kill()
-        assert [p.returncode for p in processes] == [0, 0], errors
-        assert "step 1/" not in errors[1]
-
-    start(3)
-    start(6, "--resume")
-    np.testing.assert_allclose(losses(tmp_path / "two"), losses(whole), rtol=1e-5)
-    first, second = (files.find_tensors(d / "final") for d in (whole, tmp_path / "two"))
+    processes = start(script)
+    while not losses(directory) and all(p.poll() is None for p in processes):
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)  # to one of them, and both stop after the same step
+    errors = finish(processes, 143)
+    stopped = len(losses(directory))
+    assert 1 <= stopped < STEPS
+    assert all(f"stopped at step {stopped}, saved; --resume continues" in error for error in errors)
+    assert [p.name for p in (directory / "checkpoints").iterdir()] == [str(stopped)]
+    errors = finish(start(script), 0)
+    assert f"step {STEPS}/" in errors[0] and f"step {STEPS}/" not in errors[1]
+    np.testing.assert_allclose(losses(directory), losses(whole), rtol=1e-5)
+    first, second = (files.find_tensors(d / "final") for d in (whole, directory))
     assert first.keys() == second.keys()

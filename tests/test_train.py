@@ -14,12 +14,12 @@ import pytest
 from safetensors.numpy import load_file
 
 import jitune
+from jitune import checkpoint, tree
 from jitune import config as configs
-from jitune import tree
 from jitune.export import export
 from jitune.hub import files
-from jitune.train import NonFiniteError, train
-from jitune.types import UserError
+from jitune.train import NonFiniteError, Run, check_finite, train
+from jitune.types import TrainState, UserError
 from tests.conftest import ROOT, make_toy_model, toy_rows
 
 
@@ -146,10 +146,29 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(toy_
     with pytest.raises(NonFiniteError, match=r"step \d+: loss .* the last good checkpoint is step \d+"):
         train(toy_config)
     rows = rows_of(toy_config.output_dir)
-    assert rows[-1]["loss"] is None or rows[-1]["grad_norm"] is None
+    assert None in (rows[-1]["loss"], rows[-1]["grad_norm"], rows[-1]["param_norm"])
     kept = sorted(int(p.name) for p in Path(toy_config.output_dir, "checkpoints").iterdir())
     assert kept and max(kept) < rows[-1]["step"]
     assert not Path(toy_config.output_dir, "final").exists()
+    good = export(toy_config.output_dir, Path(toy_config.output_dir, "good"))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(good.params))
+
+
+def test_the_checkpoint_that_gave_a_loss_that_is_not_finite_goes(tmp_path):
+    """Weights may be finite and still give no loss: a run resumed from them would only stop again."""
+    checkpoints = checkpoint.open_checkpoints(tmp_path, keep=5)
+    state = TrainState(np.int32(0), {"w": np.ones(2, np.float32)}, {})
+    for step in (2, 4, 5):
+        checkpoint.save(checkpoints, state._replace(step=np.int32(step)), jax.random.key(0), {})
+    run = Run(*[None] * len(Run._fields))._replace(checkpoints=checkpoints)
+    row = {"step": 6, "loss": float("nan"), "grad_norm": 1.0, "param_norm": 1.0}
+    check_finite(run, {**row, "loss": 1.0})
+    with pytest.raises(NonFiniteError, match="step 6: loss nan, .* the last good checkpoint is step 4"):
+        check_finite(run, row)
+    with pytest.raises(NonFiniteError, match="step 6: .* the last good checkpoint is step 4"):
+        check_finite(run, {**row, "loss": 1.0, "param_norm": float("inf")})
+    assert list(checkpoints.all_steps()) == [2, 4]
+    checkpoints.close()
 
 
 def test_bfloat16_trains_float32_weights(toy_config):

@@ -136,11 +136,19 @@ def precision(dtype: str):
 
 
 def build(config: ModelConfig) -> Model:
-    """The `Model` of a config. Nothing is computed until its functions are called."""
+    """The `Model` of a config, float32 products exact. Nothing is computed until its functions are called."""
+
+    def exact(function):
+        def call(*args):
+            with precision(config.dtype):
+                return function(*args)
+
+        return call
 
     def init_cache(batch_size: int, capacity: int) -> KVCache:
         shape = (config.num_layers, batch_size, capacity, config.num_kv_heads, config.head_dim)
         zeros = jnp.zeros(shape, config.dtype)
         return KVCache(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
 
-    return from_linen(Decoder(config), init_cache)
+    model = from_linen(Decoder(config), init_cache)
+    return model._replace(hidden=exact(model.hidden), unembed=exact(model.unembed))

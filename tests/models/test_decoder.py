@@ -115,6 +115,22 @@ def test_bfloat16_computes_in_bfloat16_and_gives_float32_logits():
     assert model.unembed(params, hidden).dtype == jnp.float32
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_float32_products_are_exact_whatever_the_default(dtype):
+    """Accelerators round the factors of float32 products unless asked not to."""
+    config, params = make()
+    model = decoder.build(config.replace(dtype=dtype))
+
+    def loss(params):
+        return jitune.logits(model, params, tokens()).sum()
+
+    with jax.default_matmul_precision("bfloat16"):
+        text = str(jax.make_jaxpr(jax.grad(loss))(params))
+    products = text.count("dot_general[")
+    exact = text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+    assert products > 20 and exact == (products if dtype == "float32" else 0)
+
+
 def test_restart_positions():
     segments = jnp.array([[1, 1, 1, 2, 2, 0], [0, 0, 1, 1, 1, 1]])
     expected = [[0, 1, 2, 0, 1, 0], [0, 1, 0, 1, 2, 3]]
