@@ -15,7 +15,7 @@ from jitune.hub import files
 from jitune.train import train
 from tests.conftest import PATIENCE, ROOT
 
-STEPS = 30
+STEPS = 16
 
 
 def free_port() -> int:
@@ -57,7 +57,7 @@ def finish(processes, code: int) -> list[str]:
 
 def test_two_processes(toy_config, tmp_path):
     toy_config.update_from_flattened_dict({
-        "steps": STEPS, "data.eval": toy_config.data.train, "eval_every": 20,
+        "steps": STEPS, "data.eval": toy_config.data.train, "eval_batches": 3,
         "mesh.data": 1, "mesh.fsdp": 4, "mesh.tensor": 2,
     })
     whole = train(toy_config)

@@ -17,7 +17,12 @@ SFT = SHARED / "data" / "sft"
 PROMPTS = ("Who are you?", "Give three tips for staying healthy.", "What is 2 + 2?", "Write a haiku about rain.")
 
 
-@pytest.fixture(scope="module", params=["qwen3", "llama"])
+def group(family: str):
+    """All tests of one run on one worker, so that it is made once."""
+    return pytest.param(family, marks=pytest.mark.xdist_group(family))
+
+
+@pytest.fixture(scope="module", params=[group("qwen3"), group("llama")])
 def run(request, tmp_path_factory, shared):
     """`jitune init` and `jitune train` on two sources, evaluated on a third; the run's directory."""
     folder = tmp_path_factory.mktemp(request.param)
