@@ -142,14 +142,14 @@ def run_train(a) -> int:
     configs.check(config)
     if a.distributed:
         start_distributed()
-    from jitune import train
+    from jitune import stopping, train
 
     try:
         train.train(config, resume=a.resume)
-    except train.NonFiniteError as error:
+    except stopping.NonFiniteError as error:
         print(f"jitune: {error}", file=sys.stderr)
         return 1
-    except train.Interrupted as error:
+    except stopping.Interrupted as error:
         print(f"jitune: {error}", file=sys.stderr)
         return 143
     return 0

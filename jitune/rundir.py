@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,11 @@ def read_config(directory: Path):
         raise UserError(f"{directory}/config.json: is not the configuration of a run: {error}") from None
 
 
+def read_id(directory: Path) -> str:
+    """Eight hexadecimal digits that no other run has, for loggers that keep many runs in one place."""
+    return files.read_json(directory / "fingerprint.json")["id"]
+
+
 def start(directory: Path, config, fingerprint: dict[str, str], model_config, tokenizer) -> None:
     """Writes what identifies the run; config.json comes last, for it marks the directory as a run.
 
@@ -86,5 +92,6 @@ def start(directory: Path, config, fingerprint: dict[str, str], model_config, to
     if model_config.generation_config:
         files.write_json(base / "generation_config.json", model_config.generation_config)
     tokenizer.save_pretrained(str(base))
-    write_atomically(directory / "fingerprint.json", json.dumps(fingerprint, indent=2) + "\n")
+    stored = {**fingerprint, "id": secrets.token_hex(4)}
+    write_atomically(directory / "fingerprint.json", json.dumps(stored, indent=2) + "\n")
     write_atomically(directory / "config.json", configs.to_json(config) + "\n")

@@ -73,10 +73,13 @@ def parse_loggers(names: str) -> list[str]:
     return chosen
 
 
-def open_loggers(names: list[str], directory: Path, config: dict, step: int) -> list:
-    """Returns one `(log(step, numbers), close())` for each named logger; `step` is where the run starts."""
+def open_loggers(names: list[str], directory: Path, config: dict, step: int, run_id: str) -> list:
+    """Returns one `(log(step, numbers), close())` for each named logger.
+
+    step: where the run starts. run_id: what a resumed run shares with the run that it continues, and no other.
+    """
     opened = []
-    name = config["run_name"] or directory.name
+    name = config["run_name"] or directory.resolve().name
     for logger in names:
         if logger == "tensorboard":
             from tensorboardX import SummaryWriter
@@ -86,13 +89,13 @@ def open_loggers(names: list[str], directory: Path, config: dict, step: int) -> 
         elif logger == "wandb":
             import wandb
 
-            run = wandb.init(project="jitune", name=name, dir=str(directory), config=config, id=name, resume="allow")
+            run = wandb.init(project="jitune", name=name, dir=str(directory), config=config, id=run_id, resume="allow")
             opened.append((lambda step, row, run=run: run.log(row, step=step), run.finish))
         else:
             import trackio
 
-            trackio.init(project="jitune", name=name, config=config, resume="allow")
-            opened.append((lambda step, row, trackio=trackio: trackio.log(row), trackio.finish))
+            trackio.init(project="jitune", name=f"{name}-{run_id}", config=config, resume="allow")
+            opened.append((lambda step, row, trackio=trackio: trackio.log(row, step=step), trackio.finish))
     return opened
 
 

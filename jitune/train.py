@@ -9,12 +9,8 @@ checkpoint into it: state, key, data iterator; (6) cut metrics.jsonl at that ste
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import json
-import math
-import signal
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,16 +31,9 @@ from jitune.objectives.sft import sft
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
 from jitune.step import make_eval_step, make_train_step, sum_batches
+from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
 from jitune.transforms.build import make_transform
 from jitune.types import Model, Pretrained, TrainState, Transform, UserError
-
-
-class NonFiniteError(RuntimeError):
-    """Loss, gradient or weights stopped being finite; the last good checkpoint is kept."""
-
-
-class Interrupted(RuntimeError):
-    """The run was asked to stop (SIGTERM or Ctrl-C); its state was saved."""
 
 
 class Run(NamedTuple):
@@ -175,9 +164,10 @@ def fit(run: Run, trainable, prepared, loggers, progress) -> TrainState:
     evaluate = make_evaluation(run, objective)
     writer = jax.process_index() == 0
     lines = JsonLines(run.directory / "metrics.jsonl", step=start) if writer else None
-    opened = open_loggers(loggers, run.directory, config.to_dict(), start) if writer else []
+    run_id = rundir.read_id(run.directory)
+    opened = open_loggers(loggers, run.directory, config.to_dict(), start, run_id) if writer else []
     progress.start(run.total, start)
-    recorder = Recorder(lines, opened, progress, functools.partial(check_finite, run))
+    recorder = Recorder(lines, opened, progress, functools.partial(check_finite, run.checkpoints))
     # All at once: asking the schedule at every step would wait for the devices.
     rates = jax.device_get(jax.vmap(schedule)(jnp.arange(run.total))).tolist()
     try:
@@ -290,65 +280,6 @@ def sample(run: Run, trainable, step: int) -> None:
         max_new_tokens=run.config.sample_tokens, say=run.say,
         path=run.directory / "samples.jsonl" if jax.process_index() == 0 else None,
     )
-
-
-def past_evaluations(directory: Path, step: int) -> tuple[float, int]:
-    """(the best eval loss so far, evaluations since then) as metrics.jsonl tells, for early stopping."""
-    best, stale = math.inf, 0
-    path = directory / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        row = json.loads(line)
-        if row["step"] <= step and row.get("eval_loss") is not None:
-            best, stale = (row["eval_loss"], 0) if row["eval_loss"] < best else (best, stale + 1)
-    return best, stale
-
-
-def check_finite(run: Run, row: dict) -> None:
-    """Raises NonFiniteError where the loss, the gradient or the new weights of a step are not finite.
-
-    A checkpoint of the step before holds the weights that gave such a loss, so it goes if there is an older one.
-    """
-    step, names = row["step"], {"loss": "loss", "grad_norm": "gradient norm", "param_norm": "weight norm"}
-    if all(math.isfinite(row[name]) for name in names):
-        return
-    run.checkpoints.wait_until_finished()
-    kept = sorted(run.checkpoints.all_steps())
-    if len(kept) > 1 and kept[-1] == step - 1 and not math.isfinite(row["loss"]):
-        run.checkpoints.delete(kept.pop())
-    where = f"the last good checkpoint is step {kept[-1]}" if kept else "there is no checkpoint yet"
-    numbers = ", ".join(f"{word} {row[name]}" for name, word in names.items())
-    raise NonFiniteError(
-        f"step {step}: {numbers}; stopped, {where}. A lower learning rate, clipping "
-        "(config.optimizer.clip_norm) or float32 are what to try"
-    )
-
-
-@contextlib.contextmanager
-def stop_signals():
-    """Yields `stopping(step) -> bool`, whether the run was asked to stop after this step.
-
-    One process is asked by SIGTERM or Ctrl-C; a second signal acts as it always does. Several are asked by a
-    SIGTERM to any of them, and jax's preemption service finds the step at which all of them stop.
-    """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    got: list[int] = []
-
-    def note(number, _):
-        got.append(number)
-        signal.signal(number, before[number])
-
-    names = (signal.SIGTERM, signal.SIGINT)
-    try:
-        before = {n: signal.signal(n, note) for n in names}
-    except ValueError:  # not in the main thread
-        before = {}
-    try:
-        yield lambda step: bool(got)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def describe(run: Run, state: TrainState, start: int) -> str:

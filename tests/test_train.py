@@ -18,7 +18,8 @@ from jitune import checkpoint, tree
 from jitune import config as configs
 from jitune.export import export
 from jitune.hub import files
-from jitune.train import NonFiniteError, Run, check_finite, train
+from jitune.stopping import NonFiniteError, check_finite
+from jitune.train import train
 from jitune.types import TrainState, UserError
 from tests.conftest import ROOT, make_toy_model, toy_rows
 
@@ -160,13 +161,12 @@ def test_the_checkpoint_that_gave_a_loss_that_is_not_finite_goes(tmp_path):
     state = TrainState(np.int32(0), {"w": np.ones(2, np.float32)}, {})
     for step in (2, 4, 5):
         checkpoint.save(checkpoints, state._replace(step=np.int32(step)), jax.random.key(0), {})
-    run = Run(*[None] * len(Run._fields))._replace(checkpoints=checkpoints)
     row = {"step": 6, "loss": float("nan"), "grad_norm": 1.0, "param_norm": 1.0}
-    check_finite(run, {**row, "loss": 1.0})
+    check_finite(checkpoints, {**row, "loss": 1.0})
     with pytest.raises(NonFiniteError, match="step 6: loss nan, .* the last good checkpoint is step 4"):
-        check_finite(run, row)
+        check_finite(checkpoints, row)
     with pytest.raises(NonFiniteError, match="step 6: .* the last good checkpoint is step 4"):
-        check_finite(run, {**row, "loss": 1.0, "param_norm": float("inf")})
+        check_finite(checkpoints, {**row, "loss": 1.0, "param_norm": float("inf")})
     assert list(checkpoints.all_steps()) == [2, 4]
     checkpoints.close()
 
