@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/install.sh
 install "${EXTRAS:-test}"
-exec "$venv/bin/python" -m pytest -n "${WORKERS:-2}" --dist loadgroup "$@"
+exec "$venv/bin/python" -m pytest -n "${WORKERS:-2}" "$@"

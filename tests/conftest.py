@@ -15,10 +15,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 # Eight devices share few cores: on a busy machine one may reach a collective long after another.
 PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=600 --xla_cpu_collective_timeout_seconds=600"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}".strip()
+# Compiling takes most of the tests' time, and half as much without the backend's optimizations. What `run_cli`
+# starts is compiled as it is for users.
+QUICK = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE} {QUICK}".strip()
 
 import jax
 import pytest
+from filelock import FileLock
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -27,6 +31,18 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 COLOURS = ("red", "green", "blue", "yellow", "brown", "white", "black", "grey", "orange", "violet")
 THINGS = ("house", "boat", "apple", "river", "mountain", "letter", "window", "garden", "bridge", "lamp")
+
+
+def once(tmp_path_factory, name: str, make) -> Path:
+    """A folder that `make(folder)` fills, once for all workers of a session; the others wait for it."""
+    session = tmp_path_factory.getbasetemp()
+    session = session.parent if "PYTEST_XDIST_WORKER" in os.environ else session
+    with FileLock(session / f"{name}.lock"):
+        if not (session / f"{name}.made").exists():
+            (session / name).mkdir()
+            make(session / name)
+            (session / f"{name}.made").touch()
+    return session / name
 
 
 def toy_rows(count: int = 200) -> list[dict]:

@@ -17,8 +17,6 @@ import numpy as np
 ATOL, RTOL = 5e-5, 1e-4  # logits against torch, float32
 LOSS = 1e-5
 GRADIENT = 1e-4  # norm of the difference, relative to the norm
-# Compiling takes most of a test's time, and half as much without the backend's optimizations.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def _config(family: str, **changes) -> dict:
@@ -153,7 +151,7 @@ def evaluate(model, params, batch, *, chunk: int = 32):
                                positions=batch["positions"])  # fmt: skip
         return total / weight, logits
 
-    (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)(params)
+    (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     return np.asarray(logits), float(value), dict(export_tensors(grads))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jitune import config as configs
 from jitune.hub import files
 from jitune.train import train
-from tests.conftest import PATIENCE, ROOT
+from tests.conftest import PATIENCE, QUICK, ROOT
 
 STEPS = 16
 
@@ -37,7 +37,7 @@ def start(script) -> list[subprocess.Popen]:
         subprocess.Popen(
             [sys.executable, "-m", "jitune", "train", "--config", str(script), "--distributed", "--resume"],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "XLA_FLAGS": f"{PATIENCE} --xla_force_host_platform_device_count=4",
+            env={**os.environ, "XLA_FLAGS": f"{PATIENCE} {QUICK} --xla_force_host_platform_device_count=4",
                  "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)},
         )
         for i in range(2)

@@ -21,7 +21,7 @@ from jitune.hub import files
 from jitune.stopping import NonFiniteError, check_finite
 from jitune.train import train
 from jitune.types import TrainState, UserError
-from tests.conftest import ROOT, make_toy_model, toy_rows
+from tests.conftest import ROOT, make_toy_model, once, toy_rows
 
 
 def rows_of(directory) -> list[dict]:
@@ -203,16 +203,25 @@ def wait_for_step(process, directory: Path, step: int, timeout: float = 240):
 
 
 @pytest.fixture(scope="module")
-def killable(tmp_path_factory, toy_model, toy_data):
+def killable(tmp_path_factory):
     """The config of a run of 60 steps with frequent checkpoints, and its undisturbed metrics and weights."""
+
+    def make(folder):
+        (folder / "toy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in toy_rows()))
+        make_toy_model(folder / "model", "qwen3", folder / "toy.jsonl")
+        process = start(killable_config(folder), folder / "whole.py")
+        assert process.wait(300) == 0, process.stderr.read()
+
+    return killable_config(once(tmp_path_factory, "killable", make))
+
+
+def killable_config(folder: Path):
     config = configs.defaults()
     config.update_from_flattened_dict({
-        "model.path": str(toy_model), "data.train": str(toy_data), "seq_len": 64, "batch_size": 4, "steps": 60,
-        "checkpoint_every": 4, "loggers": "", "optimizer.learning_rate": 1e-3, "neftune_alpha": 5.0,
-        "output_dir": str(tmp_path_factory.mktemp("killable") / "whole"),
+        "model.path": str(folder / "model"), "data.train": str(folder / "toy.jsonl"), "seq_len": 64, "batch_size": 4,
+        "steps": 60, "checkpoint_every": 4, "loggers": "", "optimizer.learning_rate": 1e-3, "neftune_alpha": 5.0,
+        "output_dir": str(folder / "whole"),
     })
-    process = start(config, Path(config.output_dir).with_name("whole.py"))
-    assert process.wait(300) == 0, process.stderr.read()
     return config
 
 

@@ -28,7 +28,6 @@ from tests.references import (
     FAMILY_CASES,
     GRADIENT,
     LOSS,
-    QUICK,
     RTOL,
     documents,
     evaluate,
@@ -131,7 +130,7 @@ def test_packed_and_left_padded_rows_are_separate_documents(case, checkpoint, pr
     batch, loaded, model = plain_batch(tokens, segments), pretrained(case), load_torch(checkpoint(case))
     np.testing.assert_array_equal(decoder.restart_positions(jnp.asarray(segments)), batch["positions"])
     inputs = {name: batch[name] for name in ("tokens", "segment_ids", "positions")}
-    run = jax.jit(lambda params: jitune.logits(loaded.model, params, **inputs), compiler_options=QUICK)
+    run = jax.jit(lambda params: jitune.logits(loaded.model, params, **inputs))
     logits = np.asarray(run(loaded.params))
     for alone, (row, place) in enumerate(places, 3):
         with torch.no_grad():

@@ -11,32 +11,31 @@ import transformers
 
 import jitune
 from jitune.cli import main
-from tests.conftest import SHARED
+from tests.conftest import SHARED, once, run_cli
 
 SFT = SHARED / "data" / "sft"
 PROMPTS = ("Who are you?", "Give three tips for staying healthy.", "What is 2 + 2?", "Write a haiku about rain.")
 
 
-def group(family: str):
-    """All tests of one run on one worker, so that it is made once."""
-    return pytest.param(family, marks=pytest.mark.xdist_group(family))
-
-
-@pytest.fixture(scope="module", params=[group("qwen3"), group("llama")])
+@pytest.fixture(scope="module", params=["qwen3", "llama"])
 def run(request, tmp_path_factory, shared):
     """`jitune init` and `jitune train` on two sources, evaluated on a third; the run's directory."""
-    folder = tmp_path_factory.mktemp(request.param)
+    return once(tmp_path_factory, request.param, lambda folder: make_run(request.param, folder)) / "run"
+
+
+def make_run(family: str, folder):
     train = f"{SFT / 'cherry_alpaca_5_percent.json'},{SFT / 'sharegpt_dummy_conversation.json'}"
-    made = main(["init", "--family", request.param, "--preset", "tiny", "--vocab-size", "1024", "--tokenizer-from",
-                 str(SFT / "cherry_alpaca_5_percent.json"), "--out", str(folder / "model")])
+    made = run_cli("init", "--family", family, "--preset", "tiny", "--vocab-size", 1024, "--tokenizer-from",
+                   SFT / "cherry_alpaca_5_percent.json", "--out", folder / "model")
+    assert made.returncode == 0, made.stderr
     options = {
         "model.path": folder / "model", "data.train": train, "data.weights": "0.7,0.3",
         "data.eval": SFT / "alpaca_en_demo.json", "seq_len": 512, "batch_size": 8, "steps": 60, "eval_every": 30,
         "optimizer.learning_rate": 5e-3, "optimizer.warmup_steps": 5, "loggers": "", "output_dir": folder / "run",
         "mesh.fsdp": 4, "mesh.tensor": 2,
     }
-    assert (made, main(["train", *(f"--config.{k}={v}" for k, v in options.items())])) == (0, 0)
-    return folder / "run"
+    trained = run_cli("train", *(f"--config.{k}={v}" for k, v in options.items()), devices=8, timeout=900)
+    assert trained.returncode == 0, trained.stderr
 
 
 @pytest.fixture(scope="module")

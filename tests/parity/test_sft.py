@@ -27,7 +27,6 @@ from tests.references import (
     CONFIGS,
     GRADIENT,
     LOSS,
-    QUICK,
     evaluate,
     make_weights,
     relative,
@@ -182,7 +181,7 @@ def run_steps(pretrained):
         optimizer, schedule = make_optimizer(options, len(stream))
         frozen, trainable = transform.init(jax.random.key(0), pretrained.params)
         state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable))
-        step = jax.jit(make_train_step(model, sft(chunk=200), optimizer, microbatches), compiler_options=QUICK)
+        step = jax.jit(make_train_step(model, sft(chunk=200), optimizer, microbatches))
         metrics = []
         for i, batch in enumerate(stream):
             state, found = step(state, frozen, batch, jax.random.key(0))
