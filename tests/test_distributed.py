@@ -31,13 +31,13 @@ def losses(directory):
 
 
 def start(script) -> list[subprocess.Popen]:
-    """Starts both processes, four devices each."""
+    """Starts both processes, two devices each."""
     address = f"127.0.0.1:{free_port()}"
     return [
         subprocess.Popen(
             [sys.executable, "-m", "jitune", "train", "--config", str(script), "--distributed", "--resume"],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "XLA_FLAGS": f"{PATIENCE} {QUICK} --xla_force_host_platform_device_count=4",
+            env={**os.environ, "XLA_FLAGS": f"{PATIENCE} {QUICK} --xla_force_host_platform_device_count=2",
                  "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)},
         )
         for i in range(2)
@@ -58,9 +58,9 @@ def finish(processes, code: int) -> list[str]:
 def test_two_processes(toy_config, tmp_path):
     toy_config.update_from_flattened_dict({
         "steps": STEPS, "data.eval": toy_config.data.train, "eval_batches": 3,
-        "mesh.data": 1, "mesh.fsdp": 4, "mesh.tensor": 2,
     })
-    whole = train(toy_config)
+    whole = train(toy_config)  # on eight devices
+    toy_config.mesh.update({"data": 1, "fsdp": 2, "tensor": 2})
     directory = tmp_path / "two"
     toy_config.output_dir = str(directory)
     script = tmp_path / "config.py"
