@@ -10,7 +10,11 @@ install() {
     done
   fi
   [ -n "$python" ] || { echo "Python 3.11 or newer is needed" >&2; exit 2; }
-  cmp -s pyproject.toml "$stamp" && return
+  local stamps=("$stamp")
+  [ -n "$extras" ] || stamps=("$venv"/installed-*)  # whatever the extras, the core came with them
+  for candidate in "${stamps[@]}"; do
+    cmp -s pyproject.toml "$candidate" && return
+  done
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
   echo "installing into $venv (only the first time)" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
