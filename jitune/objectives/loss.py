@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,18 @@ def logits(model: Model, params, tokens, *, segment_ids=None, positions=None) ->
     """Logits of a batch of tokens.
 
     tokens: [batch, seq] int; segment_ids and positions: [batch, seq], by default one document that starts
-    at position 0. Returns [batch, seq, vocab], float32.
+    at position 0. Returns [batch, seq, vocab], float32. Compiled once for a `Model` object and a shape.
     """
     batch: Batch = {"tokens": jnp.asarray(tokens, jnp.int32)}
     if segment_ids is not None:
         batch["segment_ids"] = jnp.asarray(segment_ids, jnp.int32)
     if positions is not None:
         batch["positions"] = jnp.asarray(positions, jnp.int32)
+    return _logits(params, batch, model=model)
+
+
+@partial(jax.jit, static_argnames="model")
+def _logits(params, batch: Batch, *, model: Model) -> jax.Array:
     return model.unembed(params, model.hidden(params, batch)[0])
 
 
