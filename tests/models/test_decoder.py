@@ -131,6 +131,15 @@ def test_float32_products_are_exact_whatever_the_default(dtype):
     assert products > 20 and exact == (products if dtype == "float32" else 0)
 
 
+def test_logits_are_compiled_once_for_a_model_and_a_shape():
+    config, params = make()
+    model, traced = decoder.build(config), []
+    watched = model._replace(hidden=lambda *args: traced.append(args) or model.hidden(*args))
+    first, second = (jitune.logits(watched, params, tokens()) for _ in range(2))
+    assert len(traced) == 1
+    np.testing.assert_array_equal(first, second)
+
+
 def test_restart_positions():
     segments = jnp.array([[1, 1, 1, 2, 2, 0], [0, 0, 1, 1, 1, 1]])
     expected = [[0, 1, 2, 0, 1, 0], [0, 1, 0, 1, 2, 3]]
