@@ -48,7 +48,7 @@ def compute(case: str) -> dict:
     return {
         "made_with": f"torch {torch.__version__.partition('+')[0]}, transformers {transformers.__version__}",
         "weights": digits(sum(np.abs(x, dtype=np.float64).sum() for x in weights.values())),
-        "loss": digits(loss.item()),
+        "loss": digits(loss.item(), 9),  # all of a float32: its bound is of the size of the seventh
         "logits": [[digits(x) for x in logits[position]] for position in GOLDEN_POSITIONS],
         "gradients": {name: summary(p.grad.numpy().ravel()) for name, p in model.named_parameters()},
     }
@@ -62,9 +62,9 @@ def summary(gradient: np.ndarray) -> dict:
     return {"norm": digits(norm), "entries": [[i, digits(gradient[i])] for i in places]}
 
 
-def digits(value) -> float:
-    """Seven significant digits, as many as float32 has."""
-    return float(f"{float(value):.7g}")
+def digits(value, count: int = 7) -> float:
+    """Significant digits: seven are as many as float32 has for sure."""
+    return float(f"{float(value):.{count}g}")
 
 
 def main() -> None:

@@ -154,14 +154,13 @@ def test_bfloat16_stays_close(case, checkpoint):
 
 @pytest.mark.parametrize("case", CONFIGS)
 def test_golden_files_are_what_torch_computes(case):
-    """Within the bounds of two libraries: they were computed on another processor, and have seven digits."""
     found = json.loads((Path(__file__).parents[1] / "golden" / f"{case}.json").read_text())
     wanted = make_golden.compute(case)
-    np.testing.assert_allclose(found["logits"], wanted["logits"], RTOL, ATOL)
-    assert abs(found["loss"] - wanted["loss"]) < LOSS
+    np.testing.assert_allclose(found["logits"], wanted["logits"], 1e-5, 1e-5)
+    assert found["loss"] == pytest.approx(wanted["loss"], abs=1e-6)
     assert found["weights"] == pytest.approx(wanted["weights"])
     norms = [{name: x["norm"] for name, x in side["gradients"].items()} for side in (found, wanted)]
-    assert norms[0] == pytest.approx(norms[1], rel=GRADIENT)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
 def test_norm_is_cast_before_it_is_scaled():
