@@ -112,6 +112,25 @@ def read(path: str) -> ConfigDict:
     return whole
 
 
+def from_words(path: str | None, words: list[str]) -> ConfigDict:
+    """The config file (None: `defaults()`) with `--config.NAME=VALUE` and `--config.NAME VALUE` applied.
+
+    Raises UserError as `read` and `override` do, and for words that are no option.
+    """
+    config = read(path) if path else defaults()
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--config."):
+            raise UserError(f"{word}: unknown argument; options are given as --config.NAME=VALUE")
+        name, equals, value = word.removeprefix("--config.").partition("=")
+        if not equals:
+            value = next(rest, None)
+            if value is None:
+                raise UserError(f"{word}: a value is needed")
+        override(config, name, value)
+    return config
+
+
 def override(config: ConfigDict, name: str, text: str) -> None:
     """Sets one option from its text on the command line; the type is that of the value it replaces.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jitune import config as configs
-from jitune.cli import read_config
+from jitune.config import from_words
 from jitune.types import UserError
 
 pytestmark = pytest.mark.core
@@ -27,8 +27,8 @@ def ready():
     ],
 )
 def test_override(name, text, value):
-    config = read_config(None, [f"--config.{name}={text}"])
-    again = read_config(None, [f"--config.{name}", text])
+    config = from_words(None, [f"--config.{name}={text}"])
+    again = from_words(None, [f"--config.{name}", text])
     assert configs.flatten(config)[name] == configs.flatten(again)[name] == value
     assert type(configs.flatten(config)[name]) is type(value)
 
@@ -48,7 +48,7 @@ def test_override(name, text, value):
 )
 def test_bad_override(words, message):
     with pytest.raises(UserError, match=message):
-        read_config(None, words)
+        from_words(None, words)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ FLOORS = (
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
     ("runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train"),
-    ("cli", "__main__"),
+    ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")

@@ -1,0 +1,84 @@
+"""jitune generate: answers to one prompt, to a file of prompts, or in a chat."""
+
+from __future__ import annotations
+
+from jitune.types import UserError
+
+
+def add(commands) -> None:
+    """jitune generate"""
+    p = commands.add_parser("generate", help="answer a prompt, a file of prompts, or chat")
+    p.add_argument("--model", required=True, metavar="DIR")
+    p.add_argument("--prompts", metavar="FILE.jsonl", help='rows {"prompt": ...} or {"messages": [...]}')
+    p.add_argument("--prompt", help="one prompt, as the user's message where the model has a chat template")
+    p.add_argument("--out", metavar="OUT.jsonl", help="where the answers to --prompts go")
+    p.add_argument("--system", help="a system message, for --prompt and chat")
+    p.add_argument("--raw", action="store_true", help="no chat template: continue the text")
+    p.add_argument("--max_new_tokens", "--max-new-tokens", type=int, default=256)
+    p.add_argument("--temperature", type=float, default=0.0, help="0: greedy (the default)")
+    p.add_argument("--top_k", "--top-k", type=int, default=0)
+    p.add_argument("--top_p", "--top-p", type=float, default=1.0)
+    p.add_argument("--min_p", "--min-p", type=float, default=0.0)
+    p.add_argument("--repetition_penalty", "--repetition-penalty", type=float, default=1.0)
+    p.add_argument("--stop", action="append", default=[], help="a string that ends the answer; may be repeated")
+    p.add_argument("--stop_ids", "--stop-ids", default="", help="token ids that end it, besides the model's own")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--batch_size", "--batch-size", type=int, default=8)
+    p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
+    p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
+    for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
+        p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
+    p.set_defaults(run=run)
+
+
+def run(a) -> None:
+    """Generates for a file of prompts, for one prompt, or in a chat."""
+    from jitune import sharding
+    from jitune.data.chat import load_template
+    from jitune.generation.sampling import Sampling
+    from jitune.hub import weights
+
+    if a.prompts and not a.out:
+        raise UserError("--prompts needs --out")
+    sampling = Sampling(temperature=a.temperature, top_k=a.top_k, top_p=a.top_p, min_p=a.min_p,
+                        repetition_penalty=a.repetition_penalty, seed=a.seed)
+    try:
+        stop_ids = [int(i) for i in a.stop_ids.split(",") if i.strip()]
+    except ValueError:
+        raise UserError(f"--stop_ids {a.stop_ids}: token ids joined by commas are needed") from None
+    mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
+    pretrained = weights.load(a.model, dtype=a.dtype, mesh=mesh)
+    if pretrained.tokenizer is None:
+        raise UserError(f"{a.model}: has no tokenizer")
+    if a.chat_template:
+        pretrained.tokenizer.chat_template = load_template(a.chat_template, tokenizer=pretrained.tokenizer)
+    options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
+               "stop_strings": tuple(a.stop)}
+    if a.prompts:
+        from jitune.generation.generate import generate_file
+
+        answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, **options)
+        print(f"{len(answers)} answers in {a.out}")
+    elif a.prompt is not None:
+        answer_one(pretrained, a, options)
+    else:
+        from jitune.interactive import chat
+
+        chat(pretrained, system=a.system or "", raw=a.raw, **options)
+
+
+def answer_one(pretrained, a, options) -> None:
+    """Prints the answer to --prompt as it comes: the user's message, or with --raw the text to continue."""
+    from jitune.generation.generate import stream
+    from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
+
+    model, params, tokenizer, config = pretrained
+    system = [{"role": "system", "content": a.system}] if a.system else []
+    raw = a.raw or not tokenizer.chat_template
+    row = {"prompt": a.prompt} if raw else {"messages": [*system, {"role": "user", "content": a.prompt}]}
+    tokens = encode_prompt(tokenizer, row, where="--prompt")
+    check_prompt(tokens, "--prompt", max_positions=config.max_positions, vocab_size=config.vocab_size)
+    options["stop_ids"] = (*default_stop_ids(tokenizer, config), *options["stop_ids"])
+    for piece in stream(model, params, tokenizer, tokens, max_positions=config.max_positions, **options):
+        print(piece, end="", flush=True)
+    print()

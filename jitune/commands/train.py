@@ -1,0 +1,51 @@
+"""jitune train: one training run."""
+
+from __future__ import annotations
+
+import sys
+
+
+def add(commands) -> None:
+    """jitune train"""
+    p = commands.add_parser("train", help="tune a model", epilog="any option of the config: --config.NAME=VALUE")
+    p.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
+    p.add_argument("--resume", action="store_true", help="continue the run in output_dir, if there is one")
+    p.add_argument("--distributed", action="store_true",
+                   help="one of several processes: found on TPU, SLURM and MPI; elsewhere by "
+                        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID")
+    p.set_defaults(run=run, takes_config=True)
+
+
+def run(a) -> int:
+    """Trains."""
+    from jitune import config as configs
+
+    config = configs.from_words(a.config, a.rest)
+    configs.check(config)
+    if a.distributed:
+        start_distributed()
+    from jitune import stopping, train
+
+    try:
+        train.train(config, resume=a.resume)
+    except stopping.NonFiniteError as error:
+        print(f"jitune: {error}", file=sys.stderr)
+        return 1
+    except stopping.Interrupted as error:
+        print(f"jitune: {error}", file=sys.stderr)
+        return 143
+    return 0
+
+
+def start_distributed() -> None:
+    """Joins the other processes of the run, as the environment describes them."""
+    import os
+
+    import jax
+
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = [os.environ.get(name) for name in names]
+    if all(given):
+        jax.distributed.initialize(given[0], int(given[1]), int(given[2]))
+    else:
+        jax.distributed.initialize()
