@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
     ("types", "tree", "config"),
-    ("sharding", "models.families", "models.config", "models.layers", "models.flax_bridge", "models.decoder",
+    ("sharding", "models.families", "models.config", "models.attention", "models.layers", "models.flax_bridge",
+     "models.decoder",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",

@@ -58,8 +58,8 @@ class Rope:
 class ModelConfig:
     """What the decoder computes. Sizes are counts; `windows` has one entry a layer (0: full attention).
 
-    dtype is the dtype of the computation, param_dtype that of the stored weights; scan_layers and remat
-    choose how the layers run, never what they compute. hf and generation keep the JSON texts of
+    dtype is the dtype of the computation, param_dtype that of the stored weights; scan_layers, remat
+    and attention choose how the layers run, never what they compute. hf and generation keep the JSON texts of
     config.json and generation_config.json, so that saving loses nothing.
     """
 
@@ -86,6 +86,7 @@ class ModelConfig:
     param_dtype: str = "float32"
     scan_layers: bool = True
     remat: str = "none"
+    attention: str = "auto"
     hf: str = "{}"
     generation: str = "{}"
 

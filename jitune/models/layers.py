@@ -1,18 +1,16 @@
-"""The layers of the decoder: RMSNorm, rotary embedding, attention over a KV cache, gated MLP.
-
-Letters in einsums: b batch, t query positions, s key positions, k kv heads, g query heads for each kv
-head, d head_dim.
-"""
+"""The layers of the decoder: RMSNorm, rotary embedding, attention over a KV cache, gated MLP."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jitune.models.attention import attend
 from jitune.models.config import ModelConfig, Rope
 from jitune.types import BATCH_AXES
 
@@ -79,28 +77,6 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     return turned.astype(x.dtype)
 
 
-def attend(q, k, v, *, segments, kv_segments, start, window) -> jax.Array:
-    """Causal attention inside segments.
-
-    q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
-    kv_segments [batch, s]; query i stands at key index start + i. A query sees the keys of its own
-    segment at its index or before, the last `window` of them (itself included) unless window is None
-    or 0. Scores and softmax are float32. Returns [batch, t, heads, head_dim].
-    """
-    b, t, heads, d = q.shape
-    s, kv_heads = k.shape[1:3]
-    distance = (start + jnp.arange(t))[:, None] - jnp.arange(s)[None, :]
-    near = distance >= 0
-    if window is not None:
-        near &= (distance < window) | (jnp.asarray(window) == 0)
-    allowed = near & (segments[:, :, None] == kv_segments[:, None, :])
-    q = q.reshape(b, t, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
-    scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, heads, d)
-
-
 def _dense(config: ModelConfig, features: int, bias: bool, name: str) -> nn.Dense:
     return nn.Dense(
         features,
@@ -137,10 +113,17 @@ class Attention(nn.Module):
             values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
             k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
         out = attend(
-            q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window
+            q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
+            kind=c.attention,
         )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, keys, values
+
+
+@partial(jax.checkpoint, prevent_cse=False)
+def gated(gate, up):
+    """silu(gate) * up, of which the backward pass keeps the two inputs only."""
+    return jax.nn.silu(gate) * up
 
 
 class MLP(nn.Module):
@@ -153,7 +136,7 @@ class MLP(nn.Module):
         c = self.config
         gate = _dense(c, c.mlp_dim, c.mlp_bias, "gate_proj")(x)
         up = _dense(c, c.mlp_dim, c.mlp_bias, "up_proj")(x)
-        return _dense(c, c.dim, c.mlp_bias, "down_proj")(jax.nn.silu(gate) * up)
+        return _dense(c, c.dim, c.mlp_bias, "down_proj")(gated(gate, up))
 
 
 class Layer(nn.Module):

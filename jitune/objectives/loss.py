@@ -30,18 +30,21 @@ def _logits(params, batch: Batch, *, model: Model) -> jax.Array:
     return model.unembed(params, model.hidden(params, batch)[0])
 
 
-def token_log_probs(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """log p(target): logits [..., vocab] float32, targets [...] -> [...]."""
+def score_targets(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(log p(target), whether no token is likelier): logits [..., vocab] float32, targets [...] -> [...] each."""
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return chosen - jax.nn.logsumexp(logits, axis=-1)
+    highest = jax.lax.stop_gradient(logits.max(axis=-1))
+    total = jnp.exp(logits - highest[..., None]).sum(axis=-1)
+    return chosen - highest - jnp.log(total), chosen >= highest
 
 
 def chunked(function, hidden, targets, weights, *, chunk: int):
-    """Sums `function(hidden, targets, weights)` over chunks of the sequence axis.
+    """Sums `function(hidden, targets, weights) -> (loss, more)` over chunks of the sequence axis.
 
-    hidden: [batch, seq, dim]; targets, weights: [batch, seq]. A chunk has about `chunk` tokens; its
-    intermediate values are computed again in the backward pass, so that neither pass holds
-    [batch, seq, vocab]. The batch axis stays whole, so that its sharding does.
+    hidden: [batch, seq, dim]; targets, weights: [batch, seq]; loss: a scalar, the only output that has a
+    gradient. A chunk has about `chunk` tokens. Its gradient is taken together with its loss, while its logits
+    are there: neither pass holds [batch, seq, vocab], and no product is taken twice (the fused loss of Liger
+    Kernel, arXiv 2410.10989). The batch axis stays whole, so that its sharding does.
     """
     rows, seq = targets.shape
     width = max(1, min(seq, chunk // rows))
@@ -54,6 +57,56 @@ def chunked(function, hidden, targets, weights, *, chunk: int):
 
     if count == 1:
         return function(hidden, targets, weights)
-    body = jax.checkpoint(function, prevent_cse=False)
-    _, parts = jax.lax.scan(lambda _, part: (None, body(*part)), None, (cut(hidden), cut(targets), cut(weights)))
-    return jax.tree.map(lambda x: x.sum(0), parts)
+    parts = cut(hidden), cut(weights), cut(targets)
+    # The head, which the function closes over, becomes an argument, for its gradient is a sum over the chunks.
+    pure, closed = jax.closure_convert(
+        lambda hidden, weights, targets: function(hidden, targets, weights), *(part[0] for part in parts)
+    )
+    return _sum_chunks(pure, parts, closed)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_chunks(function, parts, closed):
+    """parts: (hidden, weights, targets), each [chunks, ...]; closed: the arrays that the function takes besides."""
+    return _scan_sum(lambda part: (function(*part, *closed), None), parts)[0]
+
+
+def _scan_sum(function, parts):
+    """Scans `function(part) -> (x, y)` over the leading axis of parts; returns (the sum of x, all y)."""
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda part: part[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(sums, part):
+        x, y = function(part)
+        return jax.tree.map(jnp.add, sums, x), y
+
+    return jax.lax.scan(add, zeros, parts)
+
+
+def _forward(function, parts, closed):
+    """The sums, and for the backward pass the gradients of the summed loss; none of what is frozen."""
+    parts, moving, closed = [p.value for p in parts], [c.perturbed for c in closed], [c.value for c in closed]
+    free = [c for c, moves in zip(closed, moving, strict=True) if moves]
+
+    def grade(part):
+        def loss(hidden, weights, *free):
+            left = iter(free)
+            whole = [next(left) if moves else c for c, moves in zip(closed, moving, strict=True)]
+            return function(hidden, weights, part[2], *whole)
+
+        taken = jax.value_and_grad(loss, argnums=tuple(range(2 + len(free))), has_aux=True)
+        value, (hidden, weights, *gradients) = taken(part[0], part[1], *free)
+        return (value, gradients), (hidden, weights)
+
+    (value, gradients), (hidden, weights) = _scan_sum(grade, parts)
+    left = iter(gradients)
+    return value, (hidden, weights, [next(left) if moves else None for moves in moving])
+
+
+def _backward(function, gradients, cotangents):
+    del function
+    hidden, weights, closed = jax.tree.map(lambda x: (x * cotangents[0]).astype(x.dtype), gradients)
+    return (hidden, weights, None), closed
+
+
+_sum_chunks.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jitune.objectives.loss import chunked, token_log_probs
+from jitune.objectives.loss import chunked, score_targets
 from jitune.types import Model
 
 
@@ -25,9 +25,8 @@ def sft(*, chunk: int = 1024, neftune_alpha: float = 0.0):
 
         def loss(hidden, targets, weights):
             logits = model.unembed(params, hidden)
-            losses = -token_log_probs(logits, targets) * weights
-            correct = (jnp.argmax(logits, axis=-1) == targets) * weights
-            return losses.sum(), correct.sum()
+            log_probs, correct = score_targets(logits, targets)
+            return -(log_probs * weights).sum(), (correct * weights).sum()
 
         weights = batch["loss_weights"].astype(jnp.float32)
         loss_sum, correct = chunked(loss, hidden, batch["targets"], weights, chunk=chunk)

@@ -1,0 +1,99 @@
+"""Causal attention inside documents: the plain form, the one in blocks of queries, and cuDNN's.
+
+`attend(q, k, v, ...)` chooses among them by name. Letters in einsums: b batch, t query positions, s key positions,
+k kv heads, g query heads for each kv head, d head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jitune.types import UserError
+
+ATTENTION = ("auto", "plain", "blocks", "cudnn")
+# Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
+BLOCK, MOST_BLOCKS = 128, 8
+LOWEST = jnp.finfo(jnp.float32).min
+
+
+def attend(q, k, v, *, segments, kv_segments, start, window, kind="auto") -> jax.Array:
+    """Causal attention inside segments.
+
+    q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
+    kv_segments [batch, s]; query i stands at key index start + i. A query sees the keys of its own
+    segment at its index or before, the last `window` of them (itself included) unless window is None
+    or 0. Scores and softmax are float32. Returns [batch, t, heads, head_dim].
+
+    kind: plain; blocks (of queries, each over the keys up to its end, where queries and keys are the same
+    tokens; plain elsewhere); auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn
+    without a GPU or in float32.
+    """
+    whole = isinstance(start, int) and start == 0 and q.shape[1] == k.shape[1]
+    if kind == "cudnn" and whole:
+        return _attend_cudnn(q, k, v, allowed(segments, kv_segments, start, window))
+    if kind != "plain" and whole and q.shape[1] > BLOCK:
+        return attend_blocks(q, k, v, segments=segments, window=window)
+    return attend_plain(q, k, v, allowed(segments, kv_segments, start, window))
+
+
+def allowed(segments, kv_segments, start, window) -> jax.Array:
+    """Which keys a query sees, [batch, t, s] bool; see `attend`."""
+    distance = (start + jnp.arange(segments.shape[1]))[:, None] - jnp.arange(kv_segments.shape[1])[None, :]
+    near = distance >= 0
+    if window is not None:
+        near &= (distance < window) | (jnp.asarray(window) == 0)
+    return near & (segments[:, :, None] == kv_segments[:, None, :])
+
+
+def attend_plain(q, k, v, mask) -> jax.Array:
+    """Attention with all scores at once: the form that the others are compared with. mask: [batch, t, s]."""
+    b, t, heads, d = q.shape
+    kv_heads = k.shape[2]
+    q = q.reshape(b, t, kv_heads, heads // kv_heads, d)
+    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
+    scores = jnp.where(mask[:, None, None], scores, LOWEST)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, heads, d)
+
+
+def attend_blocks(q, k, v, *, segments, window, size: int | None = None) -> jax.Array:
+    """Attention of a sequence to itself, a block of queries at a time over the keys up to the block's end.
+
+    Leaves out most of the products above the diagonal, and no array has [t, t] elements a head. size: queries
+    in a block; the last one is filled up. The shares of a softmax are divided after the product with v.
+    """
+    b, t, heads, d = q.shape
+    kv_heads = k.shape[2]
+    groups = heads // kv_heads
+    size = size or max(BLOCK, math.ceil(t / MOST_BLOCKS))
+    count = math.ceil(t / size)
+    q = jnp.pad(q, ((0, 0), (0, count * size - t), (0, 0), (0, 0)))
+    q = q.reshape(b, count, size, kv_heads, groups, d).transpose(1, 0, 3, 4, 2, 5)
+    q = q.reshape(count, b, kv_heads, groups * size, d)
+    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    queries = jnp.pad(segments, ((0, 0), (0, count * size - t)))
+    blocks = []
+    for i in range(count):
+        first, end = i * size, min(t, (i + 1) * size)
+        mask = allowed(queries[:, first : first + size], segments[:, :end], first, window)
+        mask = jnp.tile(mask, (1, groups, 1))[:, None]
+        scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32) * d**-0.5
+        scores = jnp.where(mask, scores, LOWEST)
+        shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        out = jnp.einsum("bkts,bksd->bktd", shares.astype(v.dtype), v[:, :, :end], preferred_element_type=jnp.float32)
+        blocks.append((out / shares.sum(axis=-1, keepdims=True)).astype(v.dtype))
+    out = jnp.stack(blocks).reshape(count, b, kv_heads, groups, size, d).transpose(1, 0, 4, 2, 3, 5)
+    return out.reshape(b, count * size, heads, d)[:, :t]
+
+
+def _attend_cudnn(q, k, v, mask) -> jax.Array:
+    """cuDNN's attention; documents go in as a mask, since jax's public call has no segment ids."""
+    if q.dtype == jnp.float32 or jax.default_backend() != "gpu":
+        raise UserError(
+            "config.model.attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; "
+            f"here are {jax.default_backend()} and {q.dtype}. auto works everywhere"
+        )
+    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="cudnn")

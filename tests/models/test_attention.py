@@ -1,0 +1,79 @@
+"""Attention in blocks of queries is plain attention; what cannot be exact is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jitune.models.attention import allowed, attend, attend_blocks, attend_plain
+from jitune.types import UserError
+
+pytestmark = pytest.mark.core
+
+
+def inputs(length=40, heads=4, kv_heads=2, dim=8, dtype="float32"):
+    keys = jax.random.split(jax.random.key(0), 3)
+    sizes = (heads, kv_heads, kv_heads)
+    q, k, v = (jax.random.normal(key, (2, length, n, dim), dtype) for key, n in zip(keys, sizes, strict=True))
+    # Three documents and padding in the first row, one document in the second.
+    segments = np.ones((2, length), np.int32)
+    segments[0, 7:19], segments[0, 19:33], segments[0, 33:] = 2, 3, 0
+    return q, k, v, jnp.asarray(segments)
+
+
+@pytest.mark.parametrize("size", [1, 8, 16, 40, 64])
+@pytest.mark.parametrize("window", [None, 0, 5])
+def test_blocks_are_plain_attention(size, window):
+    q, k, v, segments = inputs()
+
+    def plain(q, k, v):
+        return attend_plain(q, k, v, allowed(segments, segments, 0, window))
+
+    def blocks(q, k, v):
+        return attend_blocks(q, k, v, segments=segments, window=window, size=size)
+
+    def graded(function):
+        return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(function(*a))), argnums=(0, 1, 2)))(q, k, v)
+
+    np.testing.assert_allclose(blocks(q, k, v), plain(q, k, v), atol=1e-6, rtol=1e-5)
+    for found, expected in zip(jax.tree.leaves(graded(blocks)), jax.tree.leaves(graded(plain)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
+
+
+def test_a_traced_window_is_that_window():
+    q, k, v, segments = inputs()
+    found = jax.jit(lambda w: attend_blocks(q, k, v, segments=segments, window=w, size=16))(5)
+    np.testing.assert_allclose(found, attend_plain(q, k, v, allowed(segments, segments, 0, 5)), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["auto", "blocks", "plain"])
+def test_a_long_row_does_not_leak_between_documents(kind):
+    q, k, v, _ = inputs(length=300)
+    segments = jnp.asarray(np.repeat([[1, 2]], 2, 0).repeat(150, 1))
+    options = {"start": 0, "window": None, "kind": kind}
+    whole = attend(q, k, v, segments=segments, kv_segments=segments, **options)
+    ones = segments[:, :150]
+    second = attend(q[:, 150:], k[:, 150:], v[:, 150:], segments=ones, kv_segments=ones, **options)
+    np.testing.assert_allclose(whole[:, 150:], second, atol=1e-6, rtol=1e-5)
+
+
+def test_blocks_leave_out_products_above_the_diagonal():
+    q, k, v, segments = inputs(length=512)
+    ones = jnp.ones_like(segments)
+
+    def flops(kind):
+        def call(q, k, v):
+            return attend(q, k, v, segments=ones, kv_segments=ones, start=0, window=None, kind=kind)
+
+        return jax.jit(call).lower(q, k, v).compile().cost_analysis()["flops"]
+
+    assert flops("blocks") < 0.7 * flops("plain")  # four blocks: (1 + 2 + 3 + 4) / 16 of the products
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cudnn_is_refused_where_it_cannot_run(dtype):
+    if jax.default_backend() == "gpu" and dtype == "bfloat16":
+        pytest.skip("this machine has what cuDNN needs")
+    q, k, v, segments = inputs(dtype=dtype)
+    with pytest.raises(UserError, match="attention=cudnn needs an NVIDIA GPU"):
+        attend(q, k, v, segments=segments, kv_segments=segments, start=0, window=None, kind="cudnn")
