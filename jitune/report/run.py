@@ -75,7 +75,7 @@ def lead(r: Records) -> str:
     shape = f" of {config['batch_size']} x {config['seq_len']:,} tokens" if "batch_size" in config else ""
     model = tail(dig(config, "model", "path") or "a model")
     data = ", ".join(map(tail, str(dig(config, "data", "train") or "").split(",")))
-    return f"{model} tuned on {data or 'unnamed data'}: {steps:,}{of} step{'s' * (steps != 1)}{shape}{state}."
+    return f"{model} tuned on {data or 'unnamed data'}: {steps:,}{of} step{'s' * (bool(of) or steps != 1)}{shape}{state}."
 
 
 def tail(path: str) -> str:
@@ -91,7 +91,7 @@ def headline(r: Records) -> Markup:
         if points:
             (at, last), (_, first) = points[-1], points[0]
             best = min(points, key=lambda p: p[1])
-            note = f"step {at:,}; {number(first)} at step {points[0][0]:,}"
+            note = f"step {at:,}" + (f"; {number(first)} at step {points[0][0]:,}" if len(points) > 1 else "")
             if name == "eval_loss" and best[1] < last:
                 note += f"; lowest {number(best[1])} at step {best[0]:,}"
             items.append((label, last, note))
@@ -100,7 +100,7 @@ def headline(r: Records) -> Markup:
     if known(r, "mfu"):
         items.append(("Model FLOPs utilization", value(statistics.median(known(r, "mfu")), percent=True),
                       peak_note(r.startup)))
-    if "total_seconds" in r.startup:
+    if r.startup.get("total_seconds") is not None:
         items.append(("Time to first step", duration(r.startup["total_seconds"]), start_note(r.startup)))
     if known(r, "step_seconds"):
         items.append(("Time in steps", duration(sum(known(r, "step_seconds"))), "evaluation and saving not counted"))
@@ -108,7 +108,7 @@ def headline(r: Records) -> Markup:
         seen = sum(known(r, "tokens"))
         share = sum(known(r, "supervised")) / seen if seen else 0
         items.append(("Tokens seen", short(seen), f"{number(share, percent=True)} of them supervised"))
-    if "trained_parameters" in r.startup:
+    if r.startup.get("trained_parameters") is not None:
         items.append(("Trained parameters", short(r.startup["trained_parameters"]),
                       f"of {number(r.startup.get('parameters'))}"))
     if known(r, "memory_bytes"):
@@ -216,8 +216,7 @@ def data_section(data: dict) -> Markup:
     sources = [[one["source"], name, one.get("documents"), one.get("tokens")]
                for name, s in splits.items() for one in s.get("sources") or []]
     return page.section(
-        "Data", page.table(["", *splits], rows, caption="What was read and what is trained of it"),
-        page.grid(*drawn) if drawn else "",
+        "Data", page.grid(page.table(["", *splits], rows, caption="What was read, and what is trained of it"), *drawn),
         page.table(["source", "used for", "documents", "tokens"], sources, caption="Sources") if sources else "",
     )
 
@@ -235,10 +234,10 @@ def start_section(s: dict) -> Markup:
     """Where the time to the first step went, and what it ran on."""
     if not s:
         return Markup("")
-    chart = ""
+    drawn = []
     if s.get("seconds"):
         seconds = {"seconds": list(s["seconds"].values())}
-        chart = page.grid(charts.bars(list(s["seconds"]), seconds, title="Time to first step, in seconds"))
+        drawn.append(charts.bars(list(s["seconds"]), seconds, title="Time to first step, in seconds"))
     labels = {"device": "device", "platform": "platform", "devices": "devices", "processes": "processes",
               "parameters": "parameters", "trained_parameters": "trained parameters"}
     rows: list[list] = [[label, s[name]] for name, label in labels.items() if s.get(name) is not None]
@@ -248,7 +247,8 @@ def start_section(s: dict) -> Markup:
         state = {True: "read from the cache", False: "compiled", None: "compiled, the cache is off"}
         rows.append(["train step", state.get(s["step_from_cache"])])
     rows += [[name, version] for name, version in (s.get("versions") or {}).items()]
-    return page.section("Start and machine", chart, page.table(["", ""], rows) if rows else "")
+    drawn += [page.table(["", ""], rows, caption="What it ran on")] if rows else []
+    return page.section("Start and machine", page.grid(*drawn))
 
 
 def config_section(config: dict) -> Markup:
@@ -277,18 +277,16 @@ def setting(v: Any) -> Markup | str:
     return v if isinstance(v, str) and v else json.dumps(v)
 
 
-def in_units(steps: tuple[tuple[float, str], ...]) -> Callable[[float], Markup]:
+def in_units(units: tuple[tuple[float, str], ...]) -> Callable[[float], Markup]:
     """A function that shows a number in the largest unit that it reaches: 5400 s -> "1.5 h"."""
 
     def show(x: float) -> Markup:
-        if x is None:
-            return value(x)
-        unit, name = next((s for s in steps if abs(x) >= s[0]), steps[-1])
-        return value(x, text=f"{x / unit:.3g}\N{NO-BREAK SPACE}{name}".rstrip("\N{NO-BREAK SPACE}"))
+        size, name = next((u for u in units if x >= u[0]), units[-1])
+        return value(x, text=number(float(f"{x / size:.3g}" if x < 1000 * size else x / size)), unit=name)
 
     return show
 
 
-duration = in_units(((3600.0, "h"), (60.0, "min"), (1.0, "s")))
-size = in_units(((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")))
-short = in_units(((1e9, "billion"), (1e6, "million"), (1.0, "")))
+duration = in_units(((3600, "h"), (60, "min"), (1, "s")))
+size = in_units(((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")))
+short = in_units(((1e9, "billion"), (1e6, "million"), (1, "")))
