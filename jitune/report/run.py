@@ -70,12 +70,12 @@ def lead(r: Records) -> str:
     """What was trained on what, and whether it is done."""
     config, steps = r.config, r.rows[-1]["step"]
     total = config.get("steps") or 0
-    of = f" of {total:,}" if total > steps else ""
+    done = f"{steps:,} of {total:,} steps" if total > steps else f"{steps:,} step{'s' * (steps != 1)}"
     state = ", finished" if r.finished else ", not finished"
     shape = f" of {config['batch_size']} x {config['seq_len']:,} tokens" if "batch_size" in config else ""
     model = tail(dig(config, "model", "path") or "a model")
     data = ", ".join(map(tail, str(dig(config, "data", "train") or "").split(",")))
-    return f"{model} tuned on {data or 'unnamed data'}: {steps:,}{of} step{'s' * (bool(of) or steps != 1)}{shape}{state}."
+    return f"{model} tuned on {data or 'unnamed data'}: {done}{shape}{state}."
 
 
 def tail(path: str) -> str:

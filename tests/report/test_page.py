@@ -86,5 +86,5 @@ def test_columns_of_numbers_stand_to_the_right():
 
 def test_samples_say_whether_they_are_right():
     html = page.sample("Ask.", [("before", "", False), ("after", "Yes.", True), ("expected", "Yes.")])
-    assert html.striptags() == "Ask. before × wrong(nothing) after ✓ rightYes. expected Yes."
+    assert html.striptags() == "Ask. before × wrong(nothing) after ✓ rightYes. expectedYes."
     assert isinstance(html, Markup)
