@@ -123,7 +123,7 @@ def peak_note(startup: dict) -> str:
     if not peak:
         return "median of the steps"
     source = f" ({startup['peak_source']})" if startup.get("peak_source") else ""
-    return f"median; of {number(peak / 1e12)} TFLOP/s{source}"
+    return f"median; of {flops(peak).striptags()}{source}"
 
 
 def start_note(startup: dict) -> str:
@@ -224,10 +224,12 @@ def data_section(data: dict) -> Markup:
 def histogram(lengths: dict, name: str) -> Markup:
     """How long the documents are."""
     edges, counts = lengths["edges"], lengths["counts"]
-    groups = [f"{low + 1:,}\N{EN DASH}{high:,}" for low, high in zip(edges, edges[1:], strict=False)]
+    held = [i for i, count in enumerate(counts) if count] or [0]
+    inside = range(held[0], held[-1] + 1)  # without what is empty at either end
+    groups = [f"{edges[i] + 1:,}\N{EN DASH}{edges[i + 1]:,}" for i in inside]
     found = "; ".join(f"{k} {number(lengths[k])}" for k in ("min", "median", "max") if k in lengths)
     title = f"Tokens in a document, {name} data" + (f" ({found})" if found else "")
-    return charts.bars(groups, {"documents": counts}, title=title)
+    return charts.bars(groups, {"documents": [counts[i] for i in inside]}, title=title)
 
 
 def start_section(s: dict) -> Markup:
@@ -242,7 +244,7 @@ def start_section(s: dict) -> Markup:
               "parameters": "parameters", "trained_parameters": "trained parameters"}
     rows: list[list] = [[label, s[name]] for name, label in labels.items() if s.get(name) is not None]
     if s.get("peak_flops"):
-        rows.append(["peak of all devices", value(s["peak_flops"], text=f"{number(s['peak_flops'] / 1e12)} TFLOP/s")])
+        rows.append(["peak of all devices", flops(s["peak_flops"])])
     if "step_from_cache" in s:
         state = {True: "read from the cache", False: "compiled", None: "compiled, the cache is off"}
         rows.append(["train step", state.get(s["step_from_cache"])])
@@ -289,4 +291,5 @@ def in_units(units: tuple[tuple[float, str], ...]) -> Callable[[float], Markup]:
 
 duration = in_units(((3600, "h"), (60, "min"), (1, "s")))
 size = in_units(((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")))
+flops = in_units(((1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s")))
 short = in_units(((1e9, "billion"), (1e6, "million"), (1, "")))

@@ -48,6 +48,9 @@ def test_figures_are_those_of_the_files(run):
     assert float(tile(html, "Tokens seen")) == 30 * 512 and "33.4% of them supervised" in html
     assert tile(html, "Time to first step") == "9.9" and tile(html, "Memory") == str(3 * 2**29)
     assert "1.5<small>\N{NO-BREAK SPACE}GiB" in html
+    assert "median; of 7.92 PFLOP/s (data sheet)" in html
+    counts = re.findall(r'<rect [^>]*data-value="([^"]*)"', figure(html, "Tokens in a document, train data"))
+    assert counts == ["120", "4"] and "16,385\N{EN DASH}32,768" in html  # the bin after them is empty
     assert "The loss of 1 step is not finite, first that of step 7." in html
     assert "3 of 200 examples of the train data were truncated (120 tokens)." in html
     assert '<th scope="row">data.train</th><td>data/toy.jsonl,data/b.jsonl</td><td>&#34;&#34;</td>' in html
