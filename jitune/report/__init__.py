@@ -1,0 +1,1 @@
+"""Reports: HTML pages that hold everything they show, and what they are made of."""
