@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
-    ("types", "tree", "config"),
+    ("types", "tree", "recipes", "config"),
     ("sharding", "models.families", "models.config", "models.layers", "models.flax_bridge", "models.decoder",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
