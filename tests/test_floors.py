@@ -14,7 +14,8 @@ FLOORS = (
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
-    ("runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train"),
+    ("runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train",
+     "failures"),
     ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
