@@ -7,12 +7,13 @@ that diverged, exit with 1; a run that was asked to stop with 143.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
 from jitune import __version__
 from jitune.commands import data, export, generate, init, train
-from jitune.failures import explain
+from jitune.failures import explain, report
 from jitune.types import UserError
 
 COMMANDS = (init, data, train, generate, export)
@@ -47,6 +48,21 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"jitune: {explained[0]}", file=sys.stderr)
         return explained[1]
+
+
+def run() -> None:
+    """Runs the command of this process and ends it.
+
+    After a failure the threads that were writing are not waited for: each would add a traceback of its own.
+    """
+    sys.unraisablehook = report
+    code = main()
+    if code == 1:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def open_streams() -> None:

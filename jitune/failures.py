@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 
 FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the disk quota is used up",
         errno.EFBIG: "a file would be larger than is allowed here"}
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # Rust and C++ libraries (safetensors, tokenizers, tensorstore) put the number of an OSError into their text.
-OS_ERROR = re.compile(r"\[?\bos error:?\s*(\d+)", re.IGNORECASE)
+OS_ERROR = re.compile(r"\bos[ _]error(?:_code)?[:=]?\s*'?(\d+)", re.IGNORECASE)
 PLACE = re.compile(r"""["'](/[^"']+)["']""")
 SAVED = "what was saved before is whole, and --resume continues it"
 SMALLER = {
@@ -45,6 +46,13 @@ def explain(error: BaseException, command: str = "") -> tuple[str, int] | None:
         if isinstance(one, MemoryError):
             return "out of memory on this machine", 1
     return None
+
+
+def report(ignored) -> None:
+    """In place of sys.unraisablehook: tensorstore's threads say that Orbax has given up a write that failed, which
+    the error that is raised says too."""
+    if "Event loop is closed" not in str(ignored.exc_value):
+        sys.__unraisablehook__(ignored)
 
 
 def _os_error(error: BaseException) -> tuple[int | None, str | None]:
