@@ -10,13 +10,15 @@ A first run, from nothing and without the hub, in about a minute on two CPU core
 The model learns its 35 examples by heart; it is there to see every step, not to be useful.
 """
 
+from pathlib import Path
+
 from jitune.config import defaults
 
 
 def get_config():
     config = defaults()
     config.model.path = "runs/model"
-    config.data.train = "configs/example.jsonl"
+    config.data.train = str(Path(__file__).with_name("example.jsonl"))
     config.output_dir = "runs/example"
     config.seq_len = 128
     config.batch_size = 8

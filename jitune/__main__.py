@@ -1,8 +1,6 @@
 """`python -m jitune` is the command `jitune`."""
 
-import sys
-
-from jitune.cli import main
+from jitune.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -17,7 +17,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from jitune.types import TrainState, UserError
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax logs, in each of its threads and with a traceback, what it then raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def open_checkpoints(directory: str | Path, *, keep: int = 2, read_only: bool = False) -> ocp.CheckpointManager:

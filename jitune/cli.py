@@ -1,15 +1,17 @@
 """The command `jitune`: init, data show, train, generate, export, report; each in `commands/`.
 
-Errors in what was given are one line on standard error and exit code 2; a run that diverged exits with 1, one
-that was asked to stop with 143.
+Errors in what was given are one line on standard error and exit code 2; a disk or device that is full, and a run
+that diverged, exit with 1; a run that was asked to stop with 143.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 
-from jitune import __version__
+from jitune import __version__, failures
 from jitune.commands import data, export, generate, init, report, train
 from jitune.types import UserError
 
@@ -18,6 +20,7 @@ COMMANDS = (init, data, train, generate, export, report)
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
+    open_streams()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not getattr(arguments, "takes_config", False):
@@ -26,18 +29,46 @@ def main(argv: list[str] | None = None) -> int:
     # Formats given as module:function may lie in the working directory; last, so that they hide no package.
     sys.path += [""] if "" not in sys.path else []
     try:
-        return arguments.run(arguments) or 0
+        code = arguments.run(arguments) or 0
+        sys.stdout.flush()  # or a pipe that is closed would be found out at exit, where nothing catches it
+        return code
     except UserError as error:
         print(f"jitune: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"jitune: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a program that SIGPIPE ends
     except KeyboardInterrupt:
         print("jitune: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        explained = failures.explain(error, arguments.run.__module__.rpartition(".")[2])
+        if explained is None:
+            raise
+        print(f"jitune: {explained[0]}", file=sys.stderr)
+        return explained[1]
+
+
+def run() -> None:
+    """Runs the command of this process and ends it.
+
+    After a failure the threads that were writing are not waited for: each would add a traceback of its own.
+    """
+    sys.unraisablehook = failures.report
+    code = main()
+    if code == 1:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def open_streams() -> None:
+    """Gives the process the streams that it was started without (`<&-`, `>&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def make_parser() -> argparse.ArgumentParser:

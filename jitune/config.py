@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import runpy
-from pathlib import Path
 
 from ml_collections import ConfigDict, config_dict
 
+from jitune import recipes
 from jitune.types import UserError
 
 CHOICES = {
@@ -90,12 +90,14 @@ def defaults() -> ConfigDict:
     })
 
 
-def read(path: str) -> ConfigDict:
-    """Runs a config file; returns `defaults()` with what its `get_config()` sets. Raises UserError if it fails."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such config file")
+def read(name: str) -> ConfigDict:
+    """Runs a config file, given by its path or as the name of a recipe (see `recipes`).
+
+    Returns `defaults()` with what its `get_config()` sets. Raises UserError if it fails.
+    """
+    path = recipes.find(name)
     try:
-        config = runpy.run_path(path)["get_config"]()
+        config = runpy.run_path(str(path))["get_config"]()
     except KeyError as error:
         reason = "has no get_config()" if error.args == ("get_config",) else str(error.args[0])
         raise UserError(f"{path}: {reason}") from error
@@ -112,12 +114,12 @@ def read(path: str) -> ConfigDict:
     return whole
 
 
-def from_words(path: str | None, words: list[str]) -> ConfigDict:
-    """The config file (None: `defaults()`) with `--config.NAME=VALUE` and `--config.NAME VALUE` applied.
+def from_words(file: str | None, words: list[str]) -> ConfigDict:
+    """The config file or recipe (None: `defaults()`) with `--config.NAME=VALUE` and `--config.NAME VALUE` applied.
 
     Raises UserError as `read` and `override` do, and for words that are no option.
     """
-    config = read(path) if path else defaults()
+    config = read(file) if file else defaults()
     rest = iter(words)
     for word in rest:
         if not word.startswith("--config."):

@@ -5,13 +5,17 @@
     checkpoints/      Orbax                             tensorboard/
     base/             config and tokenizer of the model that was tuned
     final/            the tuned model in Hugging Face layout
+    lock              held by the process that writes here
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import secrets
 import shutil
+import socket
 from pathlib import Path
 
 from jitune import config as configs
@@ -20,6 +24,11 @@ from jitune.hub import files
 from jitune.hub.tokenizer import tokenizer_digest
 from jitune.runlog import write_atomically
 from jitune.types import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where runs do not keep each other out
+    fcntl = None
 
 # Options that a resumed run must share with the run that it continues; model, tokenizer and data have digests.
 FIXED = ("seq_len", "batch_size", "seed", "model.dtype", "optimizer.name", "transform.name", "data.weights",
@@ -34,11 +43,45 @@ def check_free(directory: Path, resume: bool) -> bool:
     if (directory / "config.json").exists():
         if resume:
             return True
+        with contextlib.suppress(OSError):  # not to be written in, and so not in use
+            lock(directory).close()
         raise UserError(f"{directory}: holds another run; --resume continues it, or choose another output_dir")
     for name in ("checkpoints", "metrics.jsonl", "final"):
         if (directory / name).exists():
             raise UserError(f"{directory}/{name}: is there without a run's config.json; choose another output_dir")
     return False
+
+
+def lock(directory: Path):
+    """Takes the lock of an output directory; returns the open file that holds it, until it is closed.
+
+    The end of the process releases it, however it ends. A file system without locks has none. Raises UserError,
+    naming the process, where another one holds it.
+    """
+    file = open(directory / "lock", "a+", encoding="utf-8")
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise UserError(f"{directory}: is in use by {holder}, a run that is still going") from None
+    except OSError:
+        pass
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+def claim(directory: Path, resume: bool):
+    """Makes the output directory and takes its lock. Raises UserError where another run was quicker."""
+    directory.mkdir(parents=True, exist_ok=True)
+    held = lock(directory)
+    if (directory / "config.json").exists() and not resume:
+        raise UserError(f"{directory}: another run began there just now; choose another output_dir")
+    return held
 
 
 def make_fingerprint(base: Path, tokenizer, config) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -82,10 +83,7 @@ def open_loggers(names: list[str], directory: Path, config: dict, step: int, run
     name = config["run_name"] or directory.resolve().name
     for logger in names:
         if logger == "tensorboard":
-            from tensorboardX import SummaryWriter
-
-            writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=30, purge_step=step + 1)
-            opened.append((_tensorboard(writer), writer.close))
+            opened.append(_open_tensorboard(directory / "tensorboard", step))
         elif logger == "wandb":
             import wandb
 
@@ -99,12 +97,29 @@ def open_loggers(names: list[str], directory: Path, config: dict, step: int, run
     return opened
 
 
-def _tensorboard(writer):
-    def log(step, row):
-        for name, value in row.items():
-            writer.add_scalar(name, value, step)
+def _open_tensorboard(directory: Path, step: int):
+    """`(log, close)` of an event file in which steps after `step` begin anew.
 
-    return log
+    tensorboardX's SummaryWriter writes in a thread; where that fails, on a full disk say, the run would hang.
+    """
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    directory.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(directory / "events"))
+    start = SessionLog(status=SessionLog.SessionStatus.START)
+    writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+    flushed = [0.0]
+
+    def log(step, row):
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
+        writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        if time.monotonic() > flushed[0] + 30:
+            writer.flush()
+            flushed[0] = time.monotonic()
+
+    return log, writer.close
 
 
 class Recorder:
@@ -155,24 +170,28 @@ class Recorder:
 
     def flush(self) -> None:
         """Writes the newest row everywhere."""
-        if self.row:
+        row, self.row = self.row, {}  # one that cannot be written is not tried again
+        if row:
             if self.lines:
-                self.lines.write(self.row)
-            numbers = {k: v for k, v in self.row.items() if k != "step"}
+                self.lines.write(row)
+            numbers = {k: v for k, v in row.items() if k != "step"}
             for log, _ in self.loggers:
-                log(self.row["step"], numbers)
-            self.progress.update(self.row)
-        self.row = {}
+                log(row["step"], numbers)
+            self.progress.update(row)
 
     def close(self) -> None:
-        """Writes what is known and closes every writer; steps still being computed are left out."""
-        self.flush()
-        self.watcher.shutdown(cancel_futures=True)
-        for _, close in self.loggers:
-            close()
-        if self.lines:
-            self.lines.close()
-        self.progress.close()
+        """Writes what is known and closes every writer; steps still being computed are left out.
+
+        Whatever fails, a writer on a full disk say, the others are closed, and the bar is off the terminal.
+        """
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(self.progress.close)
+            if self.lines:
+                last_first.callback(self.lines.close)
+            for _, close in reversed(self.loggers):
+                last_first.callback(close)
+            last_first.callback(self.watcher.shutdown, cancel_futures=True)
+            self.flush()
 
 
 def _fetch(metrics):

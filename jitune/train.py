@@ -9,6 +9,7 @@ checkpoint into it: state, key, data iterator; (6) cut metrics.jsonl at that ste
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
@@ -73,7 +74,9 @@ def train(config, *, resume: bool = False) -> Path:
     )
     tokenizer = take_tokenizer(base, config, model_config)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config)
+    writer, held = jax.process_index() == 0, None
     if resume:
+        held = rundir.lock(directory) if writer else None
         rundir.check_resume(directory, config, fingerprint)
     progress = Progress(active=jax.process_index() == 0)
     prepared = pipeline.prepare(config.data, tokenizer, config.seq_len)
@@ -89,7 +92,8 @@ def train(config, *, resume: bool = False) -> Path:
         stored = resume and checkpoints.latest_step() is not None
         frozen, trainable = states.init_weights(transform, base, model_config, mesh, config.seed, stored=stored)
         wait_for_all("inputs checked")  # or one process could find the directory that another has just begun
-        if jax.process_index() == 0:
+        if writer:
+            held = held or rundir.claim(directory, resume)
             rundir.start(directory, config, fingerprint, model_config, tokenizer)
         run = Run(config, directory, mesh, tokenizer, model_config, transform,
                   transform.apply(decoder.build(model_config)), frozen, total, evaluation, prompts, stop_ids,
@@ -100,7 +104,8 @@ def train(config, *, resume: bool = False) -> Path:
                 state = state._replace(trainable=restore_best(run, state))
             save_final(run, state.trainable)
         finally:
-            run.checkpoints.close()
+            with held or contextlib.nullcontext():
+                run.checkpoints.close()
     return directory
 
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
-    ("types", "tree", "config"),
+    ("types", "tree", "recipes", "config"),
     ("sharding", "models.families", "models.config", "models.attention", "models.layers", "models.flax_bridge",
      "models.decoder",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
@@ -16,7 +16,7 @@ FLOORS = (
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
     ("report.style", "report.page", "report.charts", "report.records", "report.run",
-     "runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train"),
+     "runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train", "failures"),
     ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export",
      "commands.report", "cli", "__main__"),
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from jitune import recipes
+
 
 def add(commands) -> None:
     """jitune train"""
     p = commands.add_parser("train", help="tune a model", epilog="any option of the config: --config.NAME=VALUE")
-    p.add_argument("--config", metavar="FILE", help="a Python file with get_config()")
+    p.add_argument("--config", metavar="FILE",
+                   help=f"a Python file with get_config(), or one that comes with jitune: {', '.join(recipes.names())}")
     p.add_argument("--resume", action="store_true", help="continue the run in output_dir, if there is one")
     p.add_argument("--distributed", action="store_true",
                    help="one of several processes: found on TPU, SLURM and MPI; elsewhere by "

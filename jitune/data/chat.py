@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def render_all(tokenizer, examples, *, train_on="assistant", chat_template=None)
     chat = study(tokenizer, chat_template) if any(e.messages for e in examples) else None
     plans = [_plan(chat, e, train_on) if e.messages else None for e in examples]
     chats = _encode(tokenizer, [plan[0] for plan in plans if plan])
-    raw = _encode(tokenizer, [piece for e in examples if not e.messages for piece, _ in e.text])
+    raw = _encode(tokenizer, [piece for e in examples if not e.messages for piece, _ in e.text], offsets=False)
     bos = _bos(tokenizer)
     rendered = []
     for example, plan in zip(examples, plans, strict=True):
@@ -114,7 +115,7 @@ def weigh(offsets, spans) -> np.ndarray:
 
     offsets: [tokens, 2], in characters. (0, 3) (3, 6) (6, 9) and the span (5, 7, 1.0) give 0 1 1.
     """
-    offsets = np.asarray(offsets, np.int64).reshape(-1, 2)
+    offsets = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(offsets)).reshape(-1, 2)
     weights = np.zeros(len(offsets), np.float32)
     for start, end, weight in spans:
         weights[(offsets[:, 0] < end) & (offsets[:, 1] > start)] = weight
@@ -315,8 +316,8 @@ def _unstable(example: Example, i: int, why: str, given: str, found: str, way_ou
     )
 
 
-def _encode(tokenizer, texts: list[str]):
-    """An iterator of `(ids, offsets)` of the texts, without special tokens."""
+def _encode(tokenizer, texts: list[str], *, offsets=True):
+    """An iterator of `(ids, offsets or None)` of the texts, without special tokens."""
     if not texts:
         return iter(())
     # Some post-processors (GPT-NeoX's, RoBERTa's) trim spaces off the offsets, down to nothing for a token of
@@ -324,10 +325,10 @@ def _encode(tokenizer, texts: list[str]):
     backend = tokenizer.backend_tokenizer
     post_processor, backend.post_processor = backend.post_processor, None
     try:
-        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=offsets, verbose=False)
     finally:
         backend.post_processor = post_processor
-    return zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return zip(encoded["input_ids"], encoded.get("offset_mapping") or [None] * len(texts), strict=True)
 
 
 def _bos(tokenizer) -> list[int]:
