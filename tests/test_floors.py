@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "jitune"
 FLOORS = (
     ("types", "tree", "config"),
     ("sharding", "models.families", "models.config", "models.layers", "models.flax_bridge", "models.decoder",
+     "flops", "hardware",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
