@@ -11,11 +11,12 @@ FLOORS = (
     ("types", "tree", "config"),
     ("sharding", "models.families", "models.config", "models.layers", "models.flax_bridge", "models.decoder",
      "flops", "hardware",
-     "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
+     "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.measure", "data.show"),
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
-    ("runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train"),
+    ("compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
+     "interactive", "train"),
     ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
