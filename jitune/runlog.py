@@ -67,10 +67,21 @@ def parse_loggers(names: str) -> list[str]:
             raise UserError(f"config.loggers={names!r}: {name!r} is not known; known are {', '.join(LOGGERS)}")
         package = {"tensorboard": "tensorboardX"}.get(name, name)
         try:
-            __import__(package)
+            _import_tensorboard() if name == "tensorboard" else __import__(name)
         except ImportError:
             raise UserError(f"config.loggers={names!r}: the package {package} is not installed") from None
     return chosen
+
+
+def _import_tensorboard() -> None:
+    """Imports tensorboardX without torch, which it imports for seconds where it is there; numbers do not need it."""
+    torch = sys.modules.get("torch")
+    sys.modules["torch"] = torch  # None: an import of it fails
+    try:
+        __import__("tensorboardX")
+    finally:
+        if torch is None:
+            del sys.modules["torch"]
 
 
 def open_loggers(names: list[str], directory: Path, config: dict, step: int, run_id: str) -> list:
