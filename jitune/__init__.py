@@ -8,8 +8,10 @@ Names are resolved on first use, so that importing jitune neither imports jax no
 """
 
 import importlib
+import time
 
 __version__ = "0.1.0"
+IMPORTED = time.perf_counter()
 
 _HOMES = {
     "load": "jitune.hub.weights",

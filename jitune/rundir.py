@@ -2,7 +2,8 @@
 
     config.json       the resolved configuration        fingerprint.json  what a resumed run must share
     metrics.jsonl     one object a step                 samples.jsonl     generations, where asked for
-    checkpoints/      Orbax                             tensorboard/
+    data.json         what the data are like            startup.json      the time to the first step, the devices
+    checkpoints/      Orbax                             tensorboard/      profile/ where asked for
     base/             config and tokenizer of the model that was tuned
     final/            the tuned model in Hugging Face layout
     lock              held by the process that writes here
@@ -19,7 +20,7 @@ import socket
 from pathlib import Path
 
 from jitune import config as configs
-from jitune.data import sources
+from jitune.data import measure, sources
 from jitune.hub import files
 from jitune.hub.tokenizer import tokenizer_digest
 from jitune.runlog import write_atomically
@@ -138,3 +139,15 @@ def start(directory: Path, config, fingerprint: dict[str, str], model_config, to
     stored = {**fingerprint, "id": secrets.token_hex(4)}
     write_atomically(directory / "fingerprint.json", json.dumps(stored, indent=2) + "\n")
     write_atomically(directory / "config.json", configs.to_json(config) + "\n")
+
+
+def write_data(directory: Path, config, prepared, evaluation) -> None:
+    """Writes data.json: what `data.measure.describe` finds in the training and in the evaluation data, if any."""
+    data = config.data
+    options = {"seq_len": config.seq_len, "packing": data.packing, "num_bins": data.packing_bins}
+
+    def describe(found, names):
+        return found and measure.describe(found, sources.split_specs(names), **options)
+
+    found = {"train": describe(prepared, data.train), "eval": describe(evaluation, data.eval)}
+    write_atomically(directory / "data.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")

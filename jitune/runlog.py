@@ -68,10 +68,21 @@ def parse_loggers(names: str) -> list[str]:
             raise UserError(f"config.loggers={names!r}: {name!r} is not known; known are {', '.join(LOGGERS)}")
         package = {"tensorboard": "tensorboardX"}.get(name, name)
         try:
-            __import__(package)
+            _import_tensorboard() if name == "tensorboard" else __import__(name)
         except ImportError:
             raise UserError(f"config.loggers={names!r}: the package {package} is not installed") from None
     return chosen
+
+
+def _import_tensorboard() -> None:
+    """Imports tensorboardX without torch, which it imports for seconds where it is there; numbers do not need it."""
+    torch = sys.modules.get("torch")
+    sys.modules["torch"] = torch  # None: an import of it fails
+    try:
+        __import__("tensorboardX")
+    finally:
+        if torch is None:
+            del sys.modules["torch"]
 
 
 def open_loggers(names: list[str], directory: Path, config: dict, step: int, run_id: str) -> list:
@@ -127,10 +138,14 @@ class Recorder:
 
     `push` never waits for the step that was just dispatched, so that the devices are kept busy. The newest
     row stays open until the next one, for what is only known later: `extend(eval_loss=...)`.
+
+    check: called with each row, raises where the run must not go on. measure: `(step, numbers, seconds, done) -> more
+    numbers` for the row; done is when the step was, on the clock of `time.perf_counter`.
     """
 
-    def __init__(self, lines: JsonLines | None, loggers: list, progress: Progress, check, *, lag: int = 2):
+    def __init__(self, lines: JsonLines | None, loggers: list, progress: Progress, check, *, measure=None, lag=2):
         self.lines, self.loggers, self.progress, self.check, self.lag = lines, loggers, progress, check, lag
+        self.measure = measure or (lambda *_: {})
         self.pending: deque = deque()
         self.watcher = ThreadPoolExecutor(1)
         self.row: dict[str, Any] = {}
@@ -152,6 +167,7 @@ class Recorder:
         numbers, done = fetched.result()
         seconds, self.clock = done - self.clock, done
         self.flush()
+        measured = self.measure(step, numbers, seconds, done)
         self.row = {
             "step": step,
             "loss": numbers.pop("loss"),
@@ -160,6 +176,7 @@ class Recorder:
             "step_seconds": seconds,
             "supervised_share": numbers["supervised"] / max(1.0, numbers["tokens"]),
             **numbers,
+            **measured,
         }
         self.check(self.row)
 
@@ -201,44 +218,104 @@ def _fetch(metrics):
 
 
 class Progress:
-    """A bar on a terminal; elsewhere plain lines, about twenty in a run."""
+    """A line at the bottom of a terminal with a bar and the newest numbers; elsewhere plain lines, about twenty."""
 
     def __init__(self, *, active: bool):
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False, quiet=not active)
-        self.bar, self.total, self.every = None, 0, 1
+        # A file gets plain text even where the environment asks for colours.
+        plain = None if sys.stderr.isatty() else False
+        self.console = Console(stderr=True, highlight=False, quiet=not active, force_terminal=plain)
+        self.live, self.total, self.every, self.memory = None, 0, 1, "peak"
+        self.done, self.row, self.first = 0, None, None
 
-    def start(self, total: int, done: int) -> None:
-        """Shows the bar of a run of `total` steps, `done` of which are behind it."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def start(self, total: int, done: int, *, memory: str = "peak") -> None:
+        """Shows the bar of a run of `total` steps, `done` of which are behind it; memory: see `meter.memory_kind`."""
+        from rich.live import Live
 
-        self.total, self.every = total, max(1, total // 20)
-        if self.console.is_terminal and not self.console.quiet:
-            self.bar = Progress(
-                TextColumn("{task.completed}/{task.total}"), BarColumn(None), TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(), console=self.console,
-            )
-            self.task = self.bar.add_task("", total=total, completed=done, text="")
-            self.bar.start()
+        self.total, self.every, self.done, self.memory = total, max(1, total // 20), done, memory
+        console = self.console
+        if console.is_terminal and not console.is_dumb_terminal and not console.quiet:
+            self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
+            self.live.start()
 
     def update(self, row: dict[str, Any]) -> None:
         """Shows a row of metrics."""
-        text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tok/s  lr {row['learning_rate']:.2e}"
         if "eval_loss" in row:
             self.say(f"step {row['step']}: eval loss {row['eval_loss']:.4f}")
-        if self.bar:
-            self.bar.update(self.task, completed=row["step"], text=text)
-        elif row["step"] % self.every == 0 or row["step"] in (1, self.total):
-            self.say(f"step {row['step']}/{self.total}  {text}")
+        self.done, self.row = row["step"], row
+        self.first = self.first or (row["step"], time.perf_counter())
+        if not self.live and (row["step"] % self.every == 0 or row["step"] in (1, self.total)):
+            self.say("  ".join([f"step {row['step']}/{self.total}", *self._fields()]))
+
+    def _fields(self) -> list[str]:
+        if self.row is None:
+            return []
+        step, began = self.first
+        behind = self.done - step
+        left = (time.perf_counter() - began) / behind * (self.total - self.done) if behind else None
+        return fields(self.row, left, self.memory)
+
+    def _draw(self):
+        return status_line(self.done, self.total, self._fields(), self.console)
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Takes the bar off the terminal."""
-        if self.bar:
-            self.bar.stop()
-        self.bar = None
+        """Leaves the bar as it is and the terminal to what comes next."""
+        if self.live:
+            self.live.stop()
+        self.live = None
         sys.stderr.flush()
+
+
+def fields(row: dict[str, Any], left: float | None, memory: str) -> list[str]:
+    """The numbers of a row in words, what matters most first; left: seconds until the end of the run."""
+    found = [f"loss {row['loss']:.4f}", f"{short(row['tokens_per_second'])} tok/s"]
+    if left is not None:
+        found.append(f"{duration(left)} left")
+    if "mfu" in row:
+        found.append(f"MFU {row['mfu']:.0%}" if row["mfu"] >= 0.1 else f"MFU {row['mfu']:.1%}")
+    if "memory_bytes" in row:
+        found.append(f"{'RSS' if memory == 'resident' else 'peak'} {row['memory_bytes'] / 2**30:.1f}G")
+    return [*found, f"trained {row['supervised_share']:.0%}"]
+
+
+def short(number: float) -> str:
+    """99999 -> "99,999", 123456 -> "123k", 1234567 -> "1.23M"."""
+    if number < 99_999.5:
+        return f"{number:,.0f}"
+    return f"{number / 1e3:.0f}k" if number < 999_500 else f"{number / 1e6:.2f}M"
+
+
+def duration(seconds: float) -> str:
+    """59 -> "59s", 754 -> "12m34s", 3723 -> "1h02m", 200000 -> "2d07h"."""
+    seconds = round(seconds)
+    for size, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}{seconds % size // part:02d}{smaller}"
+    return f"{seconds}s"
+
+
+def status_line(done: int, total: int, parts: list[str], console):
+    """A rich Text of one line, never wider than the console: "12/100 ━━━━ loss 2.1 ...".
+
+    Parts that do not fit are left out from the right; the bar takes what is left, from four columns on.
+    """
+    from rich.text import Text
+
+    width = console.width
+    head, tail = f"{done}/{total}"[:width], ""
+    for part in parts:
+        if len(head) + len(tail) + 1 + len(part) > width:
+            break
+        tail += f" {part}"
+    line = Text(head, no_wrap=True, overflow="crop", end="")
+    room = width - len(head) - len(tail) - 1
+    if room >= 4:
+        full = min(room, room * done // max(1, total))
+        on, off = ("#", "-") if console.options.ascii_only else ("━", "─")
+        line.append(" ").append(on * full, "cyan").append(off * (room - full), "bright_black")
+    return line.append(tail)

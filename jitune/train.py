@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
-from jitune import checkpoint, optimizers, rundir, sharding, tree
+from jitune import checkpoint, compile_cache, meter, optimizers, rundir, sharding, tree
 from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
@@ -29,6 +29,7 @@ from jitune.hub import weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.objectives.sft import sft
+from jitune.profiling import Profile
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
 from jitune.step import make_eval_step, make_train_step, sum_batches
@@ -53,21 +54,29 @@ class Run(NamedTuple):
     prompts: Any
     stop_ids: list[int]
     checkpoints: Any
+    peak: meter.Peak
     say: Any
 
 
-def train(config, *, resume: bool = False) -> Path:
+def train(config, *, resume: bool = False, profile=None, began: float | None = None) -> Path:
     """Tunes a model as `config` says (see `config.defaults`) and returns the output directory.
+
+    profile: steps to trace, see `profiling.Profile`. began: since when the time to the first step counts
+    (`time.perf_counter`), by default now.
 
     Raises UserError for anything given that cannot work, before the output directory is touched;
     NonFiniteError where training diverges; Interrupted where it was asked to stop.
     """
+    startup = meter.Startup(began)
+    startup.lap("import")
     configs.check(config)
     directory = Path(config.output_dir).expanduser()
     loggers = parse_loggers(config.loggers)
     resume = rundir.check_free(directory, resume)
     mesh = sharding.make_mesh(**config.mesh)
     check_batch(config, mesh)
+    peak = meter.find_peak(mesh, config.model.dtype)
+    startup.lap("devices")
     base = weights.resolve(config.model.path)
     model_config = weights.read_config(base).replace(
         dtype=config.model.dtype, param_dtype="float32", scan_layers=config.model.scan_layers, remat=config.model.remat
@@ -85,6 +94,7 @@ def train(config, *, resume: bool = False) -> Path:
     total = count_steps(config, prepared)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(model_config.eos_token_ids)})
+    startup.lap("data")
     open_checkpoints = functools.partial(checkpoint.open_checkpoints, directory / "checkpoints", keep=config.keep)
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         transform = make_transform(config.transform)
@@ -95,11 +105,12 @@ def train(config, *, resume: bool = False) -> Path:
         if writer:
             held = held or rundir.claim(directory, resume)
             rundir.start(directory, config, fingerprint, model_config, tokenizer)
+            rundir.write_data(directory, config, prepared, evaluation)
         run = Run(config, directory, mesh, tokenizer, model_config, transform,
                   transform.apply(decoder.build(model_config)), frozen, total, evaluation, prompts, stop_ids,
-                  checkpoints or open_checkpoints(), progress.say)
+                  checkpoints or open_checkpoints(), peak, progress.say)
         try:
-            state = fit(run, trainable, prepared, loggers, progress)
+            state = fit(run, trainable, prepared, loggers, progress, startup, profile)
             if config.export == "best":
                 state = state._replace(trainable=restore_best(run, state))
             save_final(run, state.trainable)
@@ -151,7 +162,7 @@ def count_steps(config, prepared) -> int:
     return pipeline.count_steps(prepared, epochs=config.epochs, **batching(config))
 
 
-def fit(run: Run, trainable, prepared, loggers, progress) -> TrainState:
+def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> TrainState:
     """Runs the steps from wherever the checkpoints stand to the end; returns the last state."""
     config = run.config
     optimizer, schedule = optimizers.make_optimizer(config.optimizer, run.total)
@@ -163,26 +174,38 @@ def fit(run: Run, trainable, prepared, loggers, progress) -> TrainState:
     batches = make_batches(run, prepared)
     if position is not None:
         batches.set_state(position)
-    run.say(describe(run, state, start))
+    counts = {"parameters": tree.count_params((run.frozen, state.trainable)),
+              "trained_parameters": tree.count_params(state.trainable)}
+    run.say(describe(run, state, start, **counts))
     objective = sft(chunk=config.loss_chunk, neftune_alpha=config.neftune_alpha)
-    step_fn = compile_step(run, objective, optimizer, state, key)
+    startup.lap("weights")
+    with compile_cache.reads() as hits:
+        step_fn = compile_step(run, objective, optimizer, state, key)
+    startup.from_cache = bool(hits) if compile_cache.cache_is_on() else None
+    startup.lap("compile")
     evaluate = make_evaluation(run, objective)
     writer = jax.process_index() == 0
     lines = JsonLines(run.directory / "metrics.jsonl", step=start) if writer else None
     run_id = rundir.read_id(run.directory)
     opened = open_loggers(loggers, run.directory, config.to_dict(), start, run_id) if writer else []
-    progress.start(run.total, start)
-    recorder = Recorder(lines, opened, progress, functools.partial(check_finite, run.checkpoints))
+    device = jax.local_devices()[0]
+    progress.start(run.total, start, memory=meter.memory_kind(device))
+    first = meter.make_first(run.directory if writer else None, startup, run.peak, run.mesh, counts, run.say)
+    measure = meter.make_measure(run.model_config, run.peak, device, first)
+    check = functools.partial(check_finite, run.checkpoints)
+    recorder = Recorder(lines, opened, progress, check, measure=measure)
+    trace = Profile(run.directory / "profile", profile if writer else None, start=start)
     # All at once: asking the schedule at every step would wait for the devices.
     rates = jax.device_get(jax.vmap(schedule)(jnp.arange(run.total))).tolist()
     try:
         with stop_signals() as stopping:
-            return loop(run, state, key, batches, step_fn, evaluate, recorder, rates, stopping)
+            return loop(run, state, key, batches, step_fn, evaluate, recorder, rates, stopping, trace)
     finally:
+        trace.close()
         recorder.close()
 
 
-def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stopping) -> TrainState:
+def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stopping, trace) -> TrainState:
     """The steps. Nothing in it waits for the devices except evaluation, samples and checkpoints."""
     config = run.config
     best, stale = past_evaluations(run.directory, int(state.step))
@@ -191,8 +214,11 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
             run.say(f"step {step - 1}: no better eval loss in {stale} evaluations, stopping early")
             break
         batch = sharding.put_batch(next(batches), run.mesh, config.batch_size)
-        state, metrics = step_fn(state, run.frozen, batch, key)
+        with trace.step(step, recorder):
+            state, metrics = step_fn(state, run.frozen, batch, key)
         recorder.push(step, metrics, rates[step - 1])
+        if trace.stop(step, recorder):
+            run.say(f"step {step}: traced to {trace.directory}")
         loss, last = None, step == run.total
         if evaluate and (last or due(step, config.eval_every)):
             recorder.drain()
@@ -241,7 +267,8 @@ def compile_step(run: Run, objective, optimizer, state, key):
     config = run.config
     homes = jax.tree.map(lambda x: x.sharding, state)
     step = make_train_step(
-        run.model, objective, optimizer, config.microbatches, shardings=homes.trainable
+        run.model, objective, optimizer, config.microbatches, shardings=homes.trainable,
+        windows=run.model_config.windows,
     )
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(homes, None))
     home = sharding.batch_sharding(run.mesh)
@@ -287,16 +314,16 @@ def sample(run: Run, trainable, step: int) -> None:
     )
 
 
-def describe(run: Run, state: TrainState, start: int) -> str:
-    """What is about to be trained, in two lines."""
-    count = tree.count_params(state.trainable)
-    whole = count + tree.count_params(run.frozen)
+def describe(run: Run, state: TrainState, start: int, parameters: int, trained_parameters: int) -> str:
+    """What is about to be trained, and on what, in three lines."""
     mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
     resumed = f", from step {start}" if start else ""
     return (
-        f"training {count:,} of {whole:,} parameters ({count / whole:.2%}), optimizer state "
+        f"training {trained_parameters:,} of {parameters:,} parameters ({trained_parameters / parameters:.2%}), "
+        f"optimizer state "
         f"{tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB\n"
-        f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}"
+        f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}\n"
+        f"{meter.explain(run.peak, run.mesh, run.config.model.dtype)}"
     )
 
 

@@ -10,13 +10,14 @@ PACKAGE = Path(__file__).parents[1] / "jitune"
 FLOORS = (
     ("types", "tree", "recipes", "config"),
     ("sharding", "models.families", "models.config", "models.attention", "models.layers", "models.flax_bridge",
-     "models.decoder",
-     "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.show"),
+     "models.decoder", "flops", "hardware",
+     "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.measure", "data.show"),
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
     ("report.style", "report.page", "report.charts", "report.records", "report.run",
-     "runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train", "failures"),
+     "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
+     "interactive", "train", "failures"),
     ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export",
      "commands.report", "cli", "__main__"),
 )

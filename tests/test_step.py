@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from jitune import sharding
+from jitune import flops, sharding
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.objectives.sft import add_noise, sft
-from jitune.step import cut, make_eval_step, make_train_step, sum_batches
+from jitune.step import count_tokens, cut, make_eval_step, make_train_step, sum_batches
 from jitune.transforms.full import full
 from jitune.types import TrainState
 
@@ -147,6 +147,15 @@ def test_metrics_and_evaluation():
     logits = model.unembed(params, model.hidden(params, batch)[0])
     right = ((np.asarray(logits).argmax(-1) == batch["targets"]) * batch["loss_weights"]).sum()
     assert float(sums["accuracy"]) == right
+
+
+@pytest.mark.parametrize("windows", [(0, 0), (3, 3), (0, 5, 5, 1)])
+def test_pairs_are_counted_in_every_layer(windows):
+    batch = make_batch()
+    lengths = [np.sum(row == s) for row in batch["segment_ids"] for s in np.unique(row[row > 0])]
+    expected = sum(flops.count_pairs(lengths, window) for window in windows)
+    assert float(jax.jit(lambda b: count_tokens(b, windows))(batch)["pairs"]) == expected
+    assert "pairs" not in count_tokens(batch)
 
 
 def test_cut_keeps_every_row():

@@ -53,7 +53,10 @@ def test_a_run_learns_and_writes_what_it_promises(toy_config):
     rows = rows_of(directory)
     assert [row["step"] for row in rows] == list(range(1, 31))
     assert rows[0]["loss"] > 6 and rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    assert {"tokens_per_second", "grad_norm", "learning_rate", "supervised_share", "accuracy"} <= rows[0].keys()
+    assert {"tokens_per_second", "grad_norm", "learning_rate", "supervised_share", "accuracy", "pairs", "mfu",
+            "memory_bytes"} <= rows[0].keys()
+    assert json.loads((directory / "startup.json").read_text())["step"] == 1
+    assert json.loads((directory / "data.json").read_text())["train"]["documents"] == 200
     evaluated = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row}
     assert list(evaluated) == [10, 20, 30] and evaluated[30] < evaluated[10]
     samples = [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]

@@ -13,6 +13,9 @@ def add(commands) -> None:
     p.add_argument("--config", metavar="FILE",
                    help=f"a Python file with get_config(), or one that comes with jitune: {', '.join(recipes.names())}")
     p.add_argument("--resume", action="store_true", help="continue the run in output_dir, if there is one")
+    p.add_argument("--profile", metavar="STEPS", default="",
+                   help="trace steps for TensorBoard's profiler into OUT/profile: 10-12, or how many, such as 3, "
+                        "after the first two")
     p.add_argument("--distributed", action="store_true",
                    help="one of several processes: found on TPU, SLURM and MPI; elsewhere by "
                         "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID")
@@ -27,10 +30,13 @@ def run(a) -> int:
     configs.check(config)
     if a.distributed:
         start_distributed()
-    from jitune import stopping, train
+    from jitune import compile_cache, meter, profiling, stopping, train
 
+    profile = profiling.parse_steps(a.profile)
+    if warning := compile_cache.use_cache():
+        print(f"jitune: {warning}", file=sys.stderr)
     try:
-        train.train(config, resume=a.resume)
+        train.train(config, resume=a.resume, profile=profile, began=meter.process_start())
     except stopping.NonFiniteError as error:
         print(f"jitune: {error}", file=sys.stderr)
         return 1

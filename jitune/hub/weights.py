@@ -9,6 +9,7 @@ the host holds about one tensor more than its own shards.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -78,8 +79,9 @@ def load(path: str | Path, *, dtype: str, mesh: Mesh | None = None, param_dtype:
     return Pretrained(model, load_params(directory, config, mesh), load_tokenizer(directory), config)
 
 
+@functools.lru_cache(maxsize=4)  # tracing a model takes a good part of a second, and a run asks several times
 def abstract_params(config: ModelConfig) -> Params:
-    """The shapes and dtypes of a model's parameters, without any array."""
+    """The shapes and dtypes of a model's parameters, without any array; do not change the tree that comes back."""
     return jax.eval_shape(decoder.build(config).init, jax.random.key(0))
 
 
