@@ -11,7 +11,7 @@ from jitune import flops
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
-from jitune.objectives.loss import token_log_probs
+from jitune.objectives.loss import score_targets
 
 pytestmark = pytest.mark.core
 BATCH, SEQ = 2, 12
@@ -47,7 +47,7 @@ def test_the_gradient_of_a_dense_model_has_these_products(family, scan):
 
     def loss(params, tokens):
         logits = model.unembed(params, model.hidden(params, {"tokens": tokens})[0])
-        return -token_log_probs(logits, tokens).mean()
+        return -score_targets(logits, tokens)[0].mean()
 
     traced = jax.make_jaxpr(jax.grad(loss))(params, tokens)
     every_pair = config.num_layers * BATCH * SEQ**2
