@@ -14,9 +14,10 @@ FLOORS = (
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
-    ("report.style", "report.page", "report.charts",
+    ("report.style", "report.page", "report.charts", "report.records", "report.run",
      "runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train"),
-    ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export", "cli", "__main__"),
+    ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export",
+     "commands.report", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")

@@ -22,6 +22,8 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 8, 20, 34  # what is left around the plot for tic
 POINTS = 300
 COLOURS = 6
 DASHES = ("", "6 3", "2 3")  # lines differ in more than their colour
+THICK = 14  # of a bar
+BESIDE = 14  # letters of a name that fits beside its bar
 MARKED = 40  # a line of no more points shows them
 
 
@@ -61,7 +63,7 @@ def bars(groups: Sequence[str], series: dict[str, Sequence], *, title: str, erro
     """Horizontal bars from 0, one a group and series.
 
     Args:
-      groups: what is measured; stands over its bars.
+      groups: what is measured; stands over its bars, or beside them where there is one series and names are short.
       series: {name: [one value a group, or None]}.
       errors: {name: [the half width of the error bar a group, or None]}, for any of the series.
       label: of the axis, such as a unit.
@@ -73,24 +75,25 @@ def bars(groups: Sequence[str], series: dict[str, Sequence], *, title: str, erro
     errors = {name: (errors or {}).get(name) or [None] * len(groups) for name in series}
     if any(len(v) != len(groups) for v in (*series.values(), *errors.values())):
         raise ValueError(f"bars {title!r}: each series must have {len(groups)} values")
-    wide = [v + s * (e or 0) for name in series for v, e in zip(series[name], errors[name], strict=True)
+    ends = [v + s * (e or 0) for name in series for v, e in zip(series[name], errors[name], strict=True)
             if _fits(v) for s in (-1, 1)]
-    if not wide:
+    if not ends:
         return _figure(title, [], _text(WIDTH / 2, 30, "no values", "middle"), f"{title}: no values", 60)
-    low, high = _range(min(*wide, 0), max(*wide, 0), 0)
-    at = _scale(low, high, 4, WIDTH - 56)
-    thick, step = 15, 18
+    beside = len(series) == 1 and max(map(len, groups)) <= BESIDE
+    low, high = _range(min(*ends, 0), max(*ends, 0), 0)
+    at = _scale(low, high, 6 * max(map(len, groups)) + 10 if beside else 4, WIDTH - 56)
     parts, texts, y = [], [], 4
     for g, group in enumerate(groups):
-        parts.append(_text(0, y + 10, group, kind="group"))
-        y += 16
+        parts.append(_text(0, y + 11 if beside else y + 10, group, kind="group"))
+        y += 0 if beside else 16
         for i, name in enumerate(series):
-            parts.append(_bar(at, y, thick, i, series[name][g], errors[name][g], f"{group}, {name}", percent))
-            texts.append(f"{group}, {name}: {number(series[name][g], percent=percent)}")
-            y += step
-        y += 8
+            whose = f"{group}, {name}" if len(series) > 1 else group
+            parts.append(_bar(at, y, i, series[name][g], errors[name][g], whose, percent))
+            texts.append(f"{whose}: {number(series[name][g], percent=percent)}")
+            y += THICK + 3
+        y += 2 if beside else 8
     rules = "".join(f'<line class="{"axis" if x == 0 else "rule"}" x1="{at(x):.1f}" x2="{at(x):.1f}" y1="0" y2="{y}"/>'
-                    + _text(at(x), y + 14, mark, "middle") for x, mark in labelled(low, high, percent=percent))
+                    + _text(at(x), y + 14, mark, "middle") for x, mark in labelled(low, high, 4, percent=percent))
     parts.append(_text(WIDTH, y + 14, label, "end"))
     return _figure(title, list(series), rules + "".join(parts), f"{title}. {'; '.join(texts)}", y + 20, boxes=True)
 
@@ -187,20 +190,20 @@ def _line(points, i, x_at, y_at, label, percent) -> str:
     return "".join(drawn)
 
 
-def _bar(at, y, thick, i, v, error, label, percent) -> str:
+def _bar(at, y, i, v, error, label, percent) -> str:
     """One bar with its whisker and its value."""
     if not _fits(v):
-        return _text(at(0) + 4, y + 12, "no value")
+        return _text(at(0) + 4, y + 11, "no value")
     left, right = sorted((at(0), at(v)))
     shown, end = number(v, percent=percent), right
-    bar = (f'<rect x="{left:.1f}" y="{y}" width="{right - left:.1f}" height="{thick}" fill="var(--c{i % COLOURS + 1})" '
+    bar = (f'<rect x="{left:.1f}" y="{y}" width="{right - left:.1f}" height="{THICK}" fill="var(--c{i % COLOURS + 1})" '
            f'data-value="{exact(v)}"><title>{escape(label)}: {shown}</title></rect>')
     if error:
-        a, b, middle = at(v - error), at(v + error), y + thick / 2
-        bar += (f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}M{a:.1f} {y + 4}v{thick - 8}M{b:.1f} {y + 4}'
-                f'v{thick - 8}"><title>{shown} \N{PLUS-MINUS SIGN} {number(error, percent=percent)}</title></path>')
+        a, b, middle = at(v - error), at(v + error), y + THICK / 2
+        bar += (f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}M{a:.1f} {y + 4}v{THICK - 8}M{b:.1f} {y + 4}'
+                f'v{THICK - 8}"><title>{shown} \N{PLUS-MINUS SIGN} {number(error, percent=percent)}</title></path>')
         end = max(right, b)
-    return bar + _text(end + 5, y + 12, shown, kind="figure")
+    return bar + _text(end + 5, y + 11, shown, kind="figure")
 
 
 def _describe(name, points, x_label, percent) -> str:

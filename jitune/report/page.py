@@ -69,9 +69,12 @@ def exact(x: Any) -> str:
     return json.dumps(None if isinstance(x, float) and not math.isfinite(x) else x)
 
 
-def value(x: Any, *, percent: bool = False, unit: str = "", plus_minus: float | None = None) -> Markup:
-    """A number to stand in a cell or a tile: `number(x)` and its unit; plus_minus adds an error bar."""
-    text, more = number(x, percent=percent), ""
+def value(x: Any, *, percent: bool = False, unit: str = "", plus_minus: float | None = None, text: str = "") -> Markup:
+    """A number to stand in a cell or a tile: `number(x)` and its unit.
+
+    plus_minus adds an error bar; text stands in place of `number(x)`, such as "1.5 h" for 5400 seconds.
+    """
+    text, more = text or number(x, percent=percent), ""
     if plus_minus is not None:
         more = f"\N{NO-BREAK SPACE}\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}{number(plus_minus, percent=percent)}"
     more += f"\N{NO-BREAK SPACE}{unit}" if unit and text != DASH else ""

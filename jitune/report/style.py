@@ -82,7 +82,9 @@ details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; font-
 pre { background: var(--panel); border-radius: .5rem; padding: .75rem .9rem; margin: 0; width: max-content;
   min-width: 100%; font: .85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 :focus-visible { outline: 2px solid var(--c1); outline-offset: 2px; }
-@media (max-width: 30rem) { main { padding-top: 1.5rem; } h1 { font-size: 1.45rem; } }
+@media (max-width: 30rem) {
+  main { padding-top: 1.5rem; } h1 { font-size: 1.45rem; } .tiles .value { font-size: 1.25rem; }
+}
 @media print {
   :root { color-scheme: light; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
