@@ -1,4 +1,4 @@
-"""The command `jitune`: init, data show, train, generate, export, report; each in `commands/`.
+"""The command `jitune`: quickstart, init, data show, train, generate, export, report; each in `commands/`.
 
 Errors in what was given are one line on standard error and exit code 2; a run that diverged exits with 1, one
 that was asked to stop with 143.
@@ -10,10 +10,10 @@ import argparse
 import sys
 
 from jitune import __version__
-from jitune.commands import data, export, generate, init, report, train
+from jitune.commands import data, export, generate, init, quickstart, report, train
 from jitune.types import UserError
 
-COMMANDS = (init, data, train, generate, export, report)
+COMMANDS = (quickstart, init, data, train, generate, export, report)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,8 +15,10 @@ FLOORS = (
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
     ("report.style", "report.page", "report.charts", "report.records", "report.run",
-     "runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train"),
-    ("commands.init", "commands.data", "commands.train", "commands.generate", "commands.export",
+     "runlog", "rundir", "samples", "state", "stopping", "export", "interactive", "train",
+     "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.screen", "quickstart.page",
+     "quickstart.run"),
+    ("commands.quickstart", "commands.init", "commands.data", "commands.train", "commands.generate", "commands.export",
      "commands.report", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]

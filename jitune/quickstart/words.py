@@ -14,5 +14,4 @@ OPPOSITES = (
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo")
 TOWNS = ("Oslo", "Lima", "Rome", "Cairo", "Kyoto", "Lyon", "Porto", "Quito")
 JOBS = ("baker", "nurse", "pilot", "farmer", "painter", "teacher", "driver", "singer")
-COLOURS = ("red", "green", "blue", "yellow", "brown", "white", "black", "grey")
 CODE = ("bim", "dax", "wug", "lor", "tep", "kiv", "nal", "fom", "rud", "zet", "pag", "sul")

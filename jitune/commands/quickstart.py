@@ -1,0 +1,53 @@
+"""jitune quickstart: a tiny model, tuned and measured in minutes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def add(commands) -> None:
+    """jitune quickstart"""
+    p = commands.add_parser("quickstart", help="make, tune and measure a tiny model on two CPU cores, offline")
+    p.add_argument("--out", default="runs/quickstart", metavar="DIR", help="(default runs/quickstart)")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier quickstart in DIR")
+    p.add_argument("--seed", type=int, default=0, help="of the data, the weights and the order (default 0)")
+    p.add_argument("--steps", type=int, default=None, help="of tuning; fewer are faster and learn less")
+    p.add_argument("--questions", type=int, default=None, help="of the test for each task; more narrow the intervals")
+    p.set_defaults(run=run)
+
+
+def run(a) -> int:
+    """Runs it and says where to look."""
+    use_cpu()
+    from pathlib import Path
+
+    from jitune.quickstart import run as quickstart
+    from jitune.quickstart import screen
+    from jitune.stopping import Interrupted
+
+    options = {name: given for name in ("steps", "questions") if (given := getattr(a, name)) is not None}
+    say = lines_to_stdout
+    try:
+        quickstart.quickstart(a.out, seed=a.seed, overwrite=a.overwrite, say=say, **options)
+    except Interrupted:
+        print("jitune: interrupted; the same command with --overwrite starts anew", file=sys.stderr)
+        return 130
+    for line in screen.next_steps(Path(a.out)):
+        say(line)
+    return 0
+
+
+def lines_to_stdout(line: str) -> None:
+    """Prints a line at once, so that it stands before what training says on standard error."""
+    print(line, flush=True)
+
+
+def use_cpu() -> None:
+    """Two virtual devices on the CPU, unless the environment says otherwise: the same bits with any number of cores."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" not in flags:
+        # On a busy machine one device may reach a collective long after the other.
+        patience = "--xla_cpu_collective_call_terminate_timeout_seconds=600 --xla_cpu_collective_timeout_seconds=600"
+        os.environ["XLA_FLAGS"] = f"{flags} {patience} --xla_force_host_platform_device_count=2".strip()
