@@ -18,28 +18,22 @@ def add(commands) -> None:
 
 
 def run(a) -> int:
-    """Runs it and says where to look."""
+    """Runs it."""
     use_cpu()
-    from pathlib import Path
-
     from jitune.quickstart import run as quickstart
-    from jitune.quickstart import screen
     from jitune.stopping import Interrupted
 
     options = {name: given for name in ("steps", "questions") if (given := getattr(a, name)) is not None}
-    say = lines_to_stdout
     try:
-        quickstart.quickstart(a.out, seed=a.seed, overwrite=a.overwrite, say=say, **options)
+        quickstart.quickstart(a.out, seed=a.seed, overwrite=a.overwrite, say=print_at_once, **options)
     except Interrupted:
         print("jitune: interrupted; the same command with --overwrite starts anew", file=sys.stderr)
         return 130
-    for line in screen.next_steps(Path(a.out)):
-        say(line)
     return 0
 
 
-def lines_to_stdout(line: str) -> None:
-    """Prints a line at once, so that it stands before what training says on standard error."""
+def print_at_once(line: str) -> None:
+    """Prints a line so that it stands before what training then says on standard error."""
     print(line, flush=True)
 
 

@@ -52,7 +52,7 @@ from jitune.quickstart.tasks import Question
 from jitune.runlog import write_atomically
 from jitune.types import UserError
 
-STEPS = 2500
+STEPS = 2800
 ROWS = 60_000  # to train on, fewer for a short run
 QUESTIONS = 50  # of the test, for each of `tasks.PARTS`
 ANSWER_TOKENS = 32
@@ -109,8 +109,11 @@ def work(out: Path, seed: int, steps: int, questions: int, say) -> dict:
     write_lines(out / "answers.jsonl", (pair(q, b, a) for q, b, a in zip(test, before, after, strict=True)))
     summary = summarize(out, seed, steps, seconds, rows, test, before, after, base)
     write_atomically(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(out / "report.html", page.make_page(summary, read_lines(out / "run" / "metrics.jsonl")))
-    for line in screen.results(summary):
+    prompt = next(q.prompt for q in test if q.kind == "stated")
+    commands = screen.next_commands(out, prompt)
+    html = page.make_page(summary, read_lines(out / "run" / "metrics.jsonl"), "\n".join(commands))
+    write_atomically(out / "report.html", html)
+    for line in [*screen.results(summary), *screen.where_to_look(out), "", "Type next", *commands]:
         say(line)
     return summary
 
@@ -179,7 +182,7 @@ def make_config(out: Path, seed: int, steps: int):
     config = configs.defaults()
     config.model.path, config.output_dir = str(out / "base"), str(out / "run")
     config.data.train, config.data.eval = str(out / "data" / "train.jsonl"), str(out / "data" / "eval.jsonl")
-    config.update({"seq_len": 96, "batch_size": 12, "loss_chunk": 4096, "steps": steps, "seed": seed, "loggers": ""})
+    config.update({"seq_len": 128, "batch_size": 8, "loss_chunk": 4096, "steps": steps, "seed": seed, "loggers": ""})
     config.mesh.update({"data": -1, "fsdp": 1})
     config.optimizer.update({"name": "muon", "learning_rate": 1e-2, "b2": 0.98, "weight_decay": 0.01,
                              "final_ratio": 0.05})

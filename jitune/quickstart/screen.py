@@ -20,6 +20,7 @@ PHASES = {
     "after": "5. What it answers after tuning",
 }
 WIDTH = 80
+SFT = Path(__file__).parents[2] / "configs" / "sft.py"
 
 
 def describe_data(rows, test) -> list[str]:
@@ -34,9 +35,9 @@ def exchange(prompt: str, answers) -> list[str]:
     """A question and answers to it, each (label, text)."""
     lines = textwrap.wrap(prompt, WIDTH - 6, initial_indent="    ? ", subsequent_indent="      ")
     for label, text in answers:
+        mark = f"    {label:6} > " if label else "    > "
         shown = " ".join(text.split()) or "(nothing)"
-        mark = f"    {label:>6} > " if label else "    > "
-        lines.append(textwrap.shorten(mark.strip() + " " + shown, WIDTH - 6, placeholder=" ...").join(("    ", "")))
+        lines.append(mark + textwrap.shorten(shown, WIDTH - len(mark), placeholder=" ..."))
     return lines
 
 
@@ -84,28 +85,29 @@ def results(summary: dict) -> list[str]:
     return [*lines, f"What changed in {summary['seconds']['all']:.0f} seconds", "", *table(summary)]
 
 
-def next_steps(out: Path, prompt: str) -> list[str]:
-    """Where to look, and commands that work as they stand."""
+def where_to_look(out: Path) -> list[str]:
+    """The files that a reader wants."""
+    files = (("report.html", "curves, tables, samples"), ("summary.json", "every figure"),
+             ("answers.jsonl", "every question with both answers"), ("model", "the tuned model; transformers loads it"))
+    width = max(len(str(out / name)) for name, _ in files)
+    return ["", "Look at", *(f"  {str(out / name):{width}}  {what}" for name, what in files)]
+
+
+def next_commands(out: Path, prompt: str) -> list[str]:
+    """Commands that work as they stand; the last tunes the tuned model further."""
     me = command()
 
     def at(name: str) -> str:
         return shlex.quote(str(out / name))
 
-    train = [f"{me} train --config configs/sft.py", f"--config.model.path={at('model')}",
-             f"--config.data.train={at('data/train.jsonl')}", "--config.model.dtype=float32",
-             "--config.seq_len=128 --config.steps=50", f"--config.output_dir={at('again')}"]
-    return [
-        "", "Look at", f"  {out / 'report.html'}   curves, tables, samples",
-        f"  {out / 'summary.json'}  every figure", f"  {out / 'answers.jsonl'} every question with both answers",
-        "", "Type next",
-        *(line for words in (
-            [f"{me} generate --model {at('model')}", f"--prompt {shlex.quote(prompt)}"],
-            [f"{me} data show {at('data/train.jsonl')}", f"--model {at('model')}"],
-            [f"{me} report --run {at('run')}"],
-            train,
-        ) for line in wrap(words)),
-        "The last one tunes further; give it a model and data of your own in the same way.",
-    ]
+    return [line for words in (
+        [f"{me} generate --model {at('model')}", f"--prompt {shlex.quote(prompt)}"],
+        [f"{me} data show {at('data/train.jsonl')}", f"--model {at('model')}"],
+        [f"{me} report --run {at('run')}"],
+        [f"{me} train" + f" --config {shlex.quote(near(SFT))}" * SFT.exists(), f"--config.model.path={at('model')}",
+         f"--config.data.train={at('data/train.jsonl')}", f"--config.output_dir={at('again')}",
+         "--config.model.dtype=float32", "--config.seq_len=128", "--config.steps=100"],
+    ) for line in wrap(words)]
 
 
 def wrap(words: list[str]) -> list[str]:
