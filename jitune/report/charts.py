@@ -118,7 +118,7 @@ def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> li
     """
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.99)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.75)
     step = max(step, 1.0) if whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]

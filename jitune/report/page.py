@@ -189,9 +189,9 @@ def sample(prompt: str, answers: Iterable[Sequence], *, label: str = "") -> Mark
 def _answer(label: str, text: str, verdict: Any = None) -> Markup:
     words = {True: ("good", "\N{CHECK MARK} right"), False: ("bad", "\N{MULTIPLICATION SIGN} wrong")}
     kind, word = words[verdict] if isinstance(verdict, bool) else ("", verdict)
-    mark = Markup('<span class="verdict {}">{}</span>').format(kind, word) if word else ""
+    mark = Markup(' <span class="verdict {}">{}</span>').format(kind, word) if word else ""
     shown = Markup('<p class="text">{}</p>').format(text) if text else Markup('<p class="note">(nothing)</p>')
-    return Markup('<div class="answer"><p class="label">{}{}</p>{}</div>').format(mark, label, shown)
+    return Markup('<div class="answer"><p class="label">{}{}</p>{}</div>').format(label, mark, shown)
 
 
 def join(blocks: Iterable[str]) -> Markup:

@@ -70,12 +70,12 @@ def lead(r: Records) -> str:
     """What was trained on what, and whether it is done."""
     config, steps = r.config, r.rows[-1]["step"]
     total = config.get("steps") or 0
-    of = f" of {total:,}" if total > steps else ""
+    done = f"{steps:,} of {total:,} steps" if total > steps else f"{steps:,} step{'s' * (steps != 1)}"
     state = ", finished" if r.finished else ", not finished"
     shape = f" of {config['batch_size']} x {config['seq_len']:,} tokens" if "batch_size" in config else ""
     model = tail(dig(config, "model", "path") or "a model")
     data = ", ".join(map(tail, str(dig(config, "data", "train") or "").split(",")))
-    return f"{model} tuned on {data or 'unnamed data'}: {steps:,}{of} step{'s' * (steps != 1)}{shape}{state}."
+    return f"{model} tuned on {data or 'unnamed data'}: {done}{shape}{state}."
 
 
 def tail(path: str) -> str:
@@ -91,7 +91,7 @@ def headline(r: Records) -> Markup:
         if points:
             (at, last), (_, first) = points[-1], points[0]
             best = min(points, key=lambda p: p[1])
-            note = f"step {at:,}; {number(first)} at step {points[0][0]:,}"
+            note = f"step {at:,}" + (f"; {number(first)} at step {points[0][0]:,}" if len(points) > 1 else "")
             if name == "eval_loss" and best[1] < last:
                 note += f"; lowest {number(best[1])} at step {best[0]:,}"
             items.append((label, last, note))
@@ -100,7 +100,7 @@ def headline(r: Records) -> Markup:
     if known(r, "mfu"):
         items.append(("Model FLOPs utilization", value(statistics.median(known(r, "mfu")), percent=True),
                       peak_note(r.startup)))
-    if "total_seconds" in r.startup:
+    if r.startup.get("total_seconds") is not None:
         items.append(("Time to first step", duration(r.startup["total_seconds"]), start_note(r.startup)))
     if known(r, "step_seconds"):
         items.append(("Time in steps", duration(sum(known(r, "step_seconds"))), "evaluation and saving not counted"))
@@ -108,7 +108,7 @@ def headline(r: Records) -> Markup:
         seen = sum(known(r, "tokens"))
         share = sum(known(r, "supervised")) / seen if seen else 0
         items.append(("Tokens seen", short(seen), f"{number(share, percent=True)} of them supervised"))
-    if "trained_parameters" in r.startup:
+    if r.startup.get("trained_parameters") is not None:
         items.append(("Trained parameters", short(r.startup["trained_parameters"]),
                       f"of {number(r.startup.get('parameters'))}"))
     if known(r, "memory_bytes"):
@@ -123,7 +123,7 @@ def peak_note(startup: dict) -> str:
     if not peak:
         return "median of the steps"
     source = f" ({startup['peak_source']})" if startup.get("peak_source") else ""
-    return f"median; of {number(peak / 1e12)} TFLOP/s{source}"
+    return f"median; of {flops(peak).striptags()}{source}"
 
 
 def start_note(startup: dict) -> str:
@@ -216,8 +216,7 @@ def data_section(data: dict) -> Markup:
     sources = [[one["source"], name, one.get("documents"), one.get("tokens")]
                for name, s in splits.items() for one in s.get("sources") or []]
     return page.section(
-        "Data", page.table(["", *splits], rows, caption="What was read and what is trained of it"),
-        page.grid(*drawn) if drawn else "",
+        "Data", page.grid(page.table(["", *splits], rows, caption="What was read, and what is trained of it"), *drawn),
         page.table(["source", "used for", "documents", "tokens"], sources, caption="Sources") if sources else "",
     )
 
@@ -225,30 +224,33 @@ def data_section(data: dict) -> Markup:
 def histogram(lengths: dict, name: str) -> Markup:
     """How long the documents are."""
     edges, counts = lengths["edges"], lengths["counts"]
-    groups = [f"{low + 1:,}\N{EN DASH}{high:,}" for low, high in zip(edges, edges[1:], strict=False)]
+    held = [i for i, count in enumerate(counts) if count] or [0]
+    inside = range(held[0], held[-1] + 1)  # without what is empty at either end
+    groups = [f"{edges[i] + 1:,}\N{EN DASH}{edges[i + 1]:,}" for i in inside]
     found = "; ".join(f"{k} {number(lengths[k])}" for k in ("min", "median", "max") if k in lengths)
     title = f"Tokens in a document, {name} data" + (f" ({found})" if found else "")
-    return charts.bars(groups, {"documents": counts}, title=title)
+    return charts.bars(groups, {"documents": [counts[i] for i in inside]}, title=title)
 
 
 def start_section(s: dict) -> Markup:
     """Where the time to the first step went, and what it ran on."""
     if not s:
         return Markup("")
-    chart = ""
+    drawn = []
     if s.get("seconds"):
         seconds = {"seconds": list(s["seconds"].values())}
-        chart = page.grid(charts.bars(list(s["seconds"]), seconds, title="Time to first step, in seconds"))
+        drawn.append(charts.bars(list(s["seconds"]), seconds, title="Time to first step, in seconds"))
     labels = {"device": "device", "platform": "platform", "devices": "devices", "processes": "processes",
               "parameters": "parameters", "trained_parameters": "trained parameters"}
     rows: list[list] = [[label, s[name]] for name, label in labels.items() if s.get(name) is not None]
     if s.get("peak_flops"):
-        rows.append(["peak of all devices", value(s["peak_flops"], text=f"{number(s['peak_flops'] / 1e12)} TFLOP/s")])
+        rows.append(["peak of all devices", flops(s["peak_flops"])])
     if "step_from_cache" in s:
         state = {True: "read from the cache", False: "compiled", None: "compiled, the cache is off"}
         rows.append(["train step", state.get(s["step_from_cache"])])
     rows += [[name, version] for name, version in (s.get("versions") or {}).items()]
-    return page.section("Start and machine", chart, page.table(["", ""], rows) if rows else "")
+    drawn += [page.table(["", ""], rows, caption="What it ran on")] if rows else []
+    return page.section("Start and machine", page.grid(*drawn))
 
 
 def config_section(config: dict) -> Markup:
@@ -277,18 +279,17 @@ def setting(v: Any) -> Markup | str:
     return v if isinstance(v, str) and v else json.dumps(v)
 
 
-def in_units(steps: tuple[tuple[float, str], ...]) -> Callable[[float], Markup]:
+def in_units(units: tuple[tuple[float, str], ...]) -> Callable[[float], Markup]:
     """A function that shows a number in the largest unit that it reaches: 5400 s -> "1.5 h"."""
 
     def show(x: float) -> Markup:
-        if x is None:
-            return value(x)
-        unit, name = next((s for s in steps if abs(x) >= s[0]), steps[-1])
-        return value(x, text=f"{x / unit:.3g}\N{NO-BREAK SPACE}{name}".rstrip("\N{NO-BREAK SPACE}"))
+        size, name = next((u for u in units if x >= u[0]), units[-1])
+        return value(x, text=number(float(f"{x / size:.3g}" if x < 1000 * size else x / size)), unit=name)
 
     return show
 
 
-duration = in_units(((3600.0, "h"), (60.0, "min"), (1.0, "s")))
-size = in_units(((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")))
-short = in_units(((1e9, "billion"), (1e6, "million"), (1.0, "")))
+duration = in_units(((3600, "h"), (60, "min"), (1, "s")))
+size = in_units(((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")))
+flops = in_units(((1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s")))
+short = in_units(((1e9, "billion"), (1e6, "million"), (1, "")))

@@ -28,7 +28,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; letter-spacing: -.015em; margin: 0 0 
 h2 { font-size: 1.2rem; line-height: 1.3; letter-spacing: -.005em; margin: 0 0 .25rem; }
 section { margin-top: 2.25rem; padding-top: 1.5rem; border-top: 1px solid var(--line); }
 section > :last-child { margin-bottom: 0; }
-p { margin: .5rem 0 1rem; max-width: 44rem; overflow-wrap: anywhere; }
+p { margin: .4rem 0 .7rem; max-width: 44rem; overflow-wrap: anywhere; }
 .lead { font-size: 1.05rem; color: var(--muted); margin-bottom: 1.5rem; }
 .note, footer { color: var(--muted); font-size: .9rem; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .75rem; overflow-wrap: anywhere; }
@@ -68,7 +68,8 @@ th, td { text-align: left; vertical-align: top; font-weight: 400; padding: .35re
   border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
-td { max-width: 32rem; overflow-wrap: break-word; }
+td, tbody th { max-width: 26rem; overflow-wrap: anywhere; }
+.grid > .scroll { margin: 0; }
 .right { text-align: right; white-space: nowrap; }
 .sample { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0; overflow: hidden; break-inside: avoid; }
 .sample figcaption { padding: .7rem .9rem; background: var(--panel); }
@@ -76,7 +77,8 @@ td { max-width: 32rem; overflow-wrap: break-word; }
 .answer { padding: .7rem .9rem; border-top: 1px solid var(--line); min-width: 0; }
 .label { color: var(--muted); font-size: .82rem; margin: 0 0 .15rem; }
 .text { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; font-size: .95rem; }
-.verdict { float: right; margin-left: .75rem; font-weight: 600; color: var(--muted); }
+.answer .label { display: flex; justify-content: space-between; gap: .75rem; }
+.verdict { font-weight: 600; color: var(--muted); }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; font-size: .95rem; }
 pre { background: var(--panel); border-radius: .5rem; padding: .75rem .9rem; margin: 0; width: max-content;
