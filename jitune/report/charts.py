@@ -141,7 +141,10 @@ def labelled(low, high, count=5, *, log=False, whole=False, percent=False) -> li
     if percent:
         digits = max(0, -math.floor(math.log10(100 * (marks[1] - marks[0])) + 1e-9)) if len(marks) > 1 else 1
         return [(t, f"{100 * t:.{digits}f}%") for t in marks]
-    return [(t, _short(t)) for t in marks]
+    texts = [_short(t) for t in marks]
+    if len(set(texts)) < len(texts):  # four digits do not tell them apart
+        texts = [f"{t:.8g}" for t in marks]
+    return list(zip(marks, texts, strict=True))
 
 
 def _short(x: float) -> str:

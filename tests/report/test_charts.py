@@ -37,6 +37,11 @@ def test_log_ticks_are_powers_of_ten_where_there_are_enough():
     assert charts.log_ticks(3.1, 3.2) == [3.1, 3.2]
 
 
+def test_ticks_are_told_apart():
+    assert [text for _, text in charts.labelled(20.8862, 20.8901)] == ["20.887", "20.888", "20.889", "20.89"]
+    assert [text for _, text in charts.labelled(0, 2.1e6)] == ["0", "500k", "1M", "1.5M", "2M"]
+
+
 def test_long_lines_are_thinned_to_means():
     points = [(x, float(x)) for x in range(1, 1201)]
     thinned = charts.thin(points)
