@@ -43,16 +43,11 @@ def headlines(summary: dict) -> list[tuple]:
     found = [("utility", "all", "tasks answered rightly")]
     found += [(area, name, name) for area, kinds in grade.SHARES.items() for name, _, _, good in kinds if good]
     return [(label, figure(summary["after"][area][name]),
-             f"{percent(summary['before'][area][name])} before tuning") for area, name, label in found]
+             Markup("{} before tuning").format(figure(summary["before"][area][name]))) for area, name, label in found]
 
 
 def figure(share: dict) -> Markup:
     """A share as a number in percent."""
-    return value(share["share"], percent=True)
-
-
-def percent(share: dict) -> Markup:
-    """A share in running text."""
     return value(share["share"], percent=True)
 
 
@@ -82,14 +77,14 @@ def chart(summary: dict, area: str) -> Markup:
     """Bars before and after with their intervals."""
     names = list(summary["after"][area])
     series = {when: [summary[when][area][n]["share"] for n in names] for when in ("before", "after")}
-    errors = {when: [half(summary[when][area][n]) for n in names] for when in ("before", "after")}
+    errors = {when: [ends(summary[when][area][n]) for n in names] for when in ("before", "after")}
     return charts.bars([label(n) for n in names], series, errors=errors, percent=True,
                        title=f"{area.capitalize()}: share of the questions")
 
 
-def half(share: dict) -> float | None:
-    """Half the width of the interval, for a whisker."""
-    return None if share["share"] is None else (share["high"] - share["low"]) / 2
+def ends(share: dict) -> tuple[float, float] | None:
+    """The interval, for a whisker."""
+    return None if share["share"] is None else (share["low"], share["high"])
 
 
 def label(name: str) -> str:
@@ -105,7 +100,7 @@ def shares(summary: dict, area: str) -> Markup:
         rows.append([label(name), figure(before), figure(after), value(after["low"], percent=True),
                      value(after["high"], percent=True), value(after["correct"]), value(after["n"]),
                      value(after["unscored"])])
-    return table(["", "before", "after", "low", "high", "questions so", "of", "unscored"], rows,
+    return table(["", "before", "after", "low", "high", "count", "of", "unscored"], rows,
                  caption=f"{area.capitalize()}, with the 95 % interval after tuning")
 
 
