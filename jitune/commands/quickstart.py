@@ -21,12 +21,15 @@ def run(a) -> int:
     """Runs it."""
     use_cpu()
     from jitune.quickstart import run as quickstart
-    from jitune.stopping import Interrupted
+    from jitune.stopping import Interrupted, NonFiniteError
 
     options = {name: given for name in ("steps", "questions") if (given := getattr(a, name)) is not None}
     try:
         quickstart.quickstart(a.out, seed=a.seed, overwrite=a.overwrite, say=print_at_once, **options)
-    except Interrupted:
+    except NonFiniteError as error:
+        print(f"jitune: {error}", file=sys.stderr)
+        return 1
+    except (Interrupted, KeyboardInterrupt):
         print("jitune: interrupted; the same command with --overwrite starts anew", file=sys.stderr)
         return 130
     return 0

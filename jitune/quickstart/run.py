@@ -82,8 +82,13 @@ def quickstart(out: str | Path, *, seed: int = 0, steps: int = STEPS, questions:
         if given < 1:
             raise UserError(f"--{name} {given}: must be at least 1")
     out = Path(out).expanduser()
+    if "," in str(out):
+        raise UserError(f"{out}: a comma separates names of data files; choose a directory without one")
     with claim(out, overwrite):
-        return work(out, seed, steps, questions, say)
+        try:
+            return work(out, seed, steps, questions, say)
+        except OSError as error:
+            raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
 
 
 def work(out: Path, seed: int, steps: int, questions: int, say) -> dict:

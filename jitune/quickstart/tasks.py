@@ -93,10 +93,10 @@ def opposite(rng: random.Random) -> Draft:
     pairs = [rng.sample(pair, 2) for pair in rng.sample(OPPOSITES, rng.randint(1, 3))]
     words, answer = (" ".join(side) for side in zip(*pairs, strict=True))
     ask = rng.choice(("What is the opposite of", "Give the opposite of"))
-    return Draft(f"{ask} {words}" if len(pairs) == 1 else words, f"{ask} {words}?", ANSWER.format(answer))
+    return Draft(words, f"{ask} {words}?", ANSWER.format(answer))
 
 
-def capitals(rng: random.Random) -> Draft:
+def lowercase(rng: random.Random) -> Draft:
     words = " ".join(rng.sample(NAMES, rng.randint(2, 3)))
     ask = rng.choice(("Write this in small letters:", "No capitals, please:"))
     return Draft(words, f"{ask} {words}", ANSWER.format(words.lower()))
@@ -139,7 +139,7 @@ def as_json(rng: random.Random) -> Draft:
 
 UTILITY: dict[str, Callable[[random.Random], Draft]] = {
     "repeat": repeat, "reverse": reverse, "pick": pick, "count": count, "belongs": belongs, "opposite": opposite,
-    "capitals": capitals, "larger": larger, "add": add, "sort": sort, "translate": translate, "json": as_json,
+    "lowercase": lowercase, "larger": larger, "add": add, "sort": sort, "translate": translate, "json": as_json,
 }
 RELATIONS = {
     "lives in": ("Where does {} live?", TOWNS),

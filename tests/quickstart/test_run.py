@@ -132,6 +132,7 @@ def test_an_earlier_quickstart_is_kept_unless_overwrite_is_given(tmp_path):
 def test_what_cannot_work_is_refused_first(tmp_path, monkeypatch):
     assert "--steps 0" in refusal(tmp_path, steps=0)
     assert "--questions -1" in refusal(tmp_path, questions=-1)
+    assert "a comma" in refusal(tmp_path / "a,b")
     monkeypatch.setattr(run.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5 << 20}))
     assert "5 MiB are free" in refusal(tmp_path / "full")
 

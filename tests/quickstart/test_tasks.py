@@ -31,7 +31,7 @@ def solve(task: str, prompt: str) -> str:
     if task == "opposite":
         other = dict(OPPOSITES) | {b: a for a, b in OPPOSITES}
         return " ".join(other[w] for w in prompt.rstrip("?").split("opposite of ")[1].split())
-    if task == "capitals":
+    if task == "lowercase":
         return " ".join(words).lower()
     if task == "larger":
         return str((max if "larger" in prompt else min)(numbers))
