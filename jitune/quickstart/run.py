@@ -114,8 +114,7 @@ def work(out: Path, seed: int, steps: int, questions: int, say) -> dict:
     write_lines(out / "answers.jsonl", (pair(q, b, a) for q, b, a in zip(test, before, after, strict=True)))
     summary = summarize(out, seed, steps, seconds, rows, test, before, after, base)
     write_atomically(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    prompt = next(q.prompt for q in test if q.kind == "stated")
-    commands = screen.next_commands(out, prompt)
+    commands = screen.next_commands(out, min((q.prompt for q in test if q.task == "reverse"), key=len))
     html = page.make_page(summary, read_lines(out / "run" / "metrics.jsonl"), "\n".join(commands))
     write_atomically(out / "report.html", html)
     for line in [*screen.results(summary), *screen.where_to_look(out), "", "Type next", *commands]:
