@@ -65,7 +65,7 @@ def bars(groups: Sequence[str], series: dict[str, Sequence], *, title: str, erro
     Args:
       groups: what is measured; stands over its bars, or beside them where there is one series and names are short.
       series: {name: [one value a group, or None]}.
-      errors: {name: [the half width of the error bar a group, or None]}, for any of the series.
+      errors: {name: [one error bar a group, or None]}, for any of the series: half its width, or its two ends.
       label: of the axis, such as a unit.
       percent: values are shown in percent.
 
@@ -75,8 +75,8 @@ def bars(groups: Sequence[str], series: dict[str, Sequence], *, title: str, erro
     errors = {name: (errors or {}).get(name) or [None] * len(groups) for name in series}
     if any(len(v) != len(groups) for v in (*series.values(), *errors.values())):
         raise ValueError(f"bars {title!r}: each series must have {len(groups)} values")
-    ends = [v + s * (e or 0) for name in series for v, e in zip(series[name], errors[name], strict=True)
-            if _fits(v) for s in (-1, 1)]
+    ends = [end for name in series for v, e in zip(series[name], errors[name], strict=True)
+            if _fits(v) for end in (v, *_whisker(v, e or 0))]
     if not ends:
         return _figure(title, [], _text(WIDTH / 2, 30, "no values", "middle"), f"{title}: no values", 60)
     beside = len(series) == 1 and max(map(len, groups)) <= BESIDE
@@ -193,6 +193,11 @@ def _line(points, i, x_at, y_at, label, percent) -> str:
     return "".join(drawn)
 
 
+def _whisker(v, error) -> tuple[float, float]:
+    """The ends of an error bar that is given by half its width or by its ends."""
+    return tuple(error) if isinstance(error, Sequence) else (v - error, v + error)
+
+
 def _bar(at, y, i, v, error, label, percent) -> str:
     """One bar with its whisker and its value."""
     if not _fits(v):
@@ -202,9 +207,11 @@ def _bar(at, y, i, v, error, label, percent) -> str:
     bar = (f'<rect x="{left:.1f}" y="{y}" width="{right - left:.1f}" height="{THICK}" fill="var(--c{i % COLOURS + 1})" '
            f'data-value="{exact(v)}"><title>{escape(label)}: {shown}</title></rect>')
     if error:
-        a, b, middle = at(v - error), at(v + error), y + THICK / 2
+        (a, b), middle = map(at, _whisker(v, error)), y + THICK / 2
+        ends = (" to ".join(number(e, percent=percent) for e in error) if isinstance(error, Sequence) else
+                f"\N{PLUS-MINUS SIGN} {number(error, percent=percent)}")
         bar += (f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}M{a:.1f} {y + 4}v{THICK - 8}M{b:.1f} {y + 4}'
-                f'v{THICK - 8}"><title>{shown} \N{PLUS-MINUS SIGN} {number(error, percent=percent)}</title></path>')
+                f'v{THICK - 8}"><title>{shown} {ends}</title></path>')
         end = max(right, b)
     return bar + _text(end + 5, y + 11, shown, kind="figure")
 
