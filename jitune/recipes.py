@@ -15,7 +15,7 @@ HOMES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs
 
 
 def names() -> list[str]:
-    """The names of all recipes, such as ["example", "sft"]."""
+    """The names of all recipes, such as ["sft", "sft_llama_1b_gpu"]."""
     return sorted(path.stem for path in _files() if path.stem != "__init__")
 
 
