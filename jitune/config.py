@@ -17,6 +17,7 @@ from jitune.types import UserError
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "full", "dots", "dots_no_batch"),
+    "model.attention": ("auto", "plain", "blocks", "cudnn"),
     "data.overlong": ("truncate", "drop", "split"),
     "data.train_on": ("assistant", "last", "all"),
     "optimizer.name": ("adamw", "adafactor", "lion", "muon"),
@@ -35,6 +36,7 @@ def defaults() -> ConfigDict:
             "dtype": "float32",  # of the computation; the trained weights are float32
             "scan_layers": True,  # one compiled layer (fast to compile) or all unrolled
             "remat": "none",  # none | full | dots | dots_no_batch
+            "attention": "auto",  # auto | plain | blocks (of queries) | cudnn
         },
         "data": {
             "train": "",  # files, directories or hub names, joined by commas
@@ -75,6 +77,7 @@ def defaults() -> ConfigDict:
         },
         "transform": {"name": "full"},
         "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+        "keep_pages": True,  # on CPU: freed memory is kept for the next step, which is faster and takes more of it
         "eval_every": 0,  # 0: at the end only
         "eval_batches": 0,  # 0: all
         "patience": 0,  # evaluations without a better loss before stopping; 0: never

@@ -79,7 +79,8 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     startup.lap("devices")
     base = weights.resolve(config.model.path)
     model_config = weights.read_config(base).replace(
-        dtype=config.model.dtype, param_dtype="float32", scan_layers=config.model.scan_layers, remat=config.model.remat
+        dtype=config.model.dtype, param_dtype="float32", scan_layers=config.model.scan_layers,
+        remat=config.model.remat, attention=config.model.attention,
     )
     tokenizer = take_tokenizer(base, config, model_config)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config)

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "jitune"
 FLOORS = (
     ("types", "tree", "recipes", "config"),
     ("sharding", "models.families", "models.config", "models.attention", "models.layers", "models.flax_bridge",
-     "models.decoder", "flops", "hardware",
+     "models.decoder", "flops", "hardware", "host_memory",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.measure", "data.show"),
     ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",

@@ -30,9 +30,13 @@ def run(a) -> int:
     configs.check(config)
     if a.distributed:
         start_distributed()
-    from jitune import compile_cache, meter, profiling, stopping, train
+    import jax
+
+    from jitune import compile_cache, host_memory, meter, profiling, stopping, train
 
     profile = profiling.parse_steps(a.profile)
+    if config.keep_pages and jax.default_backend() == "cpu":
+        host_memory.keep_pages()
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
     try:

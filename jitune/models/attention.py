@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from jitune.types import UserError
 
-ATTENTION = ("auto", "plain", "blocks", "cudnn")
 # Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
 BLOCK, MOST_BLOCKS = 128, 8
 LOWEST = jnp.finfo(jnp.float32).min

@@ -1,7 +1,7 @@
-"""The train step of `jitune train`, full tuning on random tokens: one JSON line of tokens/s, memory, first step.
+"""The train step of `jitune train`: full tuning on random tokens. One JSON line: tokens/s, memory, first step.
 
     python scripts/bench/step.py --workload main --steps 10
-    python scripts/bench/step.py --workload main --saving          # the settings that hold the least memory
+    python scripts/bench/step.py --workload main --saving      # least memory: everything recomputed, small chunks
 """
 
 import argparse
@@ -10,31 +10,28 @@ from common import WORKLOADS, emit, peak_rss_mb, time_steps
 
 
 def parse():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--workload", choices=WORKLOADS, default="main")
     p.add_argument("--steps", type=int, default=10)
     p.add_argument("--warmup", type=int, default=2)
-    p.add_argument("--scan", type=int, default=1)
+    p.add_argument("--unrolled", action="store_true", help="layers as a loop in place of a scan")
+    p.add_argument("--attention", default="auto")
     p.add_argument("--remat", default="none")
-    p.add_argument("--chunk", type=int, default=1024)
-    p.add_argument("--keep_pages", type=int, default=1)
-    p.add_argument("--clip", type=float, default=1.0)
-    p.add_argument("--saving", action="store_true")
+    p.add_argument("--chunk", type=int, default=1024, help="tokens whose logits exist at once")
+    p.add_argument("--give_back", action="store_true", help="let malloc give pages back (config.keep_pages=False)")
+    p.add_argument("--saving", action="store_true", help="remat full, chunks of 256 tokens, pages given back")
+    p.add_argument("--cache", action="store_true", help="use the persistent compilation cache, as jitune train does")
     p.add_argument("--tag", default="")
     return p.parse_args()
 
 
-def main(a):
-    if a.keep_pages:
-        import ctypes
-        for k, v in ((-8, 1), (-4, 0), (-1, -1), (-2, 1 << 28)):
-            assert ctypes.CDLL(None).mallopt(k, v) == 1, k
+def make_step(a, sizes, seq):
+    """Returns `step(batch) -> loss`, which waits for its end, and the config of the model."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
+    from jitune import compile_cache, optimizers
     from jitune import config as configs
-    from jitune import optimizers
     from jitune.models import decoder
     from jitune.models.config import ModelConfig
     from jitune.objectives.sft import sft
@@ -42,32 +39,48 @@ def main(a):
     from jitune.transforms.full import full
     from jitune.types import TrainState
 
-    sizes, rows, seq = WORKLOADS[a.workload]
-    config = ModelConfig.from_hf({"model_type": "llama", **sizes}).replace(scan_layers=bool(a.scan), remat=a.remat)
-    model = full().apply(decoder.build(config))
-    params = jax.jit(decoder.build(config).init)(jax.random.key(0))
-    frozen, trainable = full().init(jax.random.key(0), params)
-    options = configs.defaults().optimizer
-    options.clip_norm = a.clip
-    options.learning_rate = 1e-4
-    optimizer, _ = optimizers.make_optimizer(options, 1000)
+    if a.cache:
+        compile_cache.use_cache()
+    config = ModelConfig.from_hf({"model_type": "llama", **sizes}).replace(
+        scan_layers=not a.unrolled, remat=a.remat, attention=a.attention
+    )
+    transform = full()
+    frozen, trainable = transform.init(jax.random.key(0), jax.jit(decoder.build(config).init)(jax.random.key(0)))
+    optimizer, _ = optimizers.make_optimizer(configs.defaults().optimizer, 1000)
     state = TrainState(jnp.zeros((), jnp.int32), trainable, jax.jit(optimizer.init)(trainable))
+    train_step = make_train_step(transform.apply(decoder.build(config)), sft(chunk=a.chunk), optimizer)
+    compiled, key, held = jax.jit(train_step, donate_argnums=0), jax.random.key(0), [state]
+    del state, trainable
+
+    def step(batch):
+        held[0], metrics = compiled(held[0], frozen, batch, key)
+        return float(metrics["loss"])
+
+    return step, config
+
+
+def main(a):
+    if a.saving:
+        a.remat, a.chunk, a.give_back = "full", 256, True
+    from jitune.host_memory import keep_pages
+
+    if not a.give_back:
+        keep_pages()
+    import numpy as np
+
+    sizes, rows, seq = WORKLOADS[a.workload]
+    step, config = make_step(a, sizes, seq)
     tokens = np.random.default_rng(0).integers(3, config.vocab_size, (rows, seq + 1), np.int32)
     batch = {
         "tokens": tokens[:, :-1], "targets": tokens[:, 1:], "loss_weights": np.ones((rows, seq), np.float32),
         "segment_ids": np.ones((rows, seq), np.int32),
         "positions": np.broadcast_to(np.arange(seq, dtype=np.int32), (rows, seq)),
     }
-    step = jax.jit(make_train_step(model, sft(chunk=a.chunk), optimizer), donate_argnums=0)
-    holder = {"state": state}
-
-    def one():
-        holder["state"], metrics = step(holder["state"], frozen, batch, jax.random.key(0))
-        holder["loss"] = float(metrics["loss"])
-
-    timed = time_steps(one, a.steps, a.warmup)
-    emit(peer="jitune", workload=a.workload, mode="full", tokens_per_s=round(rows * seq / timed["step_s"], 1),
-         peak_rss_mb=peak_rss_mb(), loss=round(holder["loss"], 4), tag=a.tag, **timed)
+    losses = []
+    timed = time_steps(lambda: losses.append(step(batch)), a.steps, a.warmup)
+    emit(peer="jitune", workload=a.workload, mode="full", tag=a.tag or ("saving" if a.saving else ""),
+         tokens_per_s=round(rows * seq / timed["step_s"], 1), peak_rss_mb=peak_rss_mb(), loss=round(losses[-1], 4),
+         **timed)
 
 
 if __name__ == "__main__":
