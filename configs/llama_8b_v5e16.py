@@ -3,7 +3,7 @@
 Full fine-tuning of Llama 3.1 8B on a TPU v5e-16: run it on each of the slice's hosts, with data and output on
 storage that all of them see. Weights and AdamW's state in float32 take 6 of a chip's 16 GB, so that the rest must be
 small: layers are computed again, each layer's products lie over 4 chips (mesh.tensor), and a row is computed at a
-time by 4 chips together. A chip needs 12.8 GiB by
+time by 4 chips together. A chip needs 12.3 GiB by
 
     jitune plan --config configs/llama_8b_v5e16.py --family llama --preset 8b --hardware tpu-v5e
 """

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from jitune import config as configs
@@ -21,6 +22,12 @@ RECIPES = {
     "llama_70b_v5p128": ("70b", "tpu-v5p"),
 }
 TINY = ("plan", "--family", "qwen3", "--preset", "tiny")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    """Started with the devices of the tests: a plan that comes first would start it with its own."""
+    jax.devices()
 
 
 def test_every_recipe_fits():
