@@ -179,10 +179,13 @@ def _paths(config: ConfigDict, prefix: str = "") -> set[str]:
     return found
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses values that cannot work, before anything is loaded. Raises UserError."""
+def check(config: ConfigDict, *, needed=("model.path", "data.train", "output_dir")) -> None:
+    """Refuses values that cannot work, before anything is loaded. Raises UserError.
+
+    needed: options without which a run cannot be; planning one asks for none of them.
+    """
     flat = flatten(config)
-    for name in ("model.path", "data.train", "output_dir"):
+    for name in needed:
         if not flat[name]:
             raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
     for name, allowed in CHOICES.items():

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
-from jitune import checkpoint, compile_cache, meter, optimizers, rundir, sharding, tree
+from jitune import checkpoint, compile_cache, compiling, meter, optimizers, rundir, sharding, tree
 from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
@@ -28,11 +28,10 @@ from jitune.export import with_stop_ids
 from jitune.hub import weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
-from jitune.objectives.sft import sft
 from jitune.profiling import Profile
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
-from jitune.step import make_eval_step, make_train_step, sum_batches
+from jitune.step import make_eval_step, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
 from jitune.transforms.build import make_transform
 from jitune.types import Model, Pretrained, TrainState, Transform, UserError
@@ -74,14 +73,11 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     loggers = parse_loggers(config.loggers)
     resume = rundir.check_free(directory, resume)
     mesh = sharding.make_mesh(**config.mesh)
-    check_batch(config, mesh)
+    compiling.check_batch(config, mesh)
     peak = meter.find_peak(mesh, config.model.dtype)
     startup.lap("devices")
     base = weights.resolve(config.model.path)
-    model_config = weights.read_config(base).replace(
-        dtype=config.model.dtype, param_dtype="float32", scan_layers=config.model.scan_layers,
-        remat=config.model.remat, attention=config.model.attention,
-    )
+    model_config = weights.read_config(base).replace(**compiling.model_options(config))
     tokenizer = take_tokenizer(base, config, model_config)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config)
     writer, held = jax.process_index() == 0, None
@@ -127,15 +123,6 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def check_batch(config, mesh) -> None:
-    """Raises UserError where the rows of a microbatch do not divide by the mesh."""
-    shards = sharding.batch_shards(mesh)
-    if config.batch_size // config.microbatches % shards:
-        parts = f" in {config.microbatches} microbatches" if config.microbatches > 1 else ""
-        raise UserError(f"config.batch_size={config.batch_size}{parts} does not divide by the mesh: "
-                        f"data x fsdp = {shards}")
-
-
 def take_tokenizer(base: Path, config, model_config):
     """The tokenizer of the model, with the chat template that the config names, if any."""
     tokenizer = load_tokenizer(base)
@@ -178,13 +165,12 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     counts = {"parameters": tree.count_params((run.frozen, state.trainable)),
               "trained_parameters": tree.count_params(state.trainable)}
     run.say(describe(run, state, start, **counts))
-    objective = sft(chunk=config.loss_chunk, neftune_alpha=config.neftune_alpha)
     startup.lap("weights")
     with compile_cache.reads() as hits:
-        step_fn = compile_step(run, objective, optimizer, state, key)
+        step_fn = compile_step(run, optimizer, state, key)
     startup.from_cache = bool(hits) if compile_cache.cache_is_on() else None
     startup.lap("compile")
-    evaluate = make_evaluation(run, objective)
+    evaluate = make_evaluation(run)
     writer = jax.process_index() == 0
     lines = JsonLines(run.directory / "metrics.jsonl", step=start) if writer else None
     run_id = rundir.read_id(run.directory)
@@ -263,35 +249,25 @@ def make_batches(run: Run, prepared):
     ))
 
 
-def compile_step(run: Run, objective, optimizer, state, key):
+def compile_step(run: Run, optimizer, state, key):
     """Compiles the train step for this mesh ahead of the first batch; the state's buffers are reused."""
-    config = run.config
-    homes = jax.tree.map(lambda x: x.sharding, state)
-    step = make_train_step(
-        run.model, objective, optimizer, config.microbatches, shardings=homes.trainable,
-        windows=run.model_config.windows,
-    )
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(homes, None))
-    home = sharding.batch_sharding(run.mesh)
-    shape = (config.batch_size, config.seq_len)
-    batch = {
-        name: jax.ShapeDtypeStruct(shape, jnp.float32 if name == "loss_weights" else jnp.int32, sharding=home)
-        for name in ("tokens", "targets", "loss_weights", "segment_ids", "positions")
-    }
     began = time.perf_counter()
-    compiled = jitted.lower(state, run.frozen, batch, key).compile()
+    traced = compiling.trace_step(
+        run.config, run.model, optimizer, state, run.frozen, run.mesh, key, windows=run.model_config.windows
+    )
+    compiled = traced.lower().compile()
     run.say(f"compiled the train step in {time.perf_counter() - began:.1f} s")
     return compiled
 
 
-def make_evaluation(run: Run, objective):
+def make_evaluation(run: Run):
     """Returns `evaluate(frozen, trainable) -> mean loss` over the evaluation data, or None without any."""
     if run.evaluation is None:
         return None
     config = run.config
     index, count = sharding.process_share(run.mesh, config.batch_size)
     everywhere = jax.sharding.NamedSharding(run.mesh, jax.sharding.PartitionSpec())
-    step = jax.jit(make_eval_step(run.model, objective), out_shardings=everywhere)
+    step = jax.jit(make_eval_step(run.model, compiling.make_objective(config)), out_shardings=everywhere)
 
     def evaluate(frozen, trainable) -> float:
         options = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")}

@@ -17,10 +17,13 @@ FLOORS = (
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
     ("report.style", "report.page", "report.charts", "report.records", "report.run",
      "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
-     "interactive", "train", "failures",
+     "compiling", "interactive", "train",
+     "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
+     "planning.plan", "planning.dry_run", "failures",
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.screen", "quickstart.page",
      "quickstart.run"),
-    ("commands.quickstart", "commands.init", "commands.data", "commands.train", "commands.generate", "commands.export",
+    ("commands.quickstart", "commands.init", "commands.data", "commands.plan", "commands.train",
+     "commands.generate", "commands.export",
      "commands.report", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]

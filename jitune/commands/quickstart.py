@@ -20,9 +20,11 @@ def add(commands) -> None:
 def run(a) -> int:
     """Runs it."""
     use_cpu()
+    from jitune import host_memory
     from jitune.quickstart import run as quickstart
     from jitune.stopping import Interrupted, NonFiniteError
 
+    host_memory.keep_pages()
     options = {name: given for name in ("steps", "questions") if (given := getattr(a, name)) is not None}
     try:
         quickstart.quickstart(a.out, seed=a.seed, overwrite=a.overwrite, say=print_at_once, **options)

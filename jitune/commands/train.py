@@ -16,6 +16,8 @@ def add(commands) -> None:
     p.add_argument("--profile", metavar="STEPS", default="",
                    help="trace steps for TensorBoard's profiler into OUT/profile: 10-12, or how many, such as 3, "
                         "after the first two")
+    p.add_argument("--dry_run", action="store_true",
+                   help="print what a step costs and a batch with its mask, write nothing, and stop")
     p.add_argument("--distributed", action="store_true",
                    help="one of several processes: found on TPU, SLURM and MPI; elsewhere by "
                         "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID")
@@ -30,6 +32,11 @@ def run(a) -> int:
     configs.check(config)
     if a.distributed:
         start_distributed()
+    if a.dry_run:
+        from jitune.planning.dry_run import dry_run
+
+        dry_run(config, resume=a.resume)
+        return 0
     import jax
 
     from jitune import compile_cache, host_memory, meter, profiling, stopping, train

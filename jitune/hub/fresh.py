@@ -18,8 +18,7 @@ from jitune.data import chat, sources
 from jitune.hub import weights
 from jitune.hub.tokenizer import import_transformers
 from jitune.models import decoder
-from jitune.models.config import ModelConfig
-from jitune.models.families import FAMILIES
+from jitune.models.config import ModelConfig, preset_sizes
 from jitune.types import Pretrained, UserError
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -36,11 +35,7 @@ def create(out: str | Path, *, family: str, preset: str, tokenizer_from: str, vo
     directory with a tokenizer, which is then taken as it is. vocab_size: of the new tokenizer, at most.
     Raises UserError for an unknown family or preset, or where `out` already holds something.
     """
-    if family not in FAMILIES:
-        raise UserError(f"family {family!r} is not known; known are {', '.join(FAMILIES)}")
-    presets = FAMILIES[family].presets
-    if preset not in presets:
-        raise UserError(f"{family} has no preset {preset!r}; it has {', '.join(presets)}")
+    sizes = preset_sizes(family, preset)
     if dtype not in weights.DTYPES:
         raise UserError(f"dtype {dtype!r} is not supported; known are {', '.join(weights.DTYPES)}")
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
@@ -48,7 +43,7 @@ def create(out: str | Path, *, family: str, preset: str, tokenizer_from: str, vo
     tokenizer = _take_tokenizer(tokenizer_from) or train_tokenizer(texts(tokenizer_from), vocab_size)
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
            "bos_token_id": tokenizer.bos_token_id}
-    raw = {"model_type": family, **presets[preset], "vocab_size": len(tokenizer), **ids}
+    raw = {**sizes, "vocab_size": len(tokenizer), **ids}
     stop = chat.stop_token_ids(tokenizer, {})
     config = ModelConfig.from_hf(raw, generation={**ids, "eos_token_id": stop}).replace(
         dtype=dtype, param_dtype=dtype

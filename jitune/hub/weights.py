@@ -31,10 +31,12 @@ from jitune.types import Params, Pretrained, UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SHARD_BYTES = 2 << 30
+# What is downloaded of a checkpoint: no pickles, no code.
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model")
 
 
-def resolve(path: str | Path) -> Path:
-    """The local directory of a checkpoint; a hub name `org/name` is downloaded (no pickles, no code)."""
+def resolve(path: str | Path, patterns=PATTERNS) -> Path:
+    """The local directory of a checkpoint; of a hub name `org/name`, the files of these patterns are downloaded."""
     local = Path(path).expanduser()
     if local.is_dir():
         return local
@@ -46,7 +48,7 @@ def resolve(path: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(path), allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"]))
+        return Path(snapshot_download(str(path), allow_patterns=list(patterns)))
     except Exception as error:  # many kinds: offline, gated, missing
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: no such directory here, and the hub does not give it: {reason}") from error

@@ -264,3 +264,13 @@ def _windows(keys: _Keys, family: Family, layers: int, where: str) -> tuple[int,
     if "sliding_attention" in types and not window:
         raise UserError(f"{where}: layer_types has sliding_attention but sliding_window is not set")
     return tuple(window if t == "sliding_attention" else 0 for t in types)
+
+
+def preset_sizes(family: str, preset: str) -> dict[str, Any]:
+    """A preset's entries of config.json. Raises UserError for an unknown family or preset, listing the known."""
+    if family not in FAMILIES:
+        raise UserError(f"family {family!r} is not known; known are {', '.join(FAMILIES)}")
+    presets = FAMILIES[family].presets
+    if preset not in presets:
+        raise UserError(f"{family} has no preset {preset!r}; it has {', '.join(presets)}")
+    return {"model_type": family, **presets[preset]}

@@ -1,0 +1,110 @@
+"""One configuration, compiled but not run: its memory, FLOPs and bytes, and what moves between devices.
+
+    study(config, model_config, mesh) -> Study
+
+The compiled program is the one that training runs, over shapes in the place of arrays: nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+
+from jitune import compiling, optimizers
+from jitune.models import decoder
+from jitune.planning import collectives, hlo
+from jitune.planning.count import count_products
+from jitune.transforms.build import make_transform
+
+# LLVM's part, which changes no buffer: memory is laid out before it.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+class Memory(NamedTuple):
+    """Bytes of one device. peak: all that a step holds at its worst moment.
+
+    weights, opt_state, inputs (batch, key): what goes in. temporary: gradients, activations, gathered weights, what
+    XLA gave room to beyond these. results: what comes out besides the new state, which takes the old one's place.
+    """
+
+    weights: int
+    opt_state: int
+    inputs: int
+    temporary: int
+    results: int
+
+    @property
+    def peak(self) -> int:
+        return sum(self)
+
+
+class Study(NamedTuple):
+    """A compiled step. state, frozen: shapes with shardings. products: FLOPs of all matrix products, over all devices.
+
+    traffic: bytes that one device reads and writes. collectives: see there. seconds: that compiling took.
+    """
+
+    config: Any
+    model_config: Any
+    mesh: Any
+    frozen: Any
+    state: Any
+    memory: Memory
+    products: int
+    traffic: int
+    collectives: list[collectives.Collective]
+    seconds: float
+
+
+def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
+    """Compiles the train step of `config` for the mesh and reads what it costs.
+
+    elsewhere: the mesh is of CPU devices that stand for other hardware. bfloat16 is then compiled as float16, which
+    is as wide: XLA makes most of bfloat16 float32 on a CPU, buffers and collectives of twice the size, and leaves
+    float16 as it is but for the operands of products.
+    """
+    half = elsewhere and config.model.dtype == "bfloat16"
+    model_config = model_config.replace(**compiling.model_options(config))
+    if elsewhere and model_config.attention == "cudnn":  # which only a GPU compiles
+        model_config = model_config.replace(attention="auto")
+    standing = model_config.replace(dtype="float16") if half else model_config
+    with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
+        transform = make_transform(config.transform)
+        optimizer, _ = optimizers.make_optimizer(config.optimizer, config.steps or 1000)
+        frozen, state = compiling.abstract_state(transform, standing, mesh, optimizer)
+        model = transform.apply(decoder.build(standing))
+        began = time.perf_counter()
+        key = jax.random.key(config.seed)
+        traced = compiling.trace_step(config, model, optimizer, state, frozen, mesh, key, windows=standing.windows)
+        compiled = traced.lower().compile(QUICK if elsewhere else None)
+        seconds = time.perf_counter() - began
+    program = hlo.parse(compiled.as_text())
+    return Study(
+        config, model_config, mesh, frozen, state, read_memory(compiled, state, frozen),
+        count_products(traced.jaxpr), hlo.count_traffic(program), collectives.find_collectives(program), seconds,
+    )
+
+
+def read_memory(compiled, state, frozen) -> Memory:
+    """The memory of one device, from XLA's own account of the compiled step."""
+    given = compiled.memory_analysis()
+    weights = device_bytes((state.trainable, frozen))
+    opt_state = device_bytes(state.opt_state)
+    return Memory(
+        weights, opt_state, max(0, given.argument_size_in_bytes - weights - opt_state), given.temp_size_in_bytes,
+        max(0, given.output_size_in_bytes - given.alias_size_in_bytes),
+    )
+
+
+def device_bytes(tree: Any) -> int:
+    """The bytes of a tree's arrays on one device, from their shapes and shardings."""
+    return sum(_shard_size(x) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _shard_size(leaf) -> int:
+    size = 1
+    for length in leaf.sharding.shard_shape(leaf.shape):
+        size *= length
+    return size
