@@ -109,7 +109,7 @@ def test_what_is_refused(name, capsys):
 def test_models_that_are_not_known(tmp_path, capsys):
     for words, message in (
         (["--family", "opt", "--preset", "tiny"], "known are llama"),
-        (["--family", "llama", "--preset", "9b"], "it has tiny, small, 1b, 8b, 70b"),
+        (["--family", "llama", "--preset", "9b"], "it has tiny, quick, small, 1b, 8b, 70b"),
         (["--family", "llama"], "go together"),
         ([], "give --family and --preset, or --config.model.path"),
         ([f"--config.model.path={tmp_path}/none"], "no such checkpoint directory"),
