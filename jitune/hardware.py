@@ -95,8 +95,13 @@ KINDS = {
 }
 
 
+SHORT = {"a100": "a100-80gb", "h100": "h100-sxm", "4090": "rtx-4090", "v100": "v100-16gb",
+         **{f"v{kind}": f"tpu-v{kind}" for kind in ("4", "5e", "5p", "6e")}, "trillium": "tpu-v6e"}
+
+
 def find(name: str) -> Hardware:
-    """The entry of a name of HARDWARE. Raises UserError for others, listing the known ones."""
+    """The entry of a name of HARDWARE, or of a short one. Raises UserError for others, listing the known ones."""
+    name = SHORT.get(name.lower(), name.lower())
     if name not in HARDWARE:
         raise UserError(f"hardware {name!r} is not known; known are {', '.join(HARDWARE)}")
     return HARDWARE[name]

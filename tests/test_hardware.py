@@ -38,6 +38,11 @@ def test_entries_are_whole():
     assert "bfloat16" not in hardware.find("t4").peak_flops
 
 
+def test_short_names_are_entries():
+    assert all(hardware.find(short) is hardware.HARDWARE[name] for short, name in hardware.SHORT.items())
+    assert hardware.find("H200").name == "h200"
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UserError, match="hardware 'h1000' is not known; known are a100-40gb, .*tpu-v6e"):
         hardware.find("h1000")
