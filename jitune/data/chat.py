@@ -318,17 +318,17 @@ def _unstable(example: Example, i: int, why: str, given: str, found: str, way_ou
 
 def _encode(tokenizer, texts: list[str], *, offsets=True):
     """An iterator of `(ids, offsets or None)` of the texts, without special tokens."""
-    if not texts:
-        return iter(())
-    # Some post-processors (GPT-NeoX's, RoBERTa's) trim spaces off the offsets, down to nothing for a token of
-    # spaces; without special tokens to add they do nothing else.
+    # Has transformers set up its backend; its own batches are slow, for they are lists of lists.
+    tokenizer("", add_special_tokens=False, verbose=False)
     backend = tokenizer.backend_tokenizer
+    encode = backend.encode_batch if offsets else backend.encode_batch_fast
+    # Some post-processors (GPT-NeoX's) trim spaces off the offsets; with no special tokens they do nothing else.
     post_processor, backend.post_processor = backend.post_processor, None
     try:
-        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=offsets, verbose=False)
+        encoded = encode(texts, add_special_tokens=False)
     finally:
         backend.post_processor = post_processor
-    return zip(encoded["input_ids"], encoded.get("offset_mapping") or [None] * len(texts), strict=True)
+    return ((one.ids, one.offsets if offsets else None) for one in encoded)
 
 
 def _bos(tokenizer) -> list[int]:
@@ -341,10 +341,10 @@ def _join(tokenizer, example: Example, pieces: list[list[int]], bos: list[int]):
     """Raw text: its pieces' tokens between BOS and EOS; the EOS has the weight of the last piece."""
     if tokenizer.eos_token_id is None:
         raise UserError(f"{where(example)}: the tokenizer has no eos_token to end a text with")
+    counts, weights = [len(ids) for ids in pieces], [weight for _, weight in example.text]
     tokens = [token for ids in pieces for token in ids]
-    weights = [weight for ids, (_, weight) in zip(pieces, example.text, strict=True) for _ in ids]
     if bos and tokens[:1] != bos:
-        tokens, weights = bos + tokens, [0.0, *weights]
+        tokens, counts, weights = bos + tokens, [len(bos), *counts], [0.0, *weights]
     if example.text and tokens[-1:] != [tokenizer.eos_token_id]:
-        tokens, weights = [*tokens, tokenizer.eos_token_id], [*weights, example.text[-1][1]]
-    return np.asarray(tokens, np.int32), np.asarray(weights, np.float32)
+        tokens, counts, weights = [*tokens, tokenizer.eos_token_id], [*counts, 1], [*weights, example.text[-1][1]]
+    return np.asarray(tokens, np.int32), np.repeat(np.asarray(weights, np.float32), counts)
