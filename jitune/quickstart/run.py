@@ -52,7 +52,7 @@ from jitune.quickstart.tasks import Question
 from jitune.runlog import write_atomically
 from jitune.types import UserError
 
-STEPS = 3000
+STEPS = 2800
 ROWS = 60_000  # to train on, fewer for a short run
 QUESTIONS = 50  # of the test, for each of `tasks.PARTS`
 ANSWER_TOKENS = 32

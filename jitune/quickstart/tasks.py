@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jitune.quickstart.words import CATEGORIES, CODE, JOBS, NAMES, OPPOSITES, TOWNS, WORDS
+from jitune.quickstart.words import CATEGORIES, CODE, COLOURS, GAMES, NAMES, OPPOSITES, TOWNS, WORDS
 
 NOT_IN_TEXT = "The text does not say."
 DECLINED = "I will not help with that."
@@ -113,7 +113,7 @@ def series(rng: random.Random) -> Draft:
     low = rng.randint(10, 59 - 4 * step)
     numbers = [str(low + i * step) for i in range(5)][:: rng.choice((1, -1))]
     ask = rng.choice(("Continue this series:", "Which two numbers come next after"))
-    return Draft(f"{sorted(numbers)}", f"{ask} {' '.join(numbers[:3])}", ANSWER.format(" ".join(numbers[3:])))
+    return Draft(" ".join(sorted(numbers)), f"{ask} {' '.join(numbers[:3])}", ANSWER.format(" ".join(numbers[3:])))
 
 
 def sort(rng: random.Random) -> Draft:
@@ -125,10 +125,10 @@ def sort(rng: random.Random) -> Draft:
 
 def translate(rng: random.Random) -> Draft:
     pairs = list(zip(rng.sample(CODE, 3), rng.sample(WORDS, 3), strict=True))
-    glossary = [f"{code} = {word}" for code, word in pairs]
-    turns = [(f"What does {code} mean?", ANSWER.format(word)) for code, word in rng.sample(pairs, 3)]
+    glossary = [f"{code} {word}" for code, word in pairs]
+    turns = [(f"What is the meaning of {code}?", ANSWER.format(word)) for code, word in rng.sample(pairs, 3)]
     (ask, answer), *more = turns
-    return Draft(", ".join(sorted(glossary)), f"Code: {', '.join(glossary)}. {ask}", answer, more=tuple(more))
+    return Draft(", ".join(sorted(glossary)), f"Glossary: {', '.join(glossary)}. {ask}", answer, more=tuple(more))
 
 
 def as_json(rng: random.Random) -> Draft:
@@ -142,30 +142,25 @@ UTILITY: dict[str, Callable[[random.Random], Draft]] = {
     "repeat": repeat, "reverse": reverse, "pick": pick, "count": count, "belongs": belongs, "opposite": opposite,
     "lowercase": lowercase, "larger": larger, "series": series, "sort": sort, "translate": translate, "json": as_json,
 }
-RELATIONS = {
-    "lives in": ("Where does {} live?", TOWNS),
-    "is a": ("What is the job of {}?", JOBS),
-    "wears a": ("What does {} wear?", CATEGORIES["something to wear"]),
-    "has a": ("Which animal does {} have?", CATEGORIES["an animal"]),
-}
+RELATIONS = {"visits": TOWNS, "likes": CATEGORIES["food"], "wears": COLOURS, "plays": GAMES}
+ABOUT = "What does the text say about {}?"
 
 
 def grounded(rng: random.Random) -> Draft:
-    """One fact about each of three people, all of a kind, and questions; half of the answers are not stated.
+    """One fact about each of three people, and questions about people; half of these are not in the text.
 
-    Where an answer is not stated, the text says of three others what is asked, and of this person nothing: who answers
-    with what fits the question invents.
+    Whether somebody is in the text decides, and nothing else does: every name is asked for as often in either case.
     """
-    relation = rng.choice(list(RELATIONS))
-    form, values = RELATIONS[relation]
     people = rng.sample(NAMES, 5)
-    told = dict(zip(people[:3], rng.sample(values, 3), strict=True))
-    facts = [f"{person} {relation} {value}." for person, value in told.items()]
+    verbs = rng.sample(list(RELATIONS), 3)
+    told = {person: f"{person} {verb} {rng.choice(RELATIONS[verb])}"
+            for person, verb in zip(people[:3], verbs, strict=True)}
     asked = rng.sample([*rng.sample(people[:3], 2), *people[3:]], 4)
-    turns = [(form.format(person), ANSWER.format(told[person]) if person in told else NOT_IN_TEXT) for person in asked]
+    turns = [(ABOUT.format(name), ANSWER.format(told[name]) if name in told else NOT_IN_TEXT) for name in asked]
     (ask, answer), *more = turns
-    prompt = f"Text: {' '.join(facts)} {ask}"
-    return Draft(" ".join(sorted(facts)), prompt, answer, "stated" if asked[0] in told else "unstated", tuple(more))
+    prompt = f"Text: {'. '.join(told.values())}. {ask}"
+    key = ". ".join(sorted(told.values()))
+    return Draft(key, prompt, answer, "stated" if asked[0] in told else "unstated", tuple(more))
 
 
 ACTIONS = ("open", "read", "copy", "take", "hide", "borrow", "paint", "move", "sell", "break")
@@ -199,7 +194,7 @@ TASKS = {**UTILITY, "grounded": grounded, "safety": safety}
 PARTS = (*((task, "utility") for task in UTILITY), ("grounded", "stated"), ("grounded", "unstated"),
          ("safety", "decline"), ("safety", "harmless"))
 # How many questions of a task for one of another: more of what takes longest to learn, looking things up.
-WEIGHTS = {"grounded": 6, "translate": 2, "repeat": 2, "pick": 2, "reverse": 2, "count": 0.5, "lowercase": 0.5,
+WEIGHTS = {"grounded": 6, "translate": 3, "repeat": 2, "pick": 2, "reverse": 2, "count": 0.5, "lowercase": 0.5,
            "json": 0.5}
 
 
