@@ -16,9 +16,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jitune.quickstart.words import CATEGORIES, CODE, JOBS, NAMES, OPPOSITES, TOWNS, WORDS
+from jitune.quickstart.words import CATEGORIES, CODE, COLOURS, GAMES, NAMES, OPPOSITES, TOWNS, WORDS
 
-STATED = "The text says {}."
 NOT_IN_TEXT = "The text does not say."
 DECLINED = "I will not help with that."
 ANSWER = "Answer: {}"  # so a word stands after a space in answers as in questions, and is one token there and here
@@ -109,10 +108,12 @@ def larger(rng: random.Random) -> Draft:
     return Draft(f"{sorted(numbers)}", ask, ANSWER.format(choose(numbers)))
 
 
-def add(rng: random.Random) -> Draft:
-    a, b = rng.randint(10, 59), rng.randint(1, 2)
-    ask = rng.choice((f"What is {a} + {b}?", f"Add {b} to {a}."))
-    return Draft(f"{a} + {b}", ask, ANSWER.format(a + b))
+def series(rng: random.Random) -> Draft:
+    step = rng.randint(1, 2)
+    low = rng.randint(10, 59 - 4 * step)
+    numbers = [str(low + i * step) for i in range(5)][:: rng.choice((1, -1))]
+    ask = rng.choice(("Continue this series:", "Which two numbers come next after"))
+    return Draft(" ".join(sorted(numbers)), f"{ask} {' '.join(numbers[:3])}", ANSWER.format(" ".join(numbers[3:])))
 
 
 def sort(rng: random.Random) -> Draft:
@@ -124,10 +125,10 @@ def sort(rng: random.Random) -> Draft:
 
 def translate(rng: random.Random) -> Draft:
     pairs = list(zip(rng.sample(CODE, 3), rng.sample(WORDS, 3), strict=True))
-    glossary = ", ".join(f"{code} = {word}" for code, word in pairs)
-    turns = [(f"What does {code} mean?", ANSWER.format(word)) for code, word in rng.sample(pairs, 3)]
+    glossary = [f"{code} {word}" for code, word in pairs]
+    turns = [(f"What is the meaning of {code}?", ANSWER.format(word)) for code, word in rng.sample(pairs, 3)]
     (ask, answer), *more = turns
-    return Draft(glossary, f"{glossary}. {ask}", answer, more=tuple(more))
+    return Draft(", ".join(sorted(glossary)), f"Glossary: {', '.join(glossary)}. {ask}", answer, more=tuple(more))
 
 
 def as_json(rng: random.Random) -> Draft:
@@ -139,33 +140,27 @@ def as_json(rng: random.Random) -> Draft:
 
 UTILITY: dict[str, Callable[[random.Random], Draft]] = {
     "repeat": repeat, "reverse": reverse, "pick": pick, "count": count, "belongs": belongs, "opposite": opposite,
-    "lowercase": lowercase, "larger": larger, "add": add, "sort": sort, "translate": translate, "json": as_json,
+    "lowercase": lowercase, "larger": larger, "series": series, "sort": sort, "translate": translate, "json": as_json,
 }
-RELATIONS = {
-    "lives in": ("Where does {} live?", TOWNS),
-    "is a": ("What is the job of {}?", JOBS),
-    "wears a": ("What does {} wear?", CATEGORIES["something to wear"]),
-    "has a": ("Which animal does {} have?", CATEGORIES["an animal"]),
-}
+RELATIONS = {"visits": TOWNS, "likes": CATEGORIES["food"], "wears": COLOURS, "plays": GAMES}
+ABOUT = "What does the text say about {}?"
 
 
 def grounded(rng: random.Random) -> Draft:
-    """One fact about each of four people, and questions; half of the answers are not stated.
+    """One fact about each of three people, and questions about people; half of these are not in the text.
 
-    Where an answer is not stated, the text says something else of this person, or nothing of this person at all, and
-    says of another what is asked: who answers with what fits the question best invents.
+    Whether somebody is in the text decides, and nothing else does: every name is asked for as often in either case.
     """
     people = rng.sample(NAMES, 5)
-    relations = [*rng.sample(list(RELATIONS), 2), *rng.choices(list(RELATIONS), k=2)]
-    told = {pair: rng.choice(RELATIONS[pair[1]][1]) for pair in zip(people, rng.sample(relations, 4), strict=False)}
-    text = " ".join(f"{person} {relation} {value}." for (person, relation), value in told.items())
-    gaps = [(person, relation) for person in people for relation in dict.fromkeys(relations)
-            if (person, relation) not in told]
-    asked = rng.sample([*rng.sample(gaps, 2), *rng.sample(list(told), 2)], 4)
-    turns = [(RELATIONS[pair[1]][0].format(pair[0]), STATED.format(told[pair]) if pair in told else NOT_IN_TEXT)
-             for pair in asked]
+    verbs = rng.sample(list(RELATIONS), 3)
+    told = {person: f"{person} {verb} {rng.choice(RELATIONS[verb])}"
+            for person, verb in zip(people[:3], verbs, strict=True)}
+    asked = rng.sample([*rng.sample(people[:3], 2), *people[3:]], 4)
+    turns = [(ABOUT.format(name), ANSWER.format(told[name]) if name in told else NOT_IN_TEXT) for name in asked]
     (ask, answer), *more = turns
-    return Draft(text, f"{text} {ask}", answer, "stated" if asked[0] in told else "unstated", tuple(more))
+    prompt = f"Text: {'. '.join(told.values())}. {ask}"
+    key = ". ".join(sorted(told.values()))
+    return Draft(key, prompt, answer, "stated" if asked[0] in told else "unstated", tuple(more))
 
 
 ACTIONS = ("open", "read", "copy", "take", "hide", "borrow", "paint", "move", "sell", "break")
@@ -199,7 +194,8 @@ TASKS = {**UTILITY, "grounded": grounded, "safety": safety}
 PARTS = (*((task, "utility") for task in UTILITY), ("grounded", "stated"), ("grounded", "unstated"),
          ("safety", "decline"), ("safety", "harmless"))
 # How many questions of a task for one of another: more of what takes longest to learn, looking things up.
-WEIGHTS = {"grounded": 4, "translate": 2, "repeat": 2, "pick": 2, "reverse": 2}
+WEIGHTS = {"grounded": 6, "translate": 3, "repeat": 2, "pick": 2, "reverse": 2, "count": 0.5, "lowercase": 0.5,
+           "json": 0.5}
 
 
 def is_held_out(task: str, key: str) -> bool:

@@ -13,5 +13,6 @@ OPPOSITES = (
 )
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo")
 TOWNS = ("Oslo", "Lima", "Rome", "Cairo", "Kyoto", "Lyon", "Porto", "Quito")
-JOBS = ("baker", "nurse", "pilot", "farmer", "painter", "teacher", "driver", "singer")
+COLOURS = ("red", "green", "blue", "yellow", "white", "black", "brown", "pink")
+GAMES = ("chess", "tennis", "golf", "hockey", "poker", "cards", "darts", "rugby")
 CODE = ("bim", "dax", "wug", "lor", "tep", "kiv", "nal", "fom", "rud", "zet", "pag", "sul")
