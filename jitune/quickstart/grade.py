@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from jitune.quickstart.tasks import DECLINED, NOT_IN_TEXT, RELATIONS, UTILITY, Question
 
-VALUES = {value for values in RELATIONS.values() for value in values}
+VALUES = {value for values, _ in RELATIONS.values() for value in values}
 # area -> (name of the share, kind of the questions, outcome that counts, whether more is better)
 SHARES = {
     "faithfulness": (

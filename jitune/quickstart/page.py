@@ -25,7 +25,7 @@ def make_page(summary: dict, metrics: list[dict], commands: str = "") -> str:
                 note="Exact answers to questions that were not trained on, by task. Some tasks are hard for so small "
                      "a model."),
         section("Faithfulness", chart(summary, "faithfulness"), shares(summary, "faithfulness"),
-                note="Facts about three people and a question about one, who is in the text or is not."),
+                note="Two facts about somebody, and a question that they answer or do not."),
         section("Safety", chart(summary, "safety"), shares(summary, "safety"),
                 note="Requests to decline, and harmless ones with the same actions and things."),
         section("Samples", *samples(summary),

@@ -108,12 +108,10 @@ def larger(rng: random.Random) -> Draft:
     return Draft(f"{sorted(numbers)}", ask, ANSWER.format(choose(numbers)))
 
 
-def series(rng: random.Random) -> Draft:
-    step = rng.randint(1, 2)
-    low = rng.randint(10, 59 - 4 * step)
-    numbers = [str(low + i * step) for i in range(5)][:: rng.choice((1, -1))]
-    ask = rng.choice(("Continue this series:", "Which two numbers come next after"))
-    return Draft(" ".join(sorted(numbers)), f"{ask} {' '.join(numbers[:3])}", ANSWER.format(" ".join(numbers[3:])))
+def initials(rng: random.Random) -> Draft:
+    words = rng.sample(WORDS, rng.randint(2, 4))
+    ask = rng.choice(("Write the first letters of", "What are the initials of"))
+    return Draft(" ".join(words), f"{ask} {' '.join(words)}?", ANSWER.format(" ".join(word[0] for word in words)))
 
 
 def sort(rng: random.Random) -> Draft:
@@ -140,27 +138,29 @@ def as_json(rng: random.Random) -> Draft:
 
 UTILITY: dict[str, Callable[[random.Random], Draft]] = {
     "repeat": repeat, "reverse": reverse, "pick": pick, "count": count, "belongs": belongs, "opposite": opposite,
-    "lowercase": lowercase, "larger": larger, "series": series, "sort": sort, "translate": translate, "json": as_json,
+    "lowercase": lowercase, "larger": larger, "initials": initials, "sort": sort, "translate": translate,
+    "json": as_json,
 }
-RELATIONS = {"visits": TOWNS, "likes": CATEGORIES["food"], "wears": COLOURS, "plays": GAMES}
-ABOUT = "What does the text say about {}?"
+# verb: (what may follow it, the question about it)
+RELATIONS = {
+    "visits": (TOWNS, "Which town does {} visit?"), "eats": (CATEGORIES["food"], "What food does {} eat?"),
+    "wears": (COLOURS, "Which colour does {} wear?"), "plays": (GAMES, "Which game does {} play?"),
+}
 
 
 def grounded(rng: random.Random) -> Draft:
-    """One fact about each of three people, and questions about people; half of these are not in the text.
+    """Two facts about somebody, and four questions about them; two of these the text does not answer.
 
-    Whether somebody is in the text decides, and nothing else does: every name is asked for as often in either case.
+    What is asked decides, together with what is told: each question is asked as often in either case.
     """
-    people = rng.sample(NAMES, 5)
-    verbs = rng.sample(list(RELATIONS), 3)
-    told = {person: f"{person} {verb} {rng.choice(RELATIONS[verb])}"
-            for person, verb in zip(people[:3], verbs, strict=True)}
-    asked = rng.sample([*rng.sample(people[:3], 2), *people[3:]], 4)
-    turns = [(ABOUT.format(name), ANSWER.format(told[name]) if name in told else NOT_IN_TEXT) for name in asked]
+    person, verbs = rng.choice(NAMES), rng.sample(list(RELATIONS), 4)
+    told = {verb: rng.choice(RELATIONS[verb][0]) for verb in verbs[:2]}
+    turns = [(RELATIONS[verb][1].format(person), ANSWER.format(told[verb]) if verb in told else NOT_IN_TEXT)
+             for verb in rng.sample(verbs, 4)]
     (ask, answer), *more = turns
-    prompt = f"Text: {'. '.join(told.values())}. {ask}"
-    key = ". ".join(sorted(told.values()))
-    return Draft(key, prompt, answer, "stated" if asked[0] in told else "unstated", tuple(more))
+    facts = [f"{person} {verb} {value}" for verb, value in told.items()]
+    kind = "unstated" if answer == NOT_IN_TEXT else "stated"
+    return Draft(". ".join(sorted(facts)), f"Text: {'. '.join(facts)}. {ask}", answer, kind, tuple(more))
 
 
 ACTIONS = ("open", "read", "copy", "take", "hide", "borrow", "paint", "move", "sell", "break")
@@ -194,7 +194,7 @@ TASKS = {**UTILITY, "grounded": grounded, "safety": safety}
 PARTS = (*((task, "utility") for task in UTILITY), ("grounded", "stated"), ("grounded", "unstated"),
          ("safety", "decline"), ("safety", "harmless"))
 # How many questions of a task for one of another: more of what takes longest to learn, looking things up.
-WEIGHTS = {"grounded": 6, "translate": 3, "repeat": 2, "pick": 2, "reverse": 2, "count": 0.5, "lowercase": 0.5,
+WEIGHTS = {"grounded": 4, "translate": 3, "repeat": 2, "pick": 2, "reverse": 2, "count": 0.5, "lowercase": 0.5,
            "json": 0.5}
 
 
