@@ -22,20 +22,20 @@ def attend(q, k, v, *, segments, kv_segments, start, window, kind="auto") -> jax
     """Causal attention inside segments.
 
     q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
-    kv_segments [batch, s]; query i stands at key index start + i. A query sees the keys of its own
+    kv_segments [batch, s]; query i stands at key index start + i, start None: queries and keys are of the same
+    tokens. A query sees the keys of its own
     segment at its index or before, the last `window` of them (itself included) unless window is None
     or 0. Scores and softmax are float32. Returns [batch, t, heads, head_dim].
 
-    kind: plain; blocks (of queries, each over the keys up to its end, where queries and keys are the same
-    tokens; plain elsewhere); auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn
-    without a GPU or in float32.
+    kind, which holds where start is None (it is plain elsewhere): plain; blocks, of queries, each over the keys up
+    to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
+    float32.
     """
-    whole = isinstance(start, int) and start == 0 and q.shape[1] == k.shape[1]
-    if kind == "cudnn" and whole:
-        return _attend_cudnn(q, k, v, allowed(segments, kv_segments, start, window))
-    if kind != "plain" and whole and q.shape[1] > BLOCK:
+    if start is None and kind == "cudnn":
+        return _attend_cudnn(q, k, v, allowed(segments, kv_segments, 0, window))
+    if start is None and kind != "plain" and q.shape[1] > BLOCK:
         return attend_blocks(q, k, v, segments=segments, window=window)
-    return attend_plain(q, k, v, allowed(segments, kv_segments, start, window))
+    return attend_plain(q, k, v, allowed(segments, kv_segments, 0 if start is None else start, window))
 
 
 def allowed(segments, kv_segments, start, window) -> jax.Array:

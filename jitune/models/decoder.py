@@ -67,7 +67,7 @@ class Decoder(nn.Module):
         kv_segments = segments
         if cache is not None:
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
-        ctx = Context(jnp.cos(angles), jnp.sin(angles), segments, kv_segments, start)
+        ctx = Context(jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start)
         carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
         x, keys, values = self._run_layers(carry, ctx)
         if cache is not None:

@@ -28,14 +28,14 @@ class Context(NamedTuple):
     """What every layer of one forward shares.
 
     cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t]. kv_segments: [batch, s].
-    start: the index of the first query among the keys, a scalar.
+    start: the index of the first query among the keys, a scalar; None where there is no cache.
     """
 
     cos: jax.Array
     sin: jax.Array
     segments: jax.Array
     kv_segments: jax.Array
-    start: jax.Array | int
+    start: jax.Array | None
 
 
 class RMSNorm(nn.Module):

@@ -16,6 +16,7 @@ def parse():
     p.add_argument("--warmup", type=int, default=2)
     p.add_argument("--unrolled", action="store_true", help="layers as a loop in place of a scan")
     p.add_argument("--attention", default="auto")
+    p.add_argument("--dtype", default="float32")
     p.add_argument("--remat", default="none")
     p.add_argument("--chunk", type=int, default=1024, help="tokens whose logits exist at once")
     p.add_argument("--give_back", action="store_true", help="let malloc give pages back (config.keep_pages=False)")
@@ -25,7 +26,7 @@ def parse():
     return p.parse_args()
 
 
-def make_step(a, sizes, seq):
+def make_step(a, sizes):
     """Returns `step(batch) -> loss`, which waits for its end, and the config of the model."""
     import jax
     import jax.numpy as jnp
@@ -42,7 +43,7 @@ def make_step(a, sizes, seq):
     if a.cache:
         compile_cache.use_cache()
     config = ModelConfig.from_hf({"model_type": "llama", **sizes}).replace(
-        scan_layers=not a.unrolled, remat=a.remat, attention=a.attention
+        scan_layers=not a.unrolled, remat=a.remat, attention=a.attention, dtype=a.dtype, param_dtype="float32"
     )
     transform = full()
     frozen, trainable = transform.init(jax.random.key(0), jax.jit(decoder.build(config).init)(jax.random.key(0)))
@@ -69,7 +70,7 @@ def main(a):
     import numpy as np
 
     sizes, rows, seq = WORKLOADS[a.workload]
-    step, config = make_step(a, sizes, seq)
+    step, config = make_step(a, sizes)
     tokens = np.random.default_rng(0).integers(3, config.vocab_size, (rows, seq + 1), np.int32)
     batch = {
         "tokens": tokens[:, :-1], "targets": tokens[:, 1:], "loss_weights": np.ones((rows, seq), np.float32),

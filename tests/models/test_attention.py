@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jitune.models import decoder
 from jitune.models.attention import allowed, attend, attend_blocks, attend_plain
+from jitune.models.config import ModelConfig
+from jitune.models.families import FAMILIES
 from jitune.types import UserError
 
 pytestmark = pytest.mark.core
@@ -50,7 +53,7 @@ def test_a_traced_window_is_that_window():
 def test_a_long_row_does_not_leak_between_documents(kind):
     q, k, v, _ = inputs(length=300)
     segments = jnp.asarray(np.repeat([[1, 2]], 2, 0).repeat(150, 1))
-    options = {"start": 0, "window": None, "kind": kind}
+    options = {"start": None, "window": None, "kind": kind}
     whole = attend(q, k, v, segments=segments, kv_segments=segments, **options)
     ones = segments[:, :150]
     second = attend(q[:, 150:], k[:, 150:], v[:, 150:], segments=ones, kv_segments=ones, **options)
@@ -63,7 +66,7 @@ def test_blocks_leave_out_products_above_the_diagonal():
 
     def flops(kind):
         def call(q, k, v):
-            return attend(q, k, v, segments=ones, kv_segments=ones, start=0, window=None, kind=kind)
+            return attend(q, k, v, segments=ones, kv_segments=ones, start=None, window=None, kind=kind)
 
         return jax.jit(call).lower(q, k, v).compile().cost_analysis()["flops"]
 
@@ -76,4 +79,22 @@ def test_cudnn_is_refused_where_it_cannot_run(dtype):
         pytest.skip("this machine has what cuDNN needs")
     q, k, v, segments = inputs(dtype=dtype)
     with pytest.raises(UserError, match="attention=cudnn needs an NVIDIA GPU"):
-        attend(q, k, v, segments=segments, kv_segments=segments, start=0, window=None, kind="cudnn")
+        attend(q, k, v, segments=segments, kv_segments=segments, start=None, window=None, kind="cudnn")
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_the_layers_of_a_model_run_the_kind_that_its_config_names(scan_layers, remat):
+    raw = {"model_type": "llama", **FAMILIES["llama"].presets["tiny"], "vocab_size": 96}
+    config = ModelConfig.from_hf(raw).replace(scan_layers=scan_layers, remat=remat)
+    ids = jax.ShapeDtypeStruct((1, 512), jnp.int32)
+
+    def products(kind):
+        model = decoder.build(config.replace(attention=kind))
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        traced = jax.make_jaxpr(jax.grad(lambda p, ids: model.hidden(p, {"tokens": ids})[0].sum()))(params, ids)
+        return str(traced).count("dot_general")
+
+    assert products("auto") == products("blocks") > products("plain")
+    with pytest.raises(UserError, match="attention=cudnn"):
+        products("cudnn")
