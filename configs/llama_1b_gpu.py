@@ -1,7 +1,7 @@
 """jitune train --config configs/llama_1b_gpu.py --config.data.train=FILE --config.output_dir=OUT
 
 Full fine-tuning of Llama 3.2 1B on one GPU of 80 GB: float32 weights, gradients and AdamW's state take 16 bytes a
-parameter, 18.4 GiB. With activations a step needs 39.6 GiB there by
+parameter, 18.4 GiB. With activations a step needs 35.9 GiB there by
 
     jitune plan --config configs/llama_1b_gpu.py --family llama --preset 1b --hardware h100-sxm
 """

@@ -2,7 +2,7 @@
 
 Full fine-tuning of Llama 3.1 70B on a TPU v5p-128, which is 64 chips: run it on each of the slice's hosts, with
 data and output on storage that all of them see. Learning rate, schedule, epochs and length are those of Tulu 3
-(arXiv 2411.15124). A chip needs 57.3 of its 95 GiB by
+(arXiv 2411.15124). A chip needs 48.9 of its 95 GiB by
 
     jitune plan --config configs/llama_70b_v5p128.py --family llama --preset 70b --hardware tpu-v5p
 """

@@ -2,7 +2,7 @@
 
 Full fine-tuning of Llama 3.1 8B on 8 GPUs of 80 GB. Weights, gradients and AdamW's state lie in eighths on the
 GPUs; each takes one row at a time. Learning rate, schedule, epochs and length are those of Tulu 3 (arXiv 2411.15124).
-A GPU needs 34.7 GiB by
+A GPU needs 30.5 GiB by
 
     jitune plan --config configs/llama_8b_8gpu.py --family llama --preset 8b --hardware h100-sxm
 """
