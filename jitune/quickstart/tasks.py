@@ -1,6 +1,6 @@
 """Instructions with answers that can be checked, written from seeds.
 
-    questions = write(1000, seed=0, held_out=False)   # a list of Question, in a fixed order
+    questions = write(1000, seed=0)   # a list of Question, in a fixed order
 
 Twelve tasks measure utility (`UTILITY`), one faithfulness: a short text and a question whose answer stands in it, or
 does not; and one safety: requests to decline beside harmless ones that look alike. Each task is a function
@@ -56,18 +56,21 @@ class Question(NamedTuple):
 
 
 def repeat(rng: random.Random) -> Draft:
+    """Two to five words, again."""
     words = " ".join(rng.sample(WORDS, rng.randint(2, 5)))
     ask = rng.choice(("Repeat these words:", "Say this again:"))
     return Draft(words, f"{ask} {words}", ANSWER.format(words))
 
 
 def reverse(rng: random.Random) -> Draft:
+    """Two to four words, from the last to the first."""
     words = rng.sample(WORDS, rng.randint(2, 4))
     ask = rng.choice(("Write these words in reverse order:", "Read this backwards, word by word:"))
     return Draft(" ".join(words), f"{ask} {' '.join(words)}", ANSWER.format(" ".join(reversed(words))))
 
 
 def pick(rng: random.Random) -> Draft:
+    """The first, second or last of a few words."""
     words = rng.sample(WORDS, rng.randint(3, 5))
     name, place = rng.choice((("first", 0), ("second", 1), ("last", -1)))
     ask = rng.choice((f"What is the {name} word?", f"Give the {name} word of the list:"))
@@ -75,12 +78,14 @@ def pick(rng: random.Random) -> Draft:
 
 
 def count(rng: random.Random) -> Draft:
+    """How many words there are."""
     words = " ".join(rng.sample(WORDS, rng.randint(1, 6)))
     ask = rng.choice(("How many words are these?", "Count these words:"))
     return Draft(words, f"{ask} {words}", ANSWER.format(len(words.split())))
 
 
 def belongs(rng: random.Random) -> Draft:
+    """The one of three words that is of a kind."""
     chosen = rng.sample(sorted(CATEGORIES), 3)
     words = [rng.choice(CATEGORIES[name]) for name in chosen]
     shown = " ".join(rng.sample(words, 3))
@@ -89,6 +94,7 @@ def belongs(rng: random.Random) -> Draft:
 
 
 def opposite(rng: random.Random) -> Draft:
+    """The opposites of one to three words."""
     pairs = [rng.sample(pair, 2) for pair in rng.sample(OPPOSITES, rng.randint(1, 3))]
     words, answer = (" ".join(side) for side in zip(*pairs, strict=True))
     ask = rng.choice(("What is the opposite of", "Give the opposite of"))
@@ -96,12 +102,14 @@ def opposite(rng: random.Random) -> Draft:
 
 
 def lowercase(rng: random.Random) -> Draft:
+    """Names in small letters."""
     words = " ".join(rng.sample(NAMES, rng.randint(2, 3)))
     ask = rng.choice(("Write this in small letters:", "No capitals, please:"))
     return Draft(words, f"{ask} {words}", ANSWER.format(words.lower()))
 
 
 def larger(rng: random.Random) -> Draft:
+    """The larger or the smaller of two numbers."""
     numbers = rng.sample(range(10, 60), 2)
     name, choose = rng.choice((("larger", max), ("smaller", min)))
     ask = f"Which number is {name}, {numbers[0]} or {numbers[1]}?"
@@ -109,12 +117,14 @@ def larger(rng: random.Random) -> Draft:
 
 
 def initials(rng: random.Random) -> Draft:
+    """The first letters of two to four words."""
     words = rng.sample(WORDS, rng.randint(2, 4))
     ask = rng.choice(("Write the first letters of", "What are the initials of"))
     return Draft(" ".join(words), f"{ask} {' '.join(words)}?", ANSWER.format(" ".join(word[0] for word in words)))
 
 
 def sort(rng: random.Random) -> Draft:
+    """Three numbers in order."""
     numbers = rng.sample(range(10, 60), 3)
     ask = rng.choice(("Sort these numbers:", "Order from small to large:"))
     shown, ordered = (" ".join(map(str, some)) for some in (numbers, sorted(numbers)))
@@ -122,6 +132,7 @@ def sort(rng: random.Random) -> Draft:
 
 
 def translate(rng: random.Random) -> Draft:
+    """What a word of a made-up language means, by a glossary of three."""
     pairs = list(zip(rng.sample(CODE, 3), rng.sample(WORDS, 3), strict=True))
     glossary = [f"{code} {word}" for code, word in pairs]
     turns = [(f"What is the meaning of {code}?", ANSWER.format(word)) for code, word in rng.sample(pairs, 3)]
@@ -130,6 +141,7 @@ def translate(rng: random.Random) -> Draft:
 
 
 def as_json(rng: random.Random) -> Draft:
+    """Name, age and town out of a sentence, as JSON."""
     name, age, town = rng.choice(NAMES), rng.randint(10, 59), rng.choice(TOWNS)
     ask = rng.choice((f"Write as JSON: {name} is {age} and lives in {town}.",
                       f"Write as JSON: {name} from {town} is {age}."))
