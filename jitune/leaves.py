@@ -4,7 +4,7 @@ A leaf stands where the model's weight W stood. It has the shape and dtype of W,
 means, and it knows how it behaves under what models do with a weight: products, look-ups, slices, casts.
 
 Each array of a leaf lies along some axes of W: `axes[i]` is the axis of W that its i-th axis is; what it has beyond
-these (a rank) comes last. With W [layers, in, out], A [layers, in, r] has the axes (0, 1) and B [layers, out, r] (0, 2).
+these (a rank) comes last. With W [layers, in, out], A [layers, in, r] has the axes (0, 1), B [layers, out, r] (0, 2).
 So an operation on W becomes one on each array, and a product takes the arrays one after the other: with x [.., in],
 (x A) B costs 2 r (in + out) a row in place of 2 in out.
 """
@@ -29,10 +29,14 @@ class NoRule(Exception):
 class Leaf:
     """What all structured weights are: they have the shape and dtype of the weight that they stand for, and its path.
 
-    merge() gives the dense weight; dot(product) and take(...) a product and a look-up; transpose, reshape, squeeze, slice
-    and cast leaves; check_first() and slice_first() what a scan over the first axis needs. All raise NoRule where they
-    cannot without merging.
+    merge() gives the dense weight; dot(product) and take(...) a product and a look-up; transpose, reshape, squeeze,
+    slice and cast leaves; check_first() and slice_first() what a scan over the first axis needs. All raise NoRule where
+    they cannot without merging.
     """
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("array",), meta_fields=("axes",))
@@ -102,7 +106,8 @@ class Part:
 def axis_groups(old: tuple[int, ...], new: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Which old axes became which new ones in a reshape: {old axis: (old axes, new axes)}.
 
-    (4, 6) -> (4, 2, 3) gives {0: ((0,), (0,)), 1: ((1,), (1, 2))}; (1, 4) -> (4,) gives {0: ((0,), ()), 1: ((1,), (0,))}.
+    (4, 6) -> (4, 2, 3) gives {0: ((0,), (0,)), 1: ((1,), (1, 2))}; (1, 4) -> (4,) gives {0: ((0,), ()), 1: ((1,),
+    (0,))}.
     """
     groups, i, j = {}, 0, 0
     while i < len(old) or j < len(new):
@@ -126,7 +131,7 @@ def axis_groups(old: tuple[int, ...], new: tuple[int, ...]) -> dict[int, tuple[t
 
 @dataclass(frozen=True)
 class Product:
-    """A product of x with a weight: einsum letters of x, of the weight's axes, of the result; and how it is computed."""
+    """A product of x with a weight: einsum letters of x, of the weight's axes, of the result; how it is computed."""
 
     x: Any
     x_letters: str

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -37,6 +38,19 @@ def merge(weights: Any) -> Any:
     return jax.tree.map(lambda x: x.merge() if is_leaf(x) else x, weights, is_leaf=is_leaf)
 
 
+@dataclass(frozen=True)
+class Later(Leaf):
+    """A leaf that is built if the function uses it: a head needs one of a model's weights. build: () -> leaf."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    path: str
+    build: Callable[[], Leaf]
+
+    def merge(self):
+        return self.build().merge()
+
+
 def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, str]] = ()) -> Any:
     """`function(weights, *args)` with structured leaves among the weights.
 
@@ -50,6 +64,10 @@ def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, s
         return function(weights, *args)
     plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) if is_leaf(x) else x for x in leaves]
     closed, shape = jax.make_jaxpr(function, return_shape=True)(treedef.unflatten(plain), *args)
+    used = {v for e in closed.jaxpr.eqns for v in e.invars if not hasattr(v, "val")} | {
+        v for v in closed.jaxpr.outvars if not hasattr(v, "val")}
+    leaves = [x.build() if isinstance(x, Later) and v in used else x
+              for x, v in zip(leaves, closed.jaxpr.invars, strict=False)]
     out = _Run(tuple(merge_at)).evaluate(closed.jaxpr, closed.consts, [*leaves, *jax.tree.leaves(args)])
     return jax.tree.structure(shape).unflatten(out)
 
@@ -95,8 +113,8 @@ class _Run:
 
 def _explain(name: str, path: str, reason: str) -> str:
     why = f": {reason}" if reason else ""
-    return (f"{path}: the model puts this weight through {name!r}, which would have to make it dense{why}; leave it out "
-            f"of select, or let it be merged there with merge_at={name}:{path}")  # fmt: skip
+    return (f"{path}: the model puts this weight through {name!r}, which would have to make it dense{why}; leave it "
+            f"out of select, or let it be merged there with merge_at={name}:{path}")  # fmt: skip
 
 
 def _bind(equation, inputs) -> Sequence:

@@ -19,9 +19,9 @@ def path_str(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Returns {path: leaf} in the tree's own order."""
-    return {path_str(p): leaf for p, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {path_str(p): leaf for p, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf)[0]}
 
 
 def unflatten(leaves: dict[str, Any]) -> dict:

@@ -9,10 +9,12 @@ PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
     ("types", "tree", "recipes", "config"),
-    ("sharding", "leaves", "structured", "models.families", "models.config", "models.attention", "models.layers", "models.flax_bridge",
-     "models.decoder", "flops", "hardware", "host_memory",
+    ("sharding", "leaves", "structured", "models.families", "models.config", "models.attention", "models.layers",
+     "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.measure", "data.show"),
-    ("transforms.full", "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step",
+    ("transforms.weights", "transforms.full", "transforms.lora", "transforms.dora", "transforms.quantize",
+     "transforms.partial", "transforms.tokens", "transforms.chain", "transforms.build",
+     "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
     ("report.style", "report.page", "report.charts", "report.records", "report.run",
