@@ -41,15 +41,19 @@ def open_checkpoints(directory: str | Path, *, keep: int = 2, read_only: bool = 
     )
 
 
-def save(checkpoints, state: TrainState, key: jax.Array, data: dict, eval_loss: float | None = None) -> None:
-    """Starts saving; returns once the arrays are copied. data: the iterator's state, JSON values."""
+def save(checkpoints, state: TrainState, key: jax.Array, data: dict, eval_loss: float | None = None, *,
+         base: str = "") -> None:
+    """Starts saving; returns once the arrays are copied.
+
+    data: the iterator's state, JSON values. base: the digest of the model that the weights belong to.
+    """
     rest = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(key)}
     checkpoints.save(
         int(state.step),
         args=ocp.args.Composite(
             trainable=ocp.args.StandardSave(state.trainable),
             rest=ocp.args.StandardSave(rest),
-            data=ocp.args.JsonSave({"iterator": data}),
+            data=ocp.args.JsonSave({"iterator": data, "base": base}),
         ),
         metrics=None if eval_loss is None else {"eval_loss": float(eval_loss)},
     )

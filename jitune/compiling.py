@@ -1,6 +1,6 @@
 """The train step of a run, traced ahead of the first batch: over its arrays, or over shapes alone.
 
-    frozen, state = abstract_state(transform, model_config, mesh, optimizer)
+    frozen, state = abstract_state(tuning, mesh, optimizer)
     traced = trace_step(config, model, optimizer, state, frozen, mesh, key, windows=model_config.windows)
     compiled = traced.lower().compile()
 
@@ -17,7 +17,7 @@ from jitune import sharding
 from jitune import state as states
 from jitune.objectives.sft import sft
 from jitune.step import make_train_step
-from jitune.types import Model, TrainState, Transform, UserError
+from jitune.types import Model, TrainState, UserError
 
 
 def make_objective(config):
@@ -40,10 +40,9 @@ def check_batch(config, mesh) -> None:
                         f"data x fsdp = {shards}")
 
 
-def abstract_state(transform: Transform, model_config, mesh, optimizer):
+def abstract_state(tuning: states.Tuning, mesh, optimizer):
     """(frozen, state) as shapes with their shardings on the mesh; nothing is allocated."""
-    frozen, trainable = states.abstract_weights(transform, model_config, mesh)
-    frozen = states.lay(frozen, sharding.shardings(frozen, mesh))
+    frozen, trainable = states.abstract_weights(tuning, mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     opt_state = states.abstract_opt_state(optimizer, trainable, mesh)
     return frozen, TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere), trainable, opt_state)

@@ -22,7 +22,9 @@ CHOICES = {
     "data.train_on": ("assistant", "last", "all"),
     "optimizer.name": ("adamw", "adafactor", "lion", "muon"),
     "optimizer.schedule": ("cosine", "linear", "constant", "wsd"),
-    "transform.name": ("full",),
+    "transform.name": ("full", "lora", "dora", "prefix", "prompt", "select"),
+    "transform.quantize": ("", "nf4", "int8"),
+    "transform.dtype": ("float32", "bfloat16"),
     "export": ("last", "best"),
 }
 POSITIVE = ("seq_len", "batch_size", "microbatches", "loss_chunk", "data.packing_bins")
@@ -44,6 +46,7 @@ def defaults() -> ConfigDict:
             "weights": "",  # "0.7,0.3": mix the sources by weight; "": concatenate them
             "format": "auto",
             "fields": "",  # "instruction=question,output=answer": other column names
+            "add_tokens": "",  # new tokens, joined by commas, that the vocabulary grows by
             "chat_template": "",  # a jinja file, or chatml | alpaca; "": the tokenizer's own
             "train_on": "assistant",  # assistant | last | all
             "split_turns": False,  # one example for each assistant turn
@@ -74,8 +77,27 @@ def defaults() -> ConfigDict:
             "eps": 1e-8,
             "weight_decay": 0.0,
             "clip_norm": 1.0,  # 0: no clipping
+            "lora_plus": 1.0,  # learning rate of LoRA's B factors, times that of all else
         },
-        "transform": {"name": "full"},
+        "transform": {  # patterns are regular expressions that are looked for in paths: layers/attn/q_proj/kernel
+            "name": "full",  # full | lora | dora | prefix | prompt | select
+            "select": "",  # weights with factors, or those that name=select trains; "": all linear layers but the head
+            "rank": 16,
+            "alpha": 32.0,
+            "rank_pattern": "",  # "q_proj=8,v_proj=4": other ranks
+            "alpha_pattern": "",
+            "rslora": False,  # scale by alpha / sqrt(rank)
+            "dropout": 0.0,
+            "init": "",  # factors: kaiming | gaussian | pissa | olora; prefix, prompt: random | zero | text
+            "dtype": "float32",  # of the factors
+            "merge_at": "",  # "PRIMITIVE:PATTERN": where a weight may be made dense
+            "quantize": "",  # the frozen weights: nf4 | int8
+            "quantize_select": "",  # which; "": all linear layers but the head
+            "train": "",  # weights that are trained as they are, besides
+            "num_tokens": 16,  # of a prefix or a prompt
+            "init_text": "",  # for init=text
+            "projection": 0,  # of a prefix: the hidden size of an MLP that makes it; 0: none
+        },
         "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
         "keep_pages": True,  # on CPU: freed memory is kept for the next step, which is faster and takes more of it
         "eval_every": 0,  # 0: at the end only

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jitune import checkpoint, rundir, sharding
+from jitune import state as states
 from jitune.data import chat
-from jitune.hub import weights
+from jitune.hub import files, weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
-from jitune.state import abstract_weights
-from jitune.transforms.build import make_transform
 from jitune.types import Pretrained, UserError
 
 
@@ -32,21 +31,32 @@ def export(directory: str | Path, out: str | Path, *, step: str = "last", dtype:
         raise UserError(f"{directory}: has no checkpoints yet")
     checkpoints = checkpoint.open_checkpoints(directory / "checkpoints", read_only=True)
     number = choose_step(checkpoints, step, directory)
-    model_config = weights.read_config(directory / "base")
     mesh = sharding.make_mesh(1, -1, 1)
-    transform = make_transform(config.transform)
-    frozen, trainable = abstract_weights(transform, model_config, mesh)
-    if jax.tree.leaves(frozen):
-        frozen, _ = transform.init(
-            jax.random.key(0), weights.load_params(weights.resolve(config.model.path), model_config, mesh)
-        )
-    params = transform.merge(frozen, checkpoint.restore_trainable(checkpoints, trainable, number))
-    params = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
     tokenizer = load_tokenizer(directory / "base")
-    model_config = with_stop_ids(model_config, tokenizer).replace(dtype=dtype, param_dtype=dtype)
+    tuning, frozen, trainable = restore(directory, config, tokenizer, checkpoints, number, mesh)
+    params = tuning.transform.merge(frozen, trainable)
+    params = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+    model_config = with_stop_ids(tuning.model_config, tokenizer).replace(dtype=dtype, param_dtype=dtype)
     exported = Pretrained(decoder.build(model_config), params, tokenizer, model_config)
     weights.save(out, exported)
     return exported
+
+
+def restore(directory: Path, config, tokenizer, checkpoints, number: int, mesh):
+    """(tuning, frozen, trainable) of a checkpoint of a run.
+
+    Raises UserError where the base model of an adapter is no longer the one that the run began with.
+    """
+    config.model.dtype = "float32"  # merged in it, whatever the run computed in
+    whole = config.transform.name == "full"
+    base = directory / "base" if whole else weights.resolve(config.model.path)
+    tuning = states.make_tuning(config, weights.read_config(base), tokenizer)
+    frozen, trainable = states.abstract_weights(tuning, mesh)
+    if jax.tree.leaves(frozen):
+        if files.digest(base) != files.read_json(directory / "fingerprint.json")["model"]:
+            raise UserError(f"{base}: is not the model that the run in {directory} began with")
+        frozen, _ = states.init_weights(tuning, base, mesh, config.seed, stored=True)
+    return tuning, frozen, checkpoint.restore_trainable(checkpoints, trainable, number)
 
 
 def choose_step(checkpoints, step: str, directory: Path) -> int:

@@ -43,15 +43,22 @@ def count_all_pairs(config: ModelConfig, lengths: Iterable[int]) -> int:
     return sum(config.windows.count(window) * count_pairs(lengths, window) for window in set(config.windows))
 
 
-def train_flops(config: ModelConfig, tokens: float, pairs: float) -> float:
-    """Model FLOPs of the forward and backward pass where every weight is trained.
+def train_flops(config: ModelConfig, tokens: float, pairs: float, *, trained: int | None = None, added: int = 0,
+                prefix: int = 0) -> float:  # fmt: skip
+    """Model FLOPs of the forward and backward pass: of every weight where it is trained, else without its gradient.
 
     Args:
       tokens: tokens, padding left out.
       pairs: (query, key) pairs, summed over the layers (`count_all_pairs`).
+      trained: of the `matmul_params`, those that are trained; None: all. A frozen weight costs 4 FLOPs a token, not 6.
+      added: trained weights beside them (LoRA's factors).
+      prefix: keys in every layer that every token sees besides.
 
     Qwen2.5-0.5B (24 layers, 14 heads of 64, the head is the tied embedding) on one document of 1000 tokens:
     6 * 493,961,216 * 1000 = 2.964e12 for the weights; each layer has 500,500 pairs, so 12 * 14 * 64 * 24 *
     500,500 = 0.129e12 for attention; 3.093e12 in all.
     """
-    return 6.0 * matmul_params(config) * tokens + 12.0 * config.num_heads * config.head_dim * pairs
+    weights = matmul_params(config)
+    trained = weights if trained is None else trained
+    pairs = pairs + config.num_layers * prefix * tokens
+    return (4.0 * weights + 2.0 * trained + 6.0 * added) * tokens + 12.0 * config.num_heads * config.head_dim * pairs

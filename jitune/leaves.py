@@ -238,8 +238,8 @@ class Factored(_Parts):
     parts = ("base", "a", "b", "scale", "gain", "key")
 
     def cast(self, dtype):
-        """Scale and gain stay float32: they multiply results."""
-        return replace(self, base=self.base.cast(dtype), a=self.a.cast(dtype), b=self.b.cast(dtype))
+        """The base alone: the factors, of which float32 ones are trained, follow it where they are used."""
+        return replace(self, base=self.base.cast(dtype))
 
     def merge(self):
         """The dense weight, computed in float32 and cast back."""
@@ -272,7 +272,7 @@ class Factored(_Parts):
             else:
                 raise NoRule("its gain lies along axes of both what goes in and what comes out")
         y = p.plain(x, self.base.array)
-        first, second = self._order(p)
+        first, second = (part.cast(self.dtype) for part in self._order(p))
         letters, other = first.letters(p.names, p.own), second.letters(p.names, p.own)
         kept = "".join(c for c in dict.fromkeys(p.x_letters + letters) if c in p.out or c in other)
         inner = p.einsum((p.x_letters, self._drop(x)), (letters, first.array), out=kept)
@@ -307,7 +307,7 @@ class Factored(_Parts):
                 return part.array, letters
             return part.take(axis, index, **how), index_letters + letters.replace(names[axis], "")
 
-        (a, a_letters), (b, b_letters) = pick(self.a), pick(self.b)
+        (a, a_letters), (b, b_letters) = (pick(part.cast(self.dtype)) for part in (self.a, self.b))
         if set(self.scale.letters(names, "")) - set(a_letters):
             raise NoRule("it is looked up along an axis of its scale")
         a = (a * spread(self.scale.array, self.scale.letters(names, ""), a_letters)).astype(a.dtype)

@@ -139,10 +139,11 @@ def describe_start(startup: Startup, step: int, peak: Peak, mesh, counts: dict[s
     }
 
 
-def make_measure(model_config, peak: Peak, device, first: Callable[[int, float], None]):
+def make_measure(model_config, peak: Peak, device, first: Callable[[int, float], None], **trained):
     """Makes `measure(step, numbers, seconds, done) -> more numbers`: mfu and memory_bytes, where they are known.
 
     numbers: the metrics of a step, of all devices. first: called once, with the first step and when it was done.
+    trained: what `flops.train_flops` needs to know of what is trained.
     """
     steps: list[int] = []
 
@@ -152,7 +153,7 @@ def make_measure(model_config, peak: Peak, device, first: Callable[[int, float],
             first(step, done)
         found = {}
         if peak.flops:
-            work = flops.train_flops(model_config, numbers["tokens"], numbers["pairs"])
+            work = flops.train_flops(model_config, numbers["tokens"], numbers["pairs"], **trained)
             found["mfu"] = work / seconds / peak.flops
         memory = read_memory(device)
         return found if memory is None else {**found, "memory_bytes": memory}

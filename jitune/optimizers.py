@@ -9,6 +9,7 @@ to AdamW.
 from __future__ import annotations
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,8 @@ import optax
 from jitune import tree
 from jitune.types import UserError
 
-NO_DECAY = r"(norm/scale|/bias)$"
-MUON_KERNELS = r"^layers/.*/kernel$"
+NO_DECAY = r"(norm/scale|/bias|/magnitude)$"
+MUON_KERNELS = r"(^|^\d+/)layers/.*/kernel$"
 
 
 def make_schedule(options, steps: int) -> optax.Schedule:
@@ -65,11 +66,20 @@ def _clip_by_layer_rms(threshold: float) -> optax.GradientTransformation:
     """Adafactor's update clipping (arXiv 1804.04235, section 6), each layer of a stacked weight by itself."""
 
     def clip(path, x):
-        axes = tuple(range(1 if path.startswith("layers/") else 0, x.ndim))
+        axes = tuple(range(1 if re.match(r"(\d+/)?layers/", path) else 0, x.ndim))
         rms = jnp.sqrt(jnp.mean(jnp.square(x), axis=axes, keepdims=True))
         return x / jnp.maximum(1.0, rms / threshold)
 
     return optax.stateless(lambda updates, params: tree.map_with_path(clip, updates))
+
+
+def lora_plus(ratio: float) -> optax.GradientTransformation:
+    """LoRA+ (arXiv 2402.12354): the learning rate of the factors B is `ratio` times that of all else."""
+
+    def scale(path, x):
+        return x * ratio if path.endswith("lora_b") else x
+
+    return optax.stateless(lambda updates, params: tree.map_with_path(scale, updates))
 
 
 def make_optimizer(options, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -95,4 +105,5 @@ def make_optimizer(options, steps: int) -> tuple[optax.GradientTransformation, o
     else:
         raise UserError(f"config.optimizer.name={o.name!r} is not known")
     clip = [optax.clip_by_global_norm(o.clip_norm)] if o.clip_norm else []
-    return optax.chain(*clip, update), rate
+    plus = [lora_plus(o.lora_plus)] if o.lora_plus != 1 else []
+    return optax.chain(*clip, update, *plus), rate

@@ -32,8 +32,11 @@ except ImportError:  # Windows, where runs do not keep each other out
     fcntl = None
 
 # Options that a resumed run must share with the run that it continues; model, tokenizer and data have digests.
-FIXED = ("seq_len", "batch_size", "seed", "model.dtype", "optimizer.name", "transform.name", "data.weights",
-         "data.format", "data.fields", "data.train_on", "data.split_turns", "data.overlong", "data.packing",
+FIXED = ("seq_len", "batch_size", "seed", "model.dtype", "optimizer.name", "data.weights", "data.format",
+         *(f"transform.{name}" for name in (
+             "name", "select", "rank", "alpha", "rank_pattern", "alpha_pattern", "rslora", "init", "dtype", "quantize",
+             "quantize_select", "train", "num_tokens", "projection")),
+         "data.add_tokens", "data.fields", "data.train_on", "data.split_turns", "data.overlong", "data.packing",
          "data.packing_bins", "data.shuffle")
 
 

@@ -18,11 +18,18 @@ from jitune import tree
 from jitune.types import BATCH_AXES, MESH_AXES, UserError
 
 # For the decoder's layout: kernels are [in, out], stacked ones [layers, in, out].
+# Codes lie as their weights do; factors are small, and split over tensor only, where an axis of their weight is.
 RULES: tuple[tuple[str, tuple], ...] = (
-    (r"embed/embedding$", ("tensor", "fsdp")),
-    (r"lm_head/kernel$", ("fsdp", "tensor")),
-    (r"(q|k|v|gate|up)_proj/kernel$", (None, "fsdp", "tensor")),
-    (r"(o|down)_proj/kernel$", (None, "tensor", "fsdp")),
+    (r"(^|/)(scale|norm)/.*(kernel|embedding)$", ()),
+    (r"embed/embedding(/codes/\d)?$", ("tensor", "fsdp")),
+    (r"lm_head/kernel(/codes/\d)?$", ("fsdp", "tensor")),
+    (r"(q|k|v|gate|up)_proj/kernel(/codes/\d)?$", (None, "fsdp", "tensor")),
+    (r"(o|down)_proj/kernel(/codes/\d)?$", (None, "tensor", "fsdp")),
+    (r"embed/embedding/lora_a$", ("tensor", None)),
+    (r"lm_head/kernel/lora_b$", (None, "tensor")),
+    (r"(q|k|v|gate|up)_proj/kernel/lora_b$", (None, None, "tensor")),
+    (r"(o|down)_proj/kernel/lora_a$", (None, "tensor", None)),
+    (r"/(lora_[ab]|magnitude|rows|ids)$", ()),
     (r"(q|k|v|gate|up)_proj/bias$", (None, "tensor")),
     (r"(o|down)_proj/bias$", (None, None)),
     (r"norm/scale$", ()),

@@ -33,28 +33,36 @@ from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_log
 from jitune.samples import choose_prompts, write_samples
 from jitune.step import make_eval_step, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
-from jitune.transforms.build import make_transform
-from jitune.types import Model, Pretrained, TrainState, Transform, UserError
+from jitune.transforms.build import is_adapter
+from jitune.types import Pretrained, TrainState, UserError
 
 
 class Run(NamedTuple):
-    """What stays the same from step to step. model is the transformed one, over (frozen, trainable)."""
+    """What stays the same from step to step."""
 
     config: Any
     directory: Path
     mesh: jax.sharding.Mesh
     tokenizer: Any
-    model_config: Any
-    transform: Transform
-    model: Model
+    tuning: states.Tuning
     frozen: Any
     total: int
     evaluation: Any
     prompts: Any
     stop_ids: list[int]
     checkpoints: Any
+    digest: str
     peak: meter.Peak
     say: Any
+
+    @property
+    def model_config(self):
+        return self.tuning.model_config
+
+    @property
+    def model(self):
+        """The transformed model, over (frozen, trainable)."""
+        return self.tuning.model
 
 
 def train(config, *, resume: bool = False, profile=None, began: float | None = None) -> Path:
@@ -77,8 +85,9 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     peak = meter.find_peak(mesh, config.model.dtype)
     startup.lap("devices")
     base = weights.resolve(config.model.path)
-    model_config = weights.read_config(base).replace(**compiling.model_options(config))
-    tokenizer = take_tokenizer(base, config, model_config)
+    base_config = weights.read_config(base).replace(**compiling.model_options(config))
+    tokenizer = take_tokenizer(base, config, base_config)
+    tuning = states.make_tuning(config, base_config, tokenizer)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config)
     writer, held = jax.process_index() == 0, None
     if resume:
@@ -90,22 +99,20 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     evaluation = pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True) if config.data.eval else None
     total = count_steps(config, prepared)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
-    stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(model_config.eos_token_ids)})
+    stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})
     startup.lap("data")
     open_checkpoints = functools.partial(checkpoint.open_checkpoints, directory / "checkpoints", keep=config.keep)
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
-        transform = make_transform(config.transform)
         checkpoints = open_checkpoints() if resume else None
         stored = resume and checkpoints.latest_step() is not None
-        frozen, trainable = states.init_weights(transform, base, model_config, mesh, config.seed, stored=stored)
+        frozen, trainable = states.init_weights(tuning, base, mesh, config.seed, stored=stored)
         wait_for_all("inputs checked")  # or one process could find the directory that another has just begun
         if writer:
             held = held or rundir.claim(directory, resume)
-            rundir.start(directory, config, fingerprint, model_config, tokenizer)
+            rundir.start(directory, config, fingerprint, tuning.model_config, tokenizer)
             rundir.write_data(directory, config, prepared, evaluation)
-        run = Run(config, directory, mesh, tokenizer, model_config, transform,
-                  transform.apply(decoder.build(model_config)), frozen, total, evaluation, prompts, stop_ids,
-                  checkpoints or open_checkpoints(), peak, progress.say)
+        run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, prompts, stop_ids,
+                  checkpoints or open_checkpoints(), fingerprint["model"], peak, progress.say)
         try:
             state = fit(run, trainable, prepared, loggers, progress, startup, profile)
             if config.export == "best":
@@ -128,9 +135,11 @@ def take_tokenizer(base: Path, config, model_config):
     tokenizer = load_tokenizer(base)
     if tokenizer is None:
         raise UserError(f"{base}: has no tokenizer, and the data are text")
+    if config.data.add_tokens:
+        tokenizer.add_tokens(config.data.add_tokens.split(","))
     if config.data.chat_template:
         tokenizer.chat_template = chat.load_template(config.data.chat_template, tokenizer=tokenizer)
-    if len(tokenizer) > model_config.vocab_size:
+    if len(tokenizer) > model_config.vocab_size and not config.data.add_tokens:
         raise UserError(f"{base}: the tokenizer has {len(tokenizer)} tokens, the model {model_config.vocab_size}")
     return tokenizer
 
@@ -155,15 +164,14 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     config = run.config
     optimizer, schedule = optimizers.make_optimizer(config.optimizer, run.total)
     state, key, position = states.init_state(
-        run.transform, run.model_config, run.mesh, trainable, optimizer, run.checkpoints, config.seed
+        run.tuning, run.mesh, trainable, optimizer, run.checkpoints, config.seed
     )
     del trainable  # its buffers are the state's now, and the first step reuses them
     start = int(state.step)
     batches = make_batches(run, prepared)
     if position is not None:
         batches.set_state(position)
-    counts = {"parameters": tree.count_params((run.frozen, state.trainable)),
-              "trained_parameters": tree.count_params(state.trainable)}
+    counts = states.count(run.tuning, state.trainable)
     run.say(describe(run, state, start, **counts))
     startup.lap("weights")
     with compile_cache.reads() as hits:
@@ -178,7 +186,8 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     device = jax.local_devices()[0]
     progress.start(run.total, start, memory=meter.memory_kind(device))
     first = meter.make_first(run.directory if writer else None, startup, run.peak, run.mesh, counts, run.say)
-    measure = meter.make_measure(run.model_config, run.peak, device, first)
+    work = states.work(run.tuning, state.trainable, config.transform)
+    measure = meter.make_measure(run.model_config, run.peak, device, first, **work)
     check = functools.partial(check_finite, run.checkpoints)
     recorder = Recorder(lines, opened, progress, check, measure=measure)
     trace = Profile(run.directory / "profile", profile if writer else None, start=start)
@@ -221,7 +230,7 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
         if last or tired or stop or (loss is not None and stale == 0) or due(step, config.checkpoint_every):
             recorder.drain()
             recorder.flush()
-            checkpoint.save(run.checkpoints, state, key, batches.get_state(), loss)
+            checkpoint.save(run.checkpoints, state, key, batches.get_state(), loss, base=run.digest)
             recorder.extend()
         if stop and not last:
             run.checkpoints.wait_until_finished()
@@ -295,10 +304,11 @@ def describe(run: Run, state: TrainState, start: int, parameters: int, trained_p
     """What is about to be trained, and on what, in three lines."""
     mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
     resumed = f", from step {start}" if start else ""
+    frozen = tree.count_bytes(run.frozen) / 2**20
+    frozen = f", frozen weights {frozen:,.1f} MiB" if frozen else ""
     return (
         f"training {trained_parameters:,} of {parameters:,} parameters ({trained_parameters / parameters:.2%}), "
-        f"optimizer state "
-        f"{tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB\n"
+        f"optimizer state {tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB{frozen}\n"
         f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}\n"
         f"{meter.explain(run.peak, run.mesh, run.config.model.dtype)}"
     )
@@ -313,8 +323,15 @@ def restore_best(run: Run, state: TrainState):
 
 
 def save_final(run: Run, trainable) -> None:
-    """Writes final/, with the stop ids that the chat template taught the model."""
+    """Writes final/: an adapter, or a model with the stop ids that the chat template taught it."""
     config = with_stop_ids(run.model_config, run.tokenizer)
-    params = run.transform.merge(run.frozen, trainable)
-    weights.save(run.directory / "final", Pretrained(decoder.build(config), params, run.tokenizer, config))
+    final = run.directory / "final"
+    if is_adapter(run.config.transform):
+        from jitune.hub import peft
+
+        pretrained = Pretrained(run.tuning.plain, None, run.tokenizer, config)
+        peft.save(final, pretrained, run.tuning.transform, trainable, frozen=run.frozen, base=run.config.model.path)
+        return
+    params = run.tuning.transform.merge(run.frozen, trainable)
+    weights.save(final, Pretrained(decoder.build(config), params, run.tokenizer, config))
     run.say(f"saved {run.directory / 'final'}")

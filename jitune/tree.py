@@ -36,6 +36,13 @@ def unflatten(leaves: dict[str, Any]) -> dict:
     return root
 
 
+def at(tree: Any, path: str) -> Any:
+    """What is at a path: at({'a': {'b': 1}}, 'a/b') is 1."""
+    for key in path.split("/"):
+        tree = tree[key]
+    return tree
+
+
 def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:
     """Maps `function(path, leaf)` over a tree."""
     return jax.tree_util.tree_map_with_path(lambda p, leaf: function(path_str(p), leaf), tree)

@@ -48,7 +48,7 @@ class Batch(TypedDict, total=False):
     tokens: int32 ids. targets: int32, the next token of the same document (0 where there is none).
     loss_weights: float32, 0 where nothing is trained. segment_ids: int32, 1.. for documents, 0 for
     padding. positions: int32, starting at 0 in each document. embeddings: optional [batch, seq, dim],
-    used in place of the embedded tokens.
+    used in place of the embedded tokens. key: optional, a jax random key, there while training: for dropout.
     """
 
     tokens: Array
@@ -57,6 +57,7 @@ class Batch(TypedDict, total=False):
     segment_ids: Array
     positions: Array
     embeddings: Array
+    key: Array
 
 
 class KVCache(NamedTuple):
@@ -92,7 +93,8 @@ class Model(NamedTuple):
 class Transform(NamedTuple):
     """What is trained, and how it changes the model.
 
-    init: `(key, params) -> (frozen, trainable)`.
+    init: `(key, params) -> (frozen, trainable)`. Where frozen holds the parameters of the model, they are
+      `frozen["base"]`, and what else it holds is small.
     apply: `(model) -> model` whose params are the pair `(frozen, trainable)`.
     merge: `(frozen, trainable) -> params`, or None where no merged form exists.
     """

@@ -16,7 +16,7 @@ FLOORS = (
      "transforms.partial", "transforms.tokens", "transforms.chain", "transforms.build",
      "objectives.loss", "objectives.sft", "optimizers", "step",
      "checkpoint", "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
-     "generation.generate", "hub.files", "hub.tokenizer", "hub.weights", "hub.fresh"),
+     "generation.generate", "hub.files", "hub.tokenizer", "hub.resize", "hub.weights", "hub.fresh"),
     ("report.style", "report.page", "report.charts", "report.records", "report.run",
      "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
      "compiling", "interactive", "train",

@@ -87,15 +87,31 @@ def abstract_params(config: ModelConfig) -> Params:
     return jax.eval_shape(decoder.build(config).init, jax.random.key(0))
 
 
-def load_params(directory: Path, config: ModelConfig, mesh: Mesh | None) -> Params:
-    """Streams the tensors of a checkpoint into sharded arrays. See `load`."""
+def load_params(directory: Path, config: ModelConfig, mesh: Mesh | None, *, keep=None) -> Params:
+    """Streams the tensors of a checkpoint into sharded arrays. See `load`.
+
+    keep: `(path, array) -> what is kept in its place` (fewer bits, say), done with each before the next is read.
+    """
     mesh = mesh or sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
     abstract = abstract_params(config)
     found = files.find_tensors(directory)
     plan = match_names(abstract, found, config, directory)
     homes = tree.flatten(sharding.shardings(abstract, mesh))
     leaves = tree.flatten(abstract)
-    return tree.unflatten({path: _load_leaf(path, plan[path], x, homes[path]) for path, x in leaves.items()})
+    params = {}
+    for path, leaf in leaves.items():
+        params[path] = _load_leaf(path, plan[path], leaf, homes[path])
+        if keep is not None:
+            params[path] = _keep(keep, path, params[path], mesh)
+    return tree.unflatten(params)
+
+
+def _keep(keep, path: str, array: jax.Array, mesh: Mesh):
+    shape = jax.eval_shape(functools.partial(keep, path), array)
+    if isinstance(shape, jax.ShapeDtypeStruct) and (shape.shape, shape.dtype) == (array.shape, array.dtype):
+        return array
+    homes = tree.at(sharding.shardings(tree.unflatten({path: shape}), mesh), path)
+    return jax.block_until_ready(jax.jit(functools.partial(keep, path), out_shardings=homes)(array))
 
 
 def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelConfig, where) -> dict:

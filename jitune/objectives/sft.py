@@ -13,14 +13,17 @@ def sft(*, chunk: int = 1024, neftune_alpha: float = 0.0):
     """Makes the objective `(model, params, batch, key) -> (loss_sum, weight_sum, metrics)`.
 
     loss_sum is the sum over tokens of loss_weight * -log p(target), weight_sum the sum of the weights: sums,
-    so that microbatches and shards add up exactly. key None means evaluation: no noise. metrics: `accuracy`,
-    the weighted number of targets that are the most likely token.
+    so that microbatches and shards add up exactly. key None means evaluation: no noise, and no dropout, for which
+    the model finds a key in its batch. metrics: `accuracy`, the weighted number of targets that are the most likely
+    token.
     """
 
     def objective(model: Model, params, batch, key):
         if neftune_alpha and key is not None:
             noisy = add_noise(model.embed(params, batch["tokens"]), batch["segment_ids"], neftune_alpha, key)
             batch = {**batch, "embeddings": noisy}
+        if key is not None:
+            batch = {**batch, "key": jax.random.fold_in(key, 1)}
         hidden, _ = model.hidden(params, batch)
 
         def loss(hidden, targets, weights):

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 
 from jitune import compiling, optimizers
+from jitune import state as states
 from jitune.models import decoder
 from jitune.planning import collectives, hlo
 from jitune.planning.count import count_products
-from jitune.transforms.build import make_transform
 
 # LLVM's part, which changes no buffer: memory is laid out before it.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -43,7 +43,8 @@ class Memory(NamedTuple):
 class Study(NamedTuple):
     """A compiled step. state, frozen: shapes with shardings. products: FLOPs of all matrix products, over all devices.
 
-    traffic: bytes that one device reads and writes. collectives: see there. seconds: that compiling took.
+    traffic: bytes that one device reads and writes. collectives: see there. seconds: that compiling took. counts,
+    trained: see `state.count` and `state.work`.
     """
 
     config: Any
@@ -56,6 +57,8 @@ class Study(NamedTuple):
     traffic: int
     collectives: list[collectives.Collective]
     seconds: float
+    counts: dict[str, int]
+    trained: dict[str, int]
 
 
 def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
@@ -71,19 +74,21 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
         model_config = model_config.replace(attention="auto")
     standing = model_config.replace(dtype="float16") if half else model_config
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
-        transform = make_transform(config.transform)
+        tuning = states.make_tuning(config, standing)
         optimizer, _ = optimizers.make_optimizer(config.optimizer, config.steps or 1000)
-        frozen, state = compiling.abstract_state(transform, standing, mesh, optimizer)
-        model = transform.apply(decoder.build(standing))
+        frozen, state = compiling.abstract_state(tuning, mesh, optimizer)
         began = time.perf_counter()
         key = jax.random.key(config.seed)
-        traced = compiling.trace_step(config, model, optimizer, state, frozen, mesh, key, windows=standing.windows)
+        traced = compiling.trace_step(
+            config, tuning.model, optimizer, state, frozen, mesh, key, windows=standing.windows
+        )
         compiled = traced.lower().compile(QUICK if elsewhere else None)
         seconds = time.perf_counter() - began
     program = hlo.parse(compiled.as_text())
     return Study(
         config, model_config, mesh, frozen, state, read_memory(compiled, state, frozen),
         count_products(traced.jaxpr), hlo.count_traffic(program), collectives.find_collectives(program), seconds,
+        states.count(tuning, state.trainable), states.work(tuning, state.trainable, config.transform),
     )
 
 

@@ -21,6 +21,8 @@ GROUPS = (
     ("embedding", r"^embed/"), ("attention", r"^layers/attn/.*(kernel|bias)$"), ("mlp", r"^layers/mlp/"),
     ("norms", r"norm/scale$"), ("head", r"^lm_head/"),
 )
+# What a transform adds.
+ADDED = r"/(lora_[ab]|magnitude|rows)$|^(prefix|prompt)\b"
 
 
 def open_console():
@@ -75,32 +77,54 @@ def head(study: Study, hardware=None) -> str:
     mesh = " x ".join(f"{name} {count}" for name, count in study.mesh.shape.items())
     parts = f" in {c.microbatches} microbatches" if c.microbatches > 1 else ""
     return (
-        f"{m.family}: {tree.count_params((study.state.trainable, study.frozen)):,} parameters, {m.num_layers} layers "
+        f"{m.family}: {study.counts['parameters']:,} parameters, {m.num_layers} layers "
         f"of width {m.dim}, vocabulary {m.vocab_size:,}\n"
         f"{mesh}{f' of {hardware.name}' if hardware else ''}; a step of {c.batch_size} x {c.seq_len} tokens{parts}\n"
-        f"{m.dtype} over float32 weights, remat {m.remat}, {c.optimizer.name}, loss_chunk {c.loss_chunk}"
+        f"{m.dtype} over {kept(c)}, remat {m.remat}, {c.optimizer.name}, loss_chunk {c.loss_chunk}"
     )
+
+
+def kept(config) -> str:
+    """What the products are taken with: float32 weights, or frozen ones and what is trained."""
+    t = config.transform
+    if t.name == "full":
+        return "float32 weights"
+    return f"{t.quantize or config.model.dtype} frozen weights with {t.name}"
 
 
 def parameters(study: Study):
     """Parameters by group."""
     rows = table("parameters", ">count", ">share", ">trained", ">a device", ">its state")
     trained, frozen = tree.flatten(study.state.trainable), tree.flatten(study.frozen)
-    state, whole = tree.flatten(study.state.opt_state), tree.count_params((study.state.trainable, study.frozen))
+    state, whole = tree.flatten(study.state.opt_state), study.counts["parameters"]
     names = dict.fromkeys([group_of(p) for p in (*trained, *frozen)])
     for name in (*names, "all"):
         mine = [x for p, x in trained.items() if name in (group_of(p), "all")]
         still = [x for p, x in frozen.items() if name in (group_of(p), "all")]
         beside = [x for p, x in state.items() if name in (group_of(_tail(p, trained)), "all")]
-        count = tree.count_params((mine, still))
+        count = tree.count_params(mine) + sum(
+            count_weights(p, x) for p, x in frozen.items() if name in (group_of(p), "all")
+        )
         rows.add_row(name, f"{count:,}", f"{count / whole:.1%}", f"{tree.count_params(mine):,}",
                      size(device_bytes((mine, still))), size(device_bytes(beside)))
     return rows
 
 
 def group_of(path: str) -> str:
-    """The group of a parameter: embedding, attention, mlp, norms, head, or other."""
+    """The group of a parameter: embedding, attention, mlp, norms, head, added (by a transform), or other."""
+    path = re.sub(r"^(\d+/)?(base/)?", "", path)
+    if re.search(ADDED, path):
+        return "added"
+    path = re.sub(r"/codes/\d$", "", path)
     return next((name for name, pattern in GROUPS if re.search(pattern, path)), "other")
+
+
+def count_weights(path: str, leaf) -> int:
+    """The parameters that a frozen array stands for: of two codes in a byte, two; of scales, none."""
+    path = re.sub(r"^(\d+/)?", "", path)
+    if not path.startswith("base/") or re.search(r"/codes/[12]$", path):
+        return 0
+    return leaf.size * 2 if leaf.dtype == "uint8" else leaf.size
 
 
 def _tail(path: str, names) -> str:
@@ -131,7 +155,7 @@ def memory(study: Study, hardware=None):
     rows = table("memory of a device", ">bytes", ">of it")
     whole = hardware.memory_bytes if hardware else m.peak
     for name, count in (
-        ("weights, float32", m.weights), ("optimizer state", m.opt_state), ("batch", m.inputs),
+        ("weights", m.weights), ("optimizer state", m.opt_state), ("batch", m.inputs),
         ("gradients, activations, gathered weights", m.temporary), ("other results", m.results), ("peak", m.peak),
     ):
         rows.add_row(name, size(count), f"{count / whole:.1%}")
@@ -150,7 +174,8 @@ def count_model_flops(study: Study, lengths=None) -> float:
     """Model FLOPs of a step; lengths of its documents, by default one of seq_len for every row."""
     c = study.config
     lengths = [c.seq_len] * c.batch_size if lengths is None else list(lengths)
-    return flops.train_flops(study.model_config, sum(lengths), flops.count_all_pairs(study.model_config, lengths))
+    pairs = flops.count_all_pairs(study.model_config, lengths)
+    return flops.train_flops(study.model_config, sum(lengths), pairs, **study.trained)
 
 
 def work(study: Study, hardware=None, lengths=None):
