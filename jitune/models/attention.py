@@ -60,16 +60,15 @@ def _prepend(first, rest) -> jax.Array:
 
 def allowed(segments, kv_segments, start, window, positions=None) -> jax.Array:
     """Which keys a query sees, [batch, t, s] bool; see `attend`. Without positions no key is for EVERYONE."""
-    index = jnp.arange(kv_segments.shape[1])
-    distance = (start + jnp.arange(segments.shape[1]))[:, None] - index[None, :]
+    distance = (start + jnp.arange(segments.shape[1]))[:, None] - jnp.arange(kv_segments.shape[1])[None, :]
     near = distance >= 0
-    same = segments[:, :, None] == kv_segments[:, None, :]
-    everyone = None if positions is None else (kv_segments == EVERYONE)[:, None, :]
+    if positions is not None:
+        everyone = (kv_segments == EVERYONE)[:, None, :]
+        # Other documents, or padding, lie between a prefix and most of the queries.
+        distance = jnp.where(everyone, positions[:, :, None] - jnp.arange(kv_segments.shape[1]), distance)
     if window is not None:
-        if positions is not None:
-            # Other documents, or padding, lie between a prefix and most of the queries.
-            distance = jnp.where(everyone, positions[:, :, None] - index, distance)
         near &= (distance < window) | (jnp.asarray(window) == 0)
+    same = segments[:, :, None] == kv_segments[:, None, :]
     return near & (same if positions is None else same | everyone)
 
 
