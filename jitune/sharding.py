@@ -33,6 +33,8 @@ RULES: tuple[tuple[str, tuple], ...] = (
     (r"(q|k|v|gate|up)_proj/bias$", (None, "tensor")),
     (r"(o|down)_proj/bias$", (None, None)),
     (r"norm/scale$", ()),
+    # Trained tokens in front, alone or as a part of a chain.
+    (r"^(\d+/)?(prefix/(k|v|embedding|mlp/(hidden|out)/(kernel|bias))|prompt)$", ()),
 )
 
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypedDict
 MESH_AXES = ("data", "fsdp", "tensor")
 # A batch's first axis is split over both of these.
 BATCH_AXES = ("data", "fsdp")
+# The segment id of cache slots that the tokens of every segment see.
+EVERYONE = -1
 
 Params = Any  # a nested dict of arrays
 Array = Any
@@ -64,7 +66,8 @@ class KVCache(NamedTuple):
     """Keys and values of the tokens seen so far, in the order of their arrival.
 
     k, v: [layers, batch, capacity, kv_heads, head_dim]. segment_ids: [batch, capacity], 0 where empty
-    or padding. length: int32 scalar, the slots in use (the same for every row: rows are left-padded).
+    or padding, EVERYONE in slots of a prefix, which stand in front: slot i is position i of every row.
+    length: int32 scalar, the slots in use (the same for every row: rows are left-padded).
     """
 
     k: Array
@@ -73,14 +76,35 @@ class KVCache(NamedTuple):
     length: Array
 
 
+class Prefix(NamedTuple):
+    """Keys and values that every document of every row sees in front of its own tokens.
+
+    k, v: [layers, n, kv_heads, head_dim], used as they are: whatever turns or norms keys has been done. Entry i
+    is position i, so that a document's first token is at position n.
+    """
+
+    k: Array
+    v: Array
+
+
+class Unfilled(NamedTuple):
+    """A new cache whose first slots the model fills itself when it is first called with it.
+
+    cache: a KVCache with these slots and those that were asked for.
+    """
+
+    cache: Any
+
+
 class Model(NamedTuple):
     """A language model as pure functions.
 
     init: `(key) -> params`.
     embed: `(params, tokens [batch, seq]) -> [batch, seq, dim]`.
-    hidden: `(params, batch, cache=None) -> ([batch, seq, dim], cache)`; the final norm is applied.
+    hidden: `(params, batch, cache=None) -> ([batch, seq, dim], cache)`; the final norm is applied. A Prefix may
+      stand in the place of the cache; nothing is kept then.
     unembed: `(params, hidden [..., dim]) -> logits [..., vocab]`, float32.
-    init_cache: `(batch_size, capacity) -> KVCache`.
+    init_cache: `(batch_size, capacity) -> KVCache`, or Unfilled; capacity counts the tokens to come.
     """
 
     init: Callable

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jitune.generation.sampling import Sampling, choose, process, row_keys
-from jitune.types import BATCH_AXES, KVCache, Model
+from jitune.types import BATCH_AXES, KVCache, Model, Unfilled
 
 CHUNK = 512  # prompt tokens that go through the model at once; it bounds the attention scores in memory
 BLOCK = 32  # the most tokens of one call of `decode`
@@ -60,6 +60,12 @@ class Block(NamedTuple):
     logprobs: Any
     counts: Any
     left: Any
+
+
+def slots_in_front(model: Model) -> int:
+    """How many positions of its context a model takes itself, for a prefix or a prompt in front."""
+    cache = jax.eval_shape(lambda: model.init_cache(1, 1))
+    return cache.cache.segment_ids.shape[1] - 1 if isinstance(cache, Unfilled) else 0
 
 
 @partial(jax.jit, static_argnames=("model", "sampling", "capacity"))
@@ -154,6 +160,8 @@ def _on_batch_mesh() -> bool:
 
 def _pin(cache):
     """Splits a cache's rows as a batch's; its heads lie as the projections leave them."""
+    if isinstance(cache, Unfilled):
+        return Unfilled(_pin(cache.cache))
     if not isinstance(cache, KVCache) or not _on_batch_mesh():
         return cache
     spec = P(None, BATCH_AXES, None, P.UNCONSTRAINED, None)

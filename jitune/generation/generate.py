@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding
 
 from jitune import sharding
 from jitune.generation import decode_loop
-from jitune.generation.decode_loop import BLOCK, CHUNK, Prompts
+from jitune.generation.decode_loop import BLOCK, CHUNK, Prompts, slots_in_front
 from jitune.generation.detokenize import decode, find_stop, settled
 from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
 from jitune.generation.sampling import GREEDY, Sampling
@@ -81,7 +81,7 @@ def generate(
       stop_strings: texts that end an answer; tokens are cut to the fewest whose text holds one. One that is a
         special token counts as its id.
       batch_size: prompts at once, rounded up to a multiple of the mesh's batch shards.
-      max_positions: the length of the model's context, where answers end with `length`; 0: none.
+      max_positions: the model's context, with what is trained in front; answers end there with `length`; 0: none.
       row_ids: numbers that seed the prompts' samples; by default their places in `prompts`.
       on_done: called with the number of answers after each batch.
 
@@ -89,8 +89,9 @@ def generate(
       UserError: an empty prompt, one that fills the context, or logits that are not finite.
     """
     _check(tokenizer, max_new_tokens, stop_strings)
+    taken = slots_in_front(model)
     for i, prompt in enumerate(prompts):
-        check_prompt(prompt, f"prompt {i + 1} of {len(prompts)}", max_positions=max_positions)
+        check_prompt(prompt, f"prompt {i + 1} of {len(prompts)}", max_positions=max_positions, taken=taken)
     stop_ids, stop_strings = _sort_stops(tokenizer, stop_ids, stop_strings)
     row_ids = range(len(prompts)) if row_ids is None else row_ids
     mesh = _batch_mesh(params)
@@ -101,7 +102,7 @@ def generate(
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
         batch_prompts, ids = [prompts[i] for i in chosen], [row_ids[i] for i in chosen]
-        batch = _pad(batch_prompts, ids, rows, max_new_tokens, max_positions)
+        batch = _pad(batch_prompts, ids, rows, max_new_tokens, max_positions and max_positions - taken)
         answers = [_Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in batch_prompts]
         run = _blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK)
         for _ in _follow(run, answers, rows):
@@ -131,11 +132,12 @@ def stream(
     is the Generation. block: tokens between two pieces, at most 32.
     """
     _check(tokenizer, max_new_tokens, stop_strings)
-    check_prompt(prompt, "prompt", max_positions=max_positions)
+    taken = slots_in_front(model)
+    check_prompt(prompt, "prompt", max_positions=max_positions, taken=taken)
     stop_ids, stop_strings = _sort_stops(tokenizer, stop_ids, stop_strings)
     mesh = _batch_mesh(params)
     rows = sharding.batch_shards(mesh) if mesh else 1
-    batch = _pad([prompt], [0], rows, max_new_tokens, max_positions)
+    batch = _pad([prompt], [0], rows, max_new_tokens, max_positions and max_positions - taken)
     answer = _Answer(tokenizer, prompt, stop_ids, stop_strings)
     run = _blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK))
     shown = ""
@@ -325,6 +327,7 @@ def _read_prompts(pretrained: Pretrained, path, chat_template) -> tuple[list[dic
 
     rows, prompts = [], []
     config, tokenizer = pretrained.config, pretrained.tokenizer
+    limits = {"max_positions": config.max_positions, "taken": slots_in_front(pretrained.model)}
     if tokenizer is None:
         raise UserError("generate: the model has no tokenizer; put its files into the checkpoint directory")
     for row, (file, number) in read_rows(str(path)):
@@ -332,7 +335,7 @@ def _read_prompts(pretrained: Pretrained, path, chat_template) -> tuple[list[dic
         if taken := [name for name in FIELDS if name in row]:
             raise UserError(f"{where}: the row has {', '.join(taken)} already; the answer would replace it")
         tokens = encode_prompt(tokenizer, row, chat_template=chat_template, where=where)
-        check_prompt(tokens, where, max_positions=config.max_positions, vocab_size=config.vocab_size)
+        check_prompt(tokens, where, vocab_size=config.vocab_size, **limits)
         rows.append(row)
         prompts.append(tokens)
     return rows, prompts

@@ -11,14 +11,16 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jitune.types import UserError
+from jitune.types import EVERYONE, UserError
 
 # Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
 BLOCK, MOST_BLOCKS = 128, 8
 LOWEST = jnp.finfo(jnp.float32).min
 
 
-def attend(q, k, v, *, segments, kv_segments, start, window, kind="auto") -> jax.Array:
+def attend(
+    q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None
+) -> jax.Array:
     """Causal attention inside segments.
 
     q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
@@ -27,24 +29,47 @@ def attend(q, k, v, *, segments, kv_segments, start, window, kind="auto") -> jax
     segment at its index or before, the last `window` of them (itself included) unless window is None
     or 0. Scores and softmax are float32. Returns [batch, t, heads, head_dim].
 
+    prefix: (k, v), [n, kv_heads, head_dim] each, which stand in front of every row's keys where start is None, for
+    all segments. positions: [batch, t], the queries' in their documents, those of the prefix counted; they are
+    needed with it and with kv_segments that may be EVERYONE.
+
     kind, which holds where start is None (it is plain elsewhere): plain; blocks, of queries, each over the keys up
     to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
     float32.
     """
+    front = 0
+    if prefix is not None:
+        front = prefix[0].shape[0]
+        k, v = (_prepend(a, b) for a, b in zip(prefix, (k, v), strict=True))
+        kv_segments = jnp.pad(kv_segments, ((0, 0), (front, 0)), constant_values=EVERYONE)
+    if start is None and kind != "plain" and kind != "cudnn" and q.shape[1] > BLOCK:
+        more = {"kv_segments": kv_segments, "positions": positions} if front else {}
+        return attend_blocks(q, k, v, segments=segments, window=window, **more)
+    mask = allowed(segments, kv_segments, front if start is None else start, window, positions)
     if start is None and kind == "cudnn":
-        return _attend_cudnn(q, k, v, allowed(segments, kv_segments, 0, window))
-    if start is None and kind != "plain" and q.shape[1] > BLOCK:
-        return attend_blocks(q, k, v, segments=segments, window=window)
-    return attend_plain(q, k, v, allowed(segments, kv_segments, 0 if start is None else start, window))
+        return _attend_cudnn(q, k, v, mask)
+    return attend_plain(q, k, v, mask)
 
 
-def allowed(segments, kv_segments, start, window) -> jax.Array:
-    """Which keys a query sees, [batch, t, s] bool; see `attend`."""
+def _prepend(first, rest) -> jax.Array:
+    """[n, kv_heads, head_dim] in front of [batch, s, kv_heads, head_dim], in the dtype of the latter."""
+    # Repeated before it is cast, so that its gradient is summed over the batch in its own dtype.
+    rows = jnp.broadcast_to(first.astype(jnp.promote_types(first.dtype, jnp.float32)), (len(rest), *first.shape))
+    return jnp.concatenate([rows.astype(rest.dtype), rest], axis=1)
+
+
+def allowed(segments, kv_segments, start, window, positions=None) -> jax.Array:
+    """Which keys a query sees, [batch, t, s] bool; see `attend`. Without positions no key is for EVERYONE."""
     distance = (start + jnp.arange(segments.shape[1]))[:, None] - jnp.arange(kv_segments.shape[1])[None, :]
     near = distance >= 0
+    if positions is not None:
+        everyone = (kv_segments == EVERYONE)[:, None, :]
+        # Other documents, or padding, lie between a prefix and most of the queries.
+        distance = jnp.where(everyone, positions[:, :, None] - jnp.arange(kv_segments.shape[1]), distance)
     if window is not None:
         near &= (distance < window) | (jnp.asarray(window) == 0)
-    return near & (segments[:, :, None] == kv_segments[:, None, :])
+    same = segments[:, :, None] == kv_segments[:, None, :]
+    return near & (same if positions is None else same | everyone)
 
 
 def attend_plain(q, k, v, mask) -> jax.Array:
@@ -58,13 +83,18 @@ def attend_plain(q, k, v, mask) -> jax.Array:
     return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, heads, d)
 
 
-def attend_blocks(q, k, v, *, segments, window, size: int | None = None) -> jax.Array:
+def attend_blocks(
+    q, k, v, *, segments, window, kv_segments=None, positions=None, size: int | None = None
+) -> jax.Array:
     """Attention of a sequence to itself, a block of queries at a time over the keys up to the block's end.
 
     Leaves out most of the products above the diagonal, and no array has [t, t] elements a head. size: queries
     in a block; the last one is filled up. The shares of a softmax are divided after the product with v.
+    kv_segments, with positions: of the keys where these are more than the queries, by those of a prefix in front.
     """
     b, t, heads, d = q.shape
+    front = k.shape[1] - t
+    kv_segments = segments if kv_segments is None else kv_segments
     kv_heads = k.shape[2]
     groups = heads // kv_heads
     size = size or max(BLOCK, math.ceil(t / MOST_BLOCKS))
@@ -74,10 +104,13 @@ def attend_blocks(q, k, v, *, segments, window, size: int | None = None) -> jax.
     q = q.reshape(count, b, kv_heads, groups * size, d)
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     queries = jnp.pad(segments, ((0, 0), (0, count * size - t)))
+    if positions is not None:
+        positions = jnp.pad(positions, ((0, 0), (0, count * size - t)))
     blocks = []
     for i in range(count):
-        first, end = i * size, min(t, (i + 1) * size)
-        mask = allowed(queries[:, first : first + size], segments[:, :end], first, window)
+        first, end = i * size, front + min(t, (i + 1) * size)
+        places = None if positions is None else positions[:, first : first + size]
+        mask = allowed(queries[:, first : first + size], kv_segments[:, :end], front + first, window, places)
         mask = jnp.tile(mask, (1, groups, 1))[:, None]
         scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32) * d**-0.5
         scores = jnp.where(mask, scores, LOWEST)

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, RMSNorm, constrain, rope_frequencies
-from jitune.types import BATCH_AXES, Batch, KVCache, Model, UserError
+from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
 
 # What a layer keeps for its backward pass; the rest is computed again.
 REMAT_POLICIES = {
@@ -51,9 +51,13 @@ class Decoder(nn.Module):
         table = constrain(self.embedding().astype(self.config.dtype), "tensor", None)
         return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
 
-    def hidden(self, batch: Batch, cache: KVCache | None = None):
-        """Returns (normed hidden states [batch, t, dim], cache or None)."""
+    def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
+        """Returns (normed hidden states [batch, t, dim], cache or None).
+
+        With a cache the batch's positions count those of its prefix; with a Prefix they are added here.
+        """
         c = self.config
+        prefix, cache = (cache, None) if isinstance(cache, Prefix) else (None, cache)
         tokens = batch["tokens"]
         segments = batch.get("segment_ids")
         segments = jnp.ones(tokens.shape, jnp.int32) if segments is None else segments
@@ -61,27 +65,33 @@ class Decoder(nn.Module):
         positions = batch.get("positions")
         if positions is None:
             positions = start + restart_positions(segments)
+        if prefix is not None:
+            positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
         x = constrain(x, BATCH_AXES, None, None)
         angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rope, c.head_dim)
         kv_segments = segments
         if cache is not None:
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
-        ctx = Context(jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start)
+        seen = positions if cache is not None or prefix is not None else None
+        ctx = Context(
+            jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start, seen
+        )
         carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
-        x, keys, values = self._run_layers(carry, ctx)
+        x, keys, values = self._run_layers(carry, ctx, prefix)
         if cache is not None:
             cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
         return self.norm(x), cache
 
-    def _run_layers(self, carry, ctx):
+    def _run_layers(self, carry, ctx, prefix):
         c = self.config
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
-            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows))[0]
+            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix))[0]
         layer = _remat(c, in_scan=False)(c, parent=None)
+        prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
-            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None))
+            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i]))
         return carry
 
     def unembed(self, hidden):

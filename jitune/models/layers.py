@@ -16,11 +16,16 @@ from jitune.types import BATCH_AXES
 
 
 def constrain(x: jax.Array, *spec) -> jax.Array:
-    """Pins an activation's sharding where a mesh with the spec's axes is set; otherwise returns x."""
-    axes = jax.sharding.get_abstract_mesh().axis_names
+    """Pins an activation's sharding where a mesh with the spec's axes is set; otherwise returns x.
+
+    A batch that does not divide (one row, which all devices need) is not split.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
     wanted = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
-    if not wanted or not wanted <= set(axes):
+    if not wanted or not wanted <= set(mesh.axis_names):
         return x
+    if spec[0] == BATCH_AXES and x.shape[0] % math.prod(mesh.shape[a] for a in BATCH_AXES):
+        spec = (None, *spec[1:])
     return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(*spec))
 
 
@@ -29,6 +34,7 @@ class Context(NamedTuple):
 
     cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t]. kv_segments: [batch, s].
     start: the index of the first query among the keys, a scalar; None where there is no cache.
+    positions: [batch, t]; None where no key is for everyone.
     """
 
     cos: jax.Array
@@ -36,6 +42,7 @@ class Context(NamedTuple):
     segments: jax.Array
     kv_segments: jax.Array
     start: jax.Array | None
+    positions: jax.Array | None
 
 
 class RMSNorm(nn.Module):
@@ -93,12 +100,15 @@ def _norm(config: ModelConfig, name: str) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention. keys, values: the cache of all layers, or None; layer: its index there."""
+    """Grouped-query attention. keys, values: the cache of all layers, or None; layer: its index there.
+
+    prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache.
+    """
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, keys, values, ctx: Context, layer, window):
+    def __call__(self, x, keys, values, ctx: Context, layer, window, prefix):
         c = self.config
         heads = x.shape[:2] + (-1, c.head_dim)
         q = _dense(c, c.num_heads * c.head_dim, c.qkv_bias, "q_proj")(x).reshape(heads)
@@ -114,7 +124,7 @@ class Attention(nn.Module):
             k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
         out = attend(
             q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
-            kind=c.attention,
+            kind=c.attention, prefix=prefix, positions=ctx.positions,
         )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, keys, values
@@ -140,17 +150,17 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window)."""
+    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window, prefix)."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, carry, ctx: Context, which):
         x, keys, values = carry
-        layer, window = which
+        layer, window, prefix = which
         x = constrain(x, BATCH_AXES, None, None)
         out, keys, values = Attention(self.config, name="attn")(
-            _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window
+            _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window, prefix
         )
         x = x + out
         x = x + MLP(self.config, name="mlp")(_norm(self.config, "mlp_norm")(x))
