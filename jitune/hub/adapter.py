@@ -20,14 +20,12 @@ from jitune import sharding, tree
 from jitune.hub import weights
 from jitune.models.config import ModelConfig
 from jitune.models.families import NAMES
-from jitune.transforms import prompt as prompts
 from jitune.transforms.chain import chain
 from jitune.transforms.dora import dora
 from jitune.transforms.lora import lora
 from jitune.transforms.partial import select
-from jitune.transforms.prefix import keys_and_values, prefix
 from jitune.transforms.tokens import tokens
-from jitune.transforms.weights import by_path
+from jitune.transforms.weights import by_path, dense, flatten
 from jitune.types import Pretrained, Transform, UserError
 
 
@@ -105,6 +103,8 @@ def take(frozen, trainable, config: ModelConfig) -> Parts:
         leaves = tree.flatten(moving)
         ends = {path.rpartition("/")[2] for path in leaves}
         if "prefix" in moving:
+            from jitune.transforms.prefix import keys_and_values
+
             k, v = (weights.to_host(x).astype(np.float32) for x in keys_and_values(moving["prefix"]))
             parts = parts._replace(prefix=np.stack([k, v], axis=1).transpose(2, 0, 1, 3, 4))
         elif "prompt" in moving:
@@ -194,10 +194,11 @@ def build(parts: Parts, pretrained: Pretrained) -> tuple[Transform, dict, dict]:
     frozen, trainable = start.init(jax.random.key(0), pretrained.params)
     place = _placer(pretrained.params)
     for i, (_, _, fill) in enumerate(links):
-        still, moving = (frozen, trainable) if len(links) == 1 else (frozen[str(i)], trainable[str(i)])
+        moving = trainable if len(links) == 1 else trainable[str(i)]
         extras, arrays = fill(moving)
-        still.update(place(extras))
         moving.update(place(arrays))
+        if extras:
+            (frozen if len(links) == 1 else frozen[str(i)]).update(place(extras))
     return transform, frozen, trainable
 
 
@@ -257,14 +258,14 @@ def _build_saved(parts: Parts, pretrained: Pretrained):
     for name, array in parts.saved.items():
         place = where[name]
         by_weight.setdefault(place.path, {})[place.layer] = array.T if place.path.endswith("/kernel") else array
-    base = tree.flatten(pretrained.params)
+    base = flatten(pretrained.params)
     arrays = {}
     for path, group in by_weight.items():
         if None in group:
             arrays[path] = np.asarray(group[None], np.float32)
         else:  # a stacked weight is trained as a whole; layers that were not are the base's
             layers = range(pretrained.config.num_layers)
-            rest = None if len(group) == len(layers) else weights.to_host(base[path])
+            rest = None if len(group) == len(layers) else weights.to_host(dense(base[path]))
             arrays[path] = np.stack([np.asarray(group[i] if i in group else rest[i], np.float32) for i in layers])
     transform = select(_pattern(arrays))
     return transform, transform, lambda fresh: ({}, tree.unflatten(arrays))
@@ -291,13 +292,17 @@ def _build_rows(parts: Parts, pretrained: Pretrained):
 
 
 def _build_prefix(parts: Parts, pretrained: Pretrained):
+    from jitune.transforms.prefix import prefix
+
     transform = prefix(parts.prefix.shape[0], model=pretrained.model, init="zero")
     k, v = (np.ascontiguousarray(parts.prefix[:, :, i].swapaxes(0, 1)) for i in (0, 1))
     return transform, transform, lambda fresh: ({}, {"prefix": {"k": k, "v": v}})
 
 
 def _build_prompt(parts: Parts, pretrained: Pretrained):
-    transform = prompts.prompt(parts.prompt.shape[0], model=pretrained.model, init="zero")
+    from jitune.transforms.prompt import prompt
+
+    transform = prompt(parts.prompt.shape[0], model=pretrained.model, init="zero")
     return transform, transform, lambda fresh: ({}, {"prompt": parts.prompt})
 
 
@@ -308,6 +313,8 @@ def virtual_tokens(trainable) -> int:
         if "prompt" in moving:
             count += moving["prompt"].shape[0]
         elif "prefix" in moving:
+            from jitune.transforms.prefix import keys_and_values
+
             count += jax.eval_shape(keys_and_values, moving["prefix"])[0].shape[1]
     return count
 
@@ -319,14 +326,14 @@ def mesh_of(params) -> Mesh | None:
 
 
 def _placer(params):
-    """`place(tree of numpy arrays)`: on the mesh of the parameters by `sharding.RULES`, small ones everywhere."""
+    """`place(tree of numpy arrays)`: on the mesh of the parameters, weights by `sharding.RULES`, small arrays whole."""
     mesh = mesh_of(params)
     if mesh is None:
         return lambda arrays: jax.tree.map(jnp.asarray, arrays)
 
     def put(path, x):
-        small = path.startswith("scale/") or not x.shape
-        home = NamedSharding(mesh, PartitionSpec()) if small else sharding.shardings({path: x}, mesh)[path]
+        weight = path in NAMES
+        home = sharding.shardings({path: x}, mesh)[path] if weight else NamedSharding(mesh, PartitionSpec())
         return jax.make_array_from_callback(x.shape, home, lambda index: x[index])
 
     return lambda arrays: tree.map_with_path(put, arrays)

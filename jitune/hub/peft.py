@@ -103,7 +103,8 @@ def save(path: str | Path, pretrained: Pretrained, transform: Transform, trainab
     write(path, parts, pretrained, base=base, rslora=rslora)
 
 
-def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str = "", rslora: bool | None = None) -> None:
+def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str = "",
+          rslora: bool | None = None) -> None:  # fmt: skip
     """Writes parts as `save` does."""
     _check(parts, pretrained.config)
     local = Path(base).expanduser() if base else None

@@ -58,9 +58,8 @@ def read(directory: Path) -> dict[str, Any]:
     if config.get("bias", "none") != "none":
         raise UserError(f"{where}: bias={config['bias']!r} is not supported; supported is 'none'")
     if config.get("init_lora_weights") not in PLAIN_INITS:
-        raise UserError(
-            f"{where}: init_lora_weights={config['init_lora_weights']!r} changes the base when it is loaded; convert the "
-            "adapter with PEFT (save_pretrained with path_initial_model_for_weight_conversion)")  # fmt: skip
+        raise UserError(f"{where}: init_lora_weights={config['init_lora_weights']!r} changes the base on loading; "
+                        "convert the adapter with PEFT (path_initial_model_for_weight_conversion)")  # fmt: skip
     for key, value in config.items():
         if key not in UNDERSTOOD | NEUTRAL and value not in (None, False, 0, "", [], {}):
             raise UserError(f"{where}: {key}={value!r:.60} is not supported; supported is an adapter without it")
@@ -170,7 +169,8 @@ def rank_of(config: dict, module: str) -> int:
 
 def scale_of(config: dict, module: str) -> float:
     """What the product of a module's factors is multiplied with: alpha / r, or alpha / sqrt(r) with rsLoRA."""
-    alpha, rank = pattern_value(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)), rank_of(config, module)
+    rank = rank_of(config, module)
+    alpha = pattern_value(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -179,8 +179,10 @@ def _common(base: str) -> dict[str, Any]:
             "task_type": "CAUSAL_LM"}  # fmt: skip
 
 
-def write_lora(base: str, ranks: dict[str, int], scales: dict[str, float], modules: dict[str, str], *, dora: bool,
-               saved: Sequence[str], rows: dict[str, list[int]], tied: bool, rslora: bool | None = None) -> dict:  # fmt: skip
+def write_lora(
+    base: str, ranks: dict[str, int], scales: dict[str, float], modules: dict[str, str], *, dora: bool,
+    saved: Sequence[str], rows: dict[str, list[int]], tied: bool, rslora: bool | None = None,
+) -> dict:  # fmt: skip
     """The config of factors, saved modules and token rows, as PEFT 0.21 writes it.
 
     ranks, scales: of each module that has factors; modules: all of the base. tied: the head is the embedding, and one
@@ -207,9 +209,11 @@ def write_lora(base: str, ranks: dict[str, int], scales: dict[str, float], modul
 
 def write_prompt(base: str, kind: str, tokens: int, layers: int, heads: int, width: int) -> dict:
     """The config of a prefix or a prompt. heads, width: of keys and values for a prefix, of the model for a prompt."""
-    own = {"prefix_projection": False, "encoder_hidden_size": width, "init_weights": None} if kind == "PREFIX_TUNING" else {
-        "prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": None, "tokenizer_name_or_path": None,
-        "tokenizer_kwargs": None}  # fmt: skip
+    own = {
+        "PREFIX_TUNING": {"prefix_projection": False, "encoder_hidden_size": width, "init_weights": None},
+        "PROMPT_TUNING": {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": None,
+                          "tokenizer_name_or_path": None, "tokenizer_kwargs": None},
+    }[kind]  # fmt: skip
     return {**_common(base), "peft_type": kind, "num_virtual_tokens": tokens, "num_transformer_submodules": 1,
             "num_layers": layers, "num_attention_heads": heads, "token_dim": width, "modules_to_save": None, **own}
 
@@ -235,10 +239,8 @@ def _exceptions(values: dict[str, Any], default) -> dict[str, Any]:
         groups.setdefault(module.rpartition(".")[2], {})[module] = value
     found = {}
     for tail, group in groups.items():
-        if len(set(group.values())) == 1:
-            found |= {tail: v for v in group.values() if v != default}
-        else:
-            found |= {m: v for m, v in group.items() if v != default}
+        same = len(set(group.values())) == 1
+        found |= {tail if same else module: value for module, value in group.items() if value != default}
     return found
 
 

@@ -71,8 +71,8 @@ def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
     """{name without PEFT's prefix: array}."""
     if not (directory / WEIGHTS).exists():
         pickled = next(directory.glob("adapter_model*.bin"), None)
-        raise UserError(f"{directory}: has only pickled weights ({pickled.name}), and pickles are never loaded; save the "
-                        "adapter as safetensors" if pickled else f"{directory}: has no {WEIGHTS}")  # fmt: skip
+        raise UserError(f"{directory}: has only pickled weights ({pickled.name}), and pickles are never loaded; save "
+                        "the adapter as safetensors" if pickled else f"{directory}: has no {WEIGHTS}")  # fmt: skip
     found = {}
     with files.open_file(directory / WEIGHTS) as handle:
         for name in handle.keys():
@@ -122,7 +122,8 @@ def _wanted(config, targets, saved, rows, model) -> _Wanted:
             found.shapes[f"{module}.lora_magnitude_vector"] = (size_out,)
     for module in saved:
         for name in (n for n in places if n.rpartition(".")[0] == module):
-            found.shapes[name] = places[name].shape[::-1] if places[name].path.endswith("kernel") else places[name].shape
+            turned = places[name].path.endswith("/kernel")
+            found.shapes[name] = places[name].shape[::-1] if turned else places[name].shape
             found.saved.append(name)
     middle = "" if config["peft_type"] == "TRAINABLE_TOKENS" else "token_adapter."
     for module, ids in rows.items():
@@ -149,8 +150,8 @@ def _drop_base_layers(tensors: dict, wanted: _Wanted, pretrained: Pretrained, di
         own = own.T if head else own
         # The copy may have been rounded to bfloat16.
         if own.shape != array.shape or not np.allclose(own, array, rtol=2**-7, atol=1e-6):
-            raise UserError(f"{directory}: {name} {array.shape} is not the base's own {own.shape}; the adapter was made "
-                            "for another base, or for a changed vocabulary")  # fmt: skip
+            raise UserError(f"{directory}: {name} {array.shape} is not the base's own {own.shape}; the adapter was "
+                            "made for another base, or for a changed vocabulary")  # fmt: skip
     return left
 
 
