@@ -103,9 +103,9 @@ def take(frozen, trainable, config: ModelConfig) -> Parts:
         leaves = tree.flatten(moving)
         ends = {path.rpartition("/")[2] for path in leaves}
         if "prefix" in moving:
-            from jitune.transforms.prefix import keys_and_values
+            from jitune.transforms.prefix import project
 
-            k, v = (weights.to_host(x).astype(np.float32) for x in keys_and_values(moving["prefix"]))
+            k, v = (weights.to_host(x).astype(np.float32) for x in project(moving))
             parts = parts._replace(prefix=np.stack([k, v], axis=1).transpose(2, 0, 1, 3, 4))
         elif "prompt" in moving:
             parts = parts._replace(prompt=weights.to_host(moving["prompt"]).astype(np.float32))
@@ -302,7 +302,7 @@ def _build_prefix(parts: Parts, pretrained: Pretrained):
 def _build_prompt(parts: Parts, pretrained: Pretrained):
     from jitune.transforms.prompt import prompt
 
-    transform = prompt(parts.prompt.shape[0], model=pretrained.model, init="zero")
+    transform = prompt(parts.prompt.shape[0], model=pretrained.model)
     return transform, transform, lambda fresh: ({}, {"prompt": parts.prompt})
 
 
@@ -313,9 +313,8 @@ def virtual_tokens(trainable) -> int:
         if "prompt" in moving:
             count += moving["prompt"].shape[0]
         elif "prefix" in moving:
-            from jitune.transforms.prefix import keys_and_values
-
-            count += jax.eval_shape(keys_and_values, moving["prefix"])[0].shape[1]
+            part = moving["prefix"]
+            count += part["embedding"].shape[0] if "embedding" in part else part["k"].shape[1]
     return count
 
 

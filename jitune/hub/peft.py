@@ -215,7 +215,10 @@ def open_adapters(pretrained: Pretrained, paths: Mapping[str, str | Path], *, ba
         # Transforms of the same form are one function of their arrays, which is compiled once.
         form = (jax.tree.structure((frozen, trainable)), count)
         model = made.setdefault(form, transform.apply(pretrained.model))
-        config = pretrained.config.replace(max_positions=max(pretrained.config.max_positions - count, 0))
+        config, room = pretrained.config, pretrained.config.max_positions
+        if 0 < room <= count:
+            raise UserError(f"{path}: its {count} virtual tokens leave nothing of the base's context of {room}")
+        config = config.replace(max_positions=room - count if room else 0)
         tokenizer = load_tokenizer(weights.resolve(path, PATTERNS)) or pretrained.tokenizer
         if tokenizer is not None and len(tokenizer) > config.vocab_size:
             raise UserError(f"{path}: its tokenizer has {len(tokenizer)} tokens, the base {config.vocab_size}")

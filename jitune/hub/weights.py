@@ -212,9 +212,9 @@ def export_tensors(params: Params) -> Iterator[tuple[str, np.ndarray]]:
             yield NAMES[path].format(i), array.T if path.endswith("/kernel") else array
 
 
-def to_host(x: jax.Array) -> np.ndarray:
+def to_host(x: jax.Array | np.ndarray) -> np.ndarray:
     """A whole array on the host; all processes call this for one that is spread over them."""
-    if x.is_fully_addressable:
+    if getattr(x, "is_fully_addressable", True):
         return np.asarray(x)
     from jax.experimental import multihost_utils
 
