@@ -25,7 +25,7 @@ from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
 from jitune.export import with_stop_ids
-from jitune.hub import weights
+from jitune.hub import peft, weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.profiling import Profile
@@ -34,6 +34,7 @@ from jitune.samples import choose_prompts, write_samples
 from jitune.step import make_eval_step, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
 from jitune.transforms.build import is_adapter
+from jitune.transforms.weights import base_of
 from jitune.types import Pretrained, TrainState, UserError
 
 
@@ -327,9 +328,7 @@ def save_final(run: Run, trainable) -> None:
     config = with_stop_ids(run.model_config, run.tokenizer)
     final = run.directory / "final"
     if is_adapter(run.config.transform):
-        from jitune.hub import peft
-
-        pretrained = Pretrained(run.tuning.plain, None, run.tokenizer, config)
+        pretrained = Pretrained(run.tuning.plain, base_of(run.frozen), run.tokenizer, config)
         peft.save(final, pretrained, run.tuning.transform, trainable, frozen=run.frozen, base=run.config.model.path)
         return
     params = run.tuning.transform.merge(run.frozen, trainable)

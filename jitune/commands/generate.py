@@ -8,8 +8,11 @@ from jitune.types import UserError
 def add(commands) -> None:
     """jitune generate"""
     p = commands.add_parser("generate", help="answer a prompt, a file of prompts, or chat")
-    p.add_argument("--model", required=True, metavar="DIR")
-    p.add_argument("--prompts", metavar="FILE.jsonl", help='rows {"prompt": ...} or {"messages": [...]}')
+    p.add_argument("--model", required=True, metavar="DIR", help="a model, or an adapter that names its base")
+    p.add_argument("--adapter", action="append", default=[], metavar="[NAME=]DIR",
+                   help="an adapter in PEFT's layout; may be repeated")  # fmt: skip
+    p.add_argument("--prompts", metavar="FILE.jsonl", help='rows {"prompt": ...} or {"messages": [...]}, with several '
+                   'adapters {"adapter": NAME, ...}; without it the first one, null: the base')  # fmt: skip
     p.add_argument("--prompt", help="one prompt, as the user's message where the model has a chat template")
     p.add_argument("--out", metavar="OUT.jsonl", help="where the answers to --prompts go")
     p.add_argument("--system", help="a system message, for --prompt and chat")
@@ -36,7 +39,6 @@ def run(a) -> None:
     from jitune import sharding
     from jitune.data.chat import load_template
     from jitune.generation.sampling import Sampling
-    from jitune.hub import weights
 
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
@@ -47,24 +49,52 @@ def run(a) -> None:
     except ValueError:
         raise UserError(f"--stop_ids {a.stop_ids}: token ids joined by commas are needed") from None
     mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
-    pretrained = weights.load(a.model, dtype=a.dtype, mesh=mesh)
-    if pretrained.tokenizer is None:
-        raise UserError(f"{a.model}: has no tokenizer")
-    if a.chat_template:
-        pretrained.tokenizer.chat_template = load_template(a.chat_template, tokenizer=pretrained.tokenizer)
+    pretrained, adapters = load_models(a, mesh)
+    for model in (*adapters.values(), *(() if adapters else (pretrained,))):
+        if model.tokenizer is None:
+            raise UserError(f"{a.model}: has no tokenizer")
+        if a.chat_template:
+            model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
     options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
                "stop_strings": tuple(a.stop)}
     if a.prompts:
         from jitune.generation.generate import generate_file
 
-        answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, **options)
+        answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, adapters=adapters, **options)
         print(f"{len(answers)} answers in {a.out}")
-    elif a.prompt is not None:
+        return
+    pretrained = next(iter(adapters.values()), pretrained)
+    if a.prompt is not None:
         answer_one(pretrained, a, options)
     else:
         from jitune.interactive import chat
 
         chat(pretrained, system=a.system or "", raw=a.raw, **options)
+
+
+def load_models(a, mesh):
+    """(the base, {name: the base with an adapter}) of --model and --adapter."""
+    from jitune.hub import peft, weights
+
+    base, given, paths = weights.resolve(a.model), [], {}
+    if peft.is_adapter(base):
+        given, name = [a.model], peft.base_of(base)
+        try:
+            base = weights.resolve(name)
+        except UserError as error:
+            raise UserError(f"{a.model}: is an adapter, and its base is not there; give it, as in --model BASE "
+                            f"--adapter {a.model} ({error})") from None  # fmt: skip
+    for word in (*given, *a.adapter):
+        name, equals, path = word.partition("=")
+        if not equals or "/" in name:  # a path may hold the sign too
+            name, path = word.rstrip("/").rpartition("/")[2], word
+        if name in paths:
+            raise UserError(f"--adapter {word}: there is an adapter {name!r} already; name them, as in NAME={path}")
+        paths[name] = path
+    if len(paths) > 1 and not a.prompts:
+        raise UserError(f"--prompt and chat take one adapter; given are {', '.join(paths)}")
+    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
+    return pretrained, peft.open_adapters(pretrained, paths, base=base)
 
 
 def answer_one(pretrained, a, options) -> None:

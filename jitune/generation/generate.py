@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +28,14 @@ from jitune import sharding
 from jitune.generation import decode_loop
 from jitune.generation.decode_loop import BLOCK, CHUNK, Prompts, slots_in_front
 from jitune.generation.detokenize import decode, find_stop, settled
-from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
+from jitune.generation.prompts import check_prompt
+from jitune.generation.rows import generate_each, read_prompts
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import BATCH_AXES, Model, Params, Pretrained, UserError
 
 NARROWEST = 64  # the least width that prompts are padded to
 FIRST_SLOTS = 64  # for new tokens; the cache then grows as they come
 STREAM_BLOCK = 8
-FIELDS = ("tokens", "text", "logprobs", "finish_reason")
 
 
 class Generation(NamedTuple):
@@ -283,19 +283,19 @@ def generate_file(
     stop_strings: Sequence[str] = (),
     batch_size: int = 8,
     chat_template: str | None = None,
+    adapters: Mapping[str, Pretrained] | None = None,
     progress: bool = True,
 ) -> list[Generation]:
-    """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with FIELDS added.
+    """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with those of the answer added.
 
-    in_path: what `data.sources` reads, JSON lines as a rule. stop_ids: besides the default ones. The output
-    is written beside out_path and moved there at the end. Log-probabilities are rounded to six digits.
+    in_path: what `data.sources` reads, JSON lines as a rule. stop_ids: besides the default ones. adapters: models that
+    rows choose from by name, see `generation.rows`. The output is written beside out_path and moved there at the end.
+    Log-probabilities are rounded to six digits.
 
     Raises:
       UserError: `file:row: ...`, before anything is generated.
     """
-    model, params, tokenizer, config = pretrained
-    rows, prompts = _read_prompts(pretrained, in_path, chat_template)
-    stops = (*default_stop_ids(tokenizer, config, chat_template=chat_template), *stop_ids)
+    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template)
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:
@@ -303,10 +303,9 @@ def generate_file(
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.touch()
         with _bar(len(rows), progress and writer) as on_done:
-            answers = generate(
-                model, params, tokenizer, prompts, max_new_tokens=max_new_tokens, sampling=sampling,
-                stop_ids=stops, stop_strings=stop_strings, batch_size=batch_size,
-                max_positions=config.max_positions, on_done=on_done,
+            answers = generate_each(
+                generate, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
+                max_new_tokens=max_new_tokens, stop_strings=stop_strings, batch_size=batch_size, on_done=on_done,
             )  # fmt: skip
         if writer:
             with draft.open("w", encoding="utf-8") as file:
@@ -320,25 +319,6 @@ def generate_file(
         with suppress(OSError):
             draft.unlink()
     return answers
-
-
-def _read_prompts(pretrained: Pretrained, path, chat_template) -> tuple[list[dict], list[list[int]]]:
-    from jitune.data.sources import read_rows
-
-    rows, prompts = [], []
-    config, tokenizer = pretrained.config, pretrained.tokenizer
-    limits = {"max_positions": config.max_positions, "taken": slots_in_front(pretrained.model)}
-    if tokenizer is None:
-        raise UserError("generate: the model has no tokenizer; put its files into the checkpoint directory")
-    for row, (file, number) in read_rows(str(path)):
-        where = f"{file}:{number}"
-        if taken := [name for name in FIELDS if name in row]:
-            raise UserError(f"{where}: the row has {', '.join(taken)} already; the answer would replace it")
-        tokens = encode_prompt(tokenizer, row, chat_template=chat_template, where=where)
-        check_prompt(tokens, where, vocab_size=config.vocab_size, **limits)
-        rows.append(row)
-        prompts.append(tokens)
-    return rows, prompts
 
 
 @contextmanager

@@ -185,22 +185,35 @@ def save(path: str | Path, pretrained: Pretrained, *, max_shard_bytes: int = MAX
     A directory that stands there must be a checkpoint; its other files are kept. All processes call this;
     the first one writes.
     """
-    target = Path(path)
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target}: exists and is not a directory")
-    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists():
-        raise UserError(f"{target}: is not empty and holds no checkpoint; choose another directory")
-    draft = target.with_name(target.name + ".partial")
-    writer = jax.process_index() == 0
-    if writer:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+
+    def fill(draft: Path) -> None:
         files.write_shards(draft, export_tensors(pretrained.params), max_shard_bytes)
         _write_config(draft, pretrained)
-        _swap(draft, target)
-    else:
+
+    def follow() -> None:
         for _ in export_tensors(pretrained.params):
             pass
+
+    put_directory(Path(path), fill, follow, mark="config.json", holds="checkpoint")
+
+
+def put_directory(target: Path, fill, follow=lambda: None, *, mark: str, holds: str) -> None:
+    """Puts a directory there that the first process fills, `fill(draft)`, while the others `follow()`.
+
+    mark: the file that tells what may be replaced. Raises UserError where something else stands there.
+    """
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: exists and is not a directory")
+    if target.is_dir() and any(target.iterdir()) and not (target / mark).exists():
+        raise UserError(f"{target}: is not empty and holds no {holds}; choose another directory")
+    draft = target.with_name(target.name + ".partial")
+    if jax.process_index() == 0:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        fill(draft)
+        _swap(draft, target)
+    else:
+        follow()
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -211,12 +224,13 @@ def export_tensors(params: Params) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (Hugging Face name, array as stored there), gathering one tensor at a time to the host."""
     for path, leaf in tree.flatten(params).items():
         for i in range(leaf.shape[0]) if path.startswith("layers/") else (None,):
-            array = _to_host(leaf if i is None else leaf[i])
+            array = to_host(leaf if i is None else leaf[i])
             yield NAMES[path].format(i), array.T if path.endswith("/kernel") else array
 
 
-def _to_host(x: jax.Array) -> np.ndarray:
-    if x.is_fully_addressable:
+def to_host(x: jax.Array | np.ndarray) -> np.ndarray:
+    """A whole array on the host; all processes call this for one that is spread over them."""
+    if getattr(x, "is_fully_addressable", True):
         return np.asarray(x)
     from jax.experimental import multihost_utils
 

@@ -83,6 +83,11 @@ def parameters(transform: Transform, frozen, trainable) -> Params:
     return transform.apply(Model(None, None, _give_back, None, None)).hidden((frozen, trainable), None)
 
 
+def base_of(frozen) -> Params | None:
+    """The parameters that a transform, or the first of a chain, keeps; None where it keeps none."""
+    return frozen.get("base", frozen.get("0", {}).get("base"))
+
+
 def for_function(transform: Transform, function: Callable) -> Callable:
     """A plain function `(params, *args)` under a transform of weights: `((frozen, trainable), *args)`."""
     return transform.apply(Model(None, None, function, None, None)).hidden

@@ -20,11 +20,11 @@ import numpy as np
 
 from jitune import compiling, optimizers, sharding
 from jitune import config as configs
+from jitune import state as states
 from jitune.hub import fresh
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.planning.study import read_memory
-from jitune.transforms.build import make_transform
 from jitune.types import TrainState
 
 SIZES = {
@@ -47,10 +47,10 @@ def measure(remat: str) -> tuple[int, int]:
     model_config = ModelConfig.from_hf(SIZES).replace(**compiling.model_options(config))
     mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
     with jax.set_mesh(mesh), decoder.precision("float32"):
-        transform = make_transform(config.transform)
+        tuning = states.make_tuning(config, model_config)
         optimizer, _ = optimizers.make_optimizer(config.optimizer, 100)
-        frozen, shapes = compiling.abstract_state(transform, model_config, mesh, optimizer)
-        model, key = transform.apply(decoder.build(model_config)), jax.random.key(0)
+        frozen, shapes = compiling.abstract_state(tuning, mesh, optimizer)
+        model, key = tuning.model, jax.random.key(0)
         traced = compiling.trace_step(
             config, model, optimizer, shapes, frozen, mesh, key, windows=model_config.windows
         )

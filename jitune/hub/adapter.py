@@ -1,0 +1,338 @@
+"""An adapter by its modules, as files name them: taken out of the trees of a transform, and put back into one.
+
+    parts = take(frozen, trainable, config)             # numpy arrays on the host, layers apart
+    transform, frozen, trainable = build(parts, pretrained)
+
+Between the two lie file formats (see `peft`) and changes of form, such as one rank for all modules.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jitune import sharding, tree
+from jitune.hub import weights
+from jitune.models.config import ModelConfig
+from jitune.models.families import NAMES
+from jitune.transforms.chain import chain
+from jitune.transforms.dora import dora
+from jitune.transforms.lora import lora
+from jitune.transforms.partial import select
+from jitune.transforms.tokens import tokens
+from jitune.transforms.weights import by_path, dense, flatten
+from jitune.types import Pretrained, Transform, UserError
+
+
+class Factors(NamedTuple):
+    """Low-rank factors of one module, float32: W' = W + scale A B, with a magnitude DoRA's.
+
+    a: [in, r] (of an embedding [vocab, r]). b: [r, out]. magnitude: [out] or None.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    scale: float
+    magnitude: np.ndarray | None = None
+
+
+class Parts(NamedTuple):
+    """What an adapter changes; everything that it leaves is empty or None.
+
+    factors: by module. saved: whole tensors by their name in a checkpoint, as they are stored there. rows: {module:
+    (token ids, [tokens, dim])} of embedding and head. prefix: [tokens, layers, 2 (key, value), kv_heads, head_dim].
+    prompt: [tokens, dim].
+    """
+
+    factors: dict[str, Factors]
+    saved: dict[str, np.ndarray]
+    rows: dict[str, tuple[list[int], np.ndarray]]
+    prefix: np.ndarray | None = None
+    prompt: np.ndarray | None = None
+
+
+class Place(NamedTuple):
+    """Where a tensor lies: the parameter's path, and the layer of a stacked one."""
+
+    path: str
+    layer: int | None
+    shape: tuple[int, ...]
+
+
+def places(config: ModelConfig) -> dict[str, Place]:
+    """{name of the tensor in a checkpoint: its place}; shapes are those of one layer, kernels [in, out]."""
+    found = {}
+    for path, leaf in tree.flatten(weights.abstract_params(config)).items():
+        for name, layer in _names(path, leaf.shape):
+            found[name] = Place(path, layer, leaf.shape if layer is None else leaf.shape[1:])
+    return found
+
+
+def modules(config: ModelConfig) -> dict[str, str]:
+    """{module: linear | embedding | other} of a model; a tied head is a module of its own."""
+    found = {}
+    for name, place in places(config).items():
+        kind = {"kernel": "linear", "embedding": "embedding"}.get(place.path.rpartition("/")[2], "other")
+        module = name.rpartition(".")[0]
+        found[module] = kind if found.get(module, "other") == "other" else found[module]
+    return found | ({"lm_head": "linear"} if config.tied else {})
+
+
+def _names(path: str, shape) -> list[tuple[str, int | None]]:
+    if path not in NAMES:
+        raise UserError(f"{path}: has no name in a Hugging Face checkpoint")
+    stacked = path.startswith("layers/")
+    return [(NAMES[path].format(i), i) for i in range(shape[0])] if stacked else [(NAMES[path], None)]
+
+
+# From trees to parts.
+
+
+def take(frozen, trainable, config: ModelConfig) -> Parts:
+    """The parts of a transform's adapter, on the host. All processes call this.
+
+    Raises UserError where every parameter is trained, for then there is no adapter.
+    """
+    parts = Parts({}, {}, {})
+    for still, moving in _links(frozen, trainable):
+        leaves = tree.flatten(moving)
+        ends = {path.rpartition("/")[2] for path in leaves}
+        if "prefix" in moving:
+            from jitune.transforms.prefix import project
+
+            k, v = (weights.to_host(x).astype(np.float32) for x in project(moving))
+            parts = parts._replace(prefix=np.stack([k, v], axis=1).transpose(2, 0, 1, 3, 4))
+        elif "prompt" in moving:
+            parts = parts._replace(prompt=weights.to_host(moving["prompt"]).astype(np.float32))
+        elif "lora_a" in ends:
+            parts.factors.update(_take_factors(still, moving))
+        elif "rows" in ends:
+            parts.rows.update(_take_rows(still, moving))
+        elif leaves.keys() == tree.flatten(weights.abstract_params(config)).keys():
+            raise UserError("every parameter is trained, so there is no adapter; export the whole model (--to merged)")
+        else:
+            parts.saved.update(weights.export_tensors(moving))
+    return parts
+
+
+def _links(frozen, trainable):
+    """The pairs of a chain's transforms, or the pair itself."""
+    if isinstance(trainable, dict) and trainable and all(name.isdigit() for name in trainable):
+        for name in sorted(trainable, key=int):
+            yield from _links(frozen.get(name, {}), trainable[name])
+    else:
+        yield frozen, trainable
+
+
+def _take_factors(frozen, trainable) -> dict[str, Factors]:
+    scales, minus = tree.flatten(frozen["scale"]), by_path(frozen.get("minus", {}), "lora_a")
+    found = {}
+    for path, arrays in by_path(trainable, "lora_a").items():
+        arrays = {name: weights.to_host(x).astype(np.float32) for name, x in arrays.items()}
+        first = {name: weights.to_host(x).astype(np.float32) for name, x in minus.get(path, {}).items()}
+        names = _names(path, arrays["lora_a"].shape)
+        layers = [tuple(x[i] if i is not None else x for x in (arrays["lora_a"], arrays["lora_b"])) for _, i in names]
+        kept = _ranks(layers, always="magnitude" in arrays)
+        scale = weights.to_host(scales[path])
+        for (name, i), (a, b), rank in zip(names, layers, kept, strict=True):
+            a, b = a[:, :rank], b[:rank]
+            if first:
+                at = () if i is None else i
+                a, b = np.concatenate([a, first["lora_a"][at]], 1), np.concatenate([b, -first["lora_b"][at]])
+            magnitude = arrays.get("magnitude")
+            if rank:
+                found[name.removesuffix(".weight")] = Factors(
+                    a, b, float(scale if i is None else scale[i]),
+                    magnitude if magnitude is None or i is None else magnitude[i])  # fmt: skip
+    return found
+
+
+def _ranks(layers, *, always: bool) -> list[int]:
+    """The rank of each layer without the zeros that fill it up to the largest; 0: the layer has no factors.
+
+    always: keep at least one. Example: of (a [4, 3], b [3, 5]) whose third column and row are zero, 2.
+    """
+    used = [np.flatnonzero(a.any(axis=0) | b.any(axis=1)) for a, b in layers]
+    ranks = [int(u[-1]) + 1 if len(u) else 0 for u in used]
+    widest, width = max(ranks), layers[0][0].shape[1]
+    return [width if r == widest else max(r, int(always)) for r in ranks]
+
+
+def _take_rows(frozen, trainable) -> dict[str, tuple[list[int], np.ndarray]]:
+    ids = weights.to_host(frozen["ids"]).tolist()
+    found = {}
+    for path, arrays in by_path(trainable, "rows").items():
+        rows = weights.to_host(arrays["rows"]).astype(np.float32)
+        ((name, _),) = _names(path, rows.shape)
+        found[name.removesuffix(".weight")] = ids, rows.T if path.endswith("/kernel") else rows
+    return found
+
+
+# From parts to trees.
+
+
+def build(parts: Parts, pretrained: Pretrained) -> tuple[Transform, dict, dict]:
+    """The transform of an adapter over a model, with its pair (frozen, trainable), laid out as the model is.
+
+    frozen holds the model's own arrays. Modules of a stack that have no factors get zeros, and smaller ranks are filled
+    up with zeros. Raises UserError for shapes that are not the model's.
+    """
+    made = [make for make, wanted in (
+        (_build_factors, parts.factors), (_build_saved, parts.saved), (_build_rows, parts.rows),
+        (_build_prefix, parts.prefix is not None), (_build_prompt, parts.prompt is not None)) if wanted]  # fmt: skip
+    if not made:
+        raise UserError("the adapter changes nothing")
+    links = [make(parts, pretrained) for make in made]
+    transform = links[0][0] if len(links) == 1 else chain(*(link[0] for link in links))
+    # The transform's own init gives what is frozen; with factors of rank 1, for their numbers are replaced anyway.
+    start = links[0][1] if len(links) == 1 else chain(*(link[1] for link in links))
+    frozen, trainable = start.init(jax.random.key(0), pretrained.params)
+    place = _placer(pretrained.params)
+    for i, (_, _, fill) in enumerate(links):
+        moving = trainable if len(links) == 1 else trainable[str(i)]
+        extras, arrays = fill(moving)
+        moving.update(place(arrays))
+        if extras:
+            (frozen if len(links) == 1 else frozen[str(i)]).update(place(extras))
+    return transform, frozen, trainable
+
+
+def _pattern(paths) -> str:
+    return "^(" + "|".join(map(re.escape, paths)) + ")$"
+
+
+def _build_factors(parts: Parts, pretrained: Pretrained):
+    where = places(pretrained.config)
+    by_weight: dict[str, dict[int | None, Factors]] = {}
+    for module, factors in parts.factors.items():
+        place = where[f"{module}.weight"]
+        by_weight.setdefault(place.path, {})[place.layer] = factors
+    method = dora if next(iter(parts.factors.values())).magnitude is not None else lora
+    ranks = {path: max(f.a.shape[1] for f in group.values()) for path, group in by_weight.items()}
+    firsts = {path: next(iter(group.values())) for path, group in by_weight.items()}
+    alphas = {path: firsts[path].scale * ranks[path] for path in by_weight}
+    rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
+    options = {
+        "rank_pattern": {_pattern([p]): r for p, r in ranks.items() if r != rank},
+        "alpha_pattern": {_pattern([p]): a for p, a in alphas.items() if a != alpha},
+    }
+
+    def fill(fresh):
+        """The loaded factors; of layers without any the magnitude that changes nothing."""
+        arrays, scales = {}, {}
+        for path, group in by_weight.items():
+            layers = [None] if None in group else range(pretrained.config.num_layers)
+            found = [group.get(i) for i in layers]
+            scale = [(f or firsts[path]).scale for f in found]
+            arrays[f"{path}/lora_a"] = [_fill_up(f or firsts[path], "a", ranks[path], f is None) for f in found]
+            arrays[f"{path}/lora_b"] = [_fill_up(f or firsts[path], "b", ranks[path], f is None) for f in found]
+            if method is dora:
+                same = weights.to_host(by_path(fresh, "lora_a")[path]["magnitude"])
+                arrays[f"{path}/magnitude"] = [
+                    f.magnitude if f else same[i] for f, i in zip(found, layers, strict=True)]
+            stack = (lambda xs: xs[0]) if None in group else np.stack
+            scales[path] = np.asarray(stack([np.float32(s) for s in scale]))
+            for name in [n for n in arrays if n.startswith(f"{path}/")]:
+                arrays[name] = np.asarray(stack(arrays[name]), np.float32)
+        return {"scale": tree.unflatten(scales)}, tree.unflatten(arrays)
+
+    pattern = _pattern(by_weight)
+    return method(rank, alpha, select=pattern, **options), method(1, 1.0, select=pattern), fill
+
+
+def _fill_up(factors: Factors, which: str, rank: int, zero: bool) -> np.ndarray:
+    """A [in, r] or B [r, out] with zeros up to a rank, or of zeros alone."""
+    array = getattr(factors, which)
+    more = ((0, 0), (0, rank - array.shape[1])) if which == "a" else ((0, rank - array.shape[0]), (0, 0))
+    return np.pad(np.zeros_like(array) if zero else array, more)
+
+
+def _build_saved(parts: Parts, pretrained: Pretrained):
+    where = places(pretrained.config)
+    by_weight: dict[str, dict[int | None, np.ndarray]] = {}
+    for name, array in parts.saved.items():
+        place = where[name]
+        by_weight.setdefault(place.path, {})[place.layer] = array.T if place.path.endswith("/kernel") else array
+    base = flatten(pretrained.params)
+    arrays = {}
+    for path, group in by_weight.items():
+        if None in group:
+            arrays[path] = np.asarray(group[None], np.float32)
+        else:  # a stacked weight is trained as a whole; layers that were not are the base's
+            layers = range(pretrained.config.num_layers)
+            rest = None if len(group) == len(layers) else weights.to_host(dense(base[path]))
+            arrays[path] = np.stack([np.asarray(group[i] if i in group else rest[i], np.float32) for i in layers])
+    transform = select(_pattern(arrays))
+    return transform, transform, lambda fresh: ({}, tree.unflatten(arrays))
+
+
+def _build_rows(parts: Parts, pretrained: Pretrained):
+    where = places(pretrained.config)
+    ids = list(dict.fromkeys(i for own, _ in parts.rows.values() for i in own))
+    transform = tokens(ids)
+
+    def fill(fresh):
+        """Rows that only the other table trains keep their values."""
+        arrays = {path: np.array(weights.to_host(x)) for path, x in tree.flatten(fresh).items()}
+        for module, (own, rows) in parts.rows.items():
+            path = where[f"{module}.weight"].path
+            at = [ids.index(i) for i in own]
+            if path.endswith("/kernel"):
+                arrays[f"{path}/rows"][:, at] = rows.T
+            else:
+                arrays[f"{path}/rows"][at] = rows
+        return {}, tree.unflatten(arrays)
+
+    return transform, transform, fill
+
+
+def _build_prefix(parts: Parts, pretrained: Pretrained):
+    from jitune.transforms.prefix import prefix
+
+    transform = prefix(parts.prefix.shape[0], model=pretrained.model, init="zero")
+    k, v = (np.ascontiguousarray(parts.prefix[:, :, i].swapaxes(0, 1)) for i in (0, 1))
+    return transform, transform, lambda fresh: ({}, {"prefix": {"k": k, "v": v}})
+
+
+def _build_prompt(parts: Parts, pretrained: Pretrained):
+    from jitune.transforms.prompt import prompt
+
+    transform = prompt(parts.prompt.shape[0], model=pretrained.model)
+    return transform, transform, lambda fresh: ({}, {"prompt": parts.prompt})
+
+
+def virtual_tokens(trainable) -> int:
+    """The positions of the context that a prefix or a prompt takes."""
+    count = 0
+    for _, moving in _links({}, trainable):
+        if "prompt" in moving:
+            count += moving["prompt"].shape[0]
+        elif "prefix" in moving:
+            part = moving["prefix"]
+            count += part["embedding"].shape[0] if "embedding" in part else part["k"].shape[1]
+    return count
+
+
+def mesh_of(params) -> Mesh | None:
+    """The mesh that parameters lie on, if any."""
+    homes = (getattr(x, "sharding", None) for x in jax.tree.leaves(params))
+    return next((home.mesh for home in homes if isinstance(home, NamedSharding)), None)
+
+
+def _placer(params):
+    """`place(tree of numpy arrays)`: on the mesh of the parameters, weights by `sharding.RULES`, small arrays whole."""
+    mesh = mesh_of(params)
+    if mesh is None:
+        return lambda arrays: jax.tree.map(jnp.asarray, arrays)
+
+    def put(path, x):
+        weight = path in NAMES
+        home = sharding.shardings({path: x}, mesh)[path] if weight else NamedSharding(mesh, PartitionSpec())
+        return jax.make_array_from_callback(x.shape, home, lambda index: x[index])
+
+    return lambda arrays: tree.map_with_path(put, arrays)

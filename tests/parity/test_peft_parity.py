@@ -1,0 +1,174 @@
+"""Adapters against PEFT: what either writes the other loads, and both compute the same logits.
+
+Factors, magnitudes and saved weights are random and not at their initial values, which would hide mistakes.
+"""
+
+import functools
+import json
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the reference implementation needs torch")
+peft = pytest.importorskip("peft", reason="the reference implementation is PEFT")
+
+import jax
+import numpy as np
+import transformers
+
+import jitune
+from jitune import tree
+from jitune.hub import peft as adapters
+from jitune.transforms.chain import chain
+from jitune.transforms.dora import dora
+from jitune.transforms.lora import lora
+from jitune.transforms.partial import select
+from jitune.transforms.tokens import tokens
+from tests.references import ATOL, CONFIGS, RTOL, make_tokens, make_weights, write_checkpoint
+
+torch.set_num_threads(1)
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 90, "head_dim": 8}
+BASES = {
+    "llama": CONFIGS["llama2"] | SMALL,
+    "mistral": CONFIGS["mistral"] | SMALL,
+    "qwen2": CONFIGS["qwen2"] | SMALL | {"head_dim": None},
+    "qwen3": CONFIGS["qwen3"] | SMALL,  # tied
+}
+IDS = {name: make_tokens(raw, rows=2, length=11) for name, raw in BASES.items()}
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """`base(name) -> directory`, as transformers writes it."""
+
+    @functools.cache
+    def make(name: str):
+        raw = {k: v for k, v in BASES[name].items() if v is not None}
+        return write_checkpoint(tmp_path_factory.mktemp(name), raw, make_weights(raw))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pretrained(base):
+    return functools.cache(lambda name: jitune.load(base(name), dtype="float32"))
+
+
+def load_torch(directory):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager")
+
+
+def load_peft(base, directory):
+    """The adapter over its base; PEFT must have nothing to complain of."""
+    model = load_torch(base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        return peft.PeftModel.from_pretrained(model, str(directory)).eval()
+
+
+def their_logits(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor(ids, dtype=torch.long)).logits.numpy()
+
+
+def our_logits(pretrained, transform, frozen, trainable, ids):
+    model = transform.apply(pretrained.model)
+    return np.asarray(jax.jit(functools.partial(jitune.logits, model))((frozen, trainable), ids))
+
+
+def randomize(arrays, seed=0):
+    """Every array of a tree with noise."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: np.asarray(x) + 0.1 * rng.standard_normal(x.shape, np.float32), arrays)
+
+
+def check(found, wanted, plain):
+    """found = wanted, and the adapter does something."""
+    np.testing.assert_allclose(found, wanted, RTOL, ATOL)
+    assert abs(wanted - plain).max() > 0.01
+
+
+OURS = {
+    "lora": ("mistral", lora(4, 8, select="kernel")),
+    "rslora": ("llama", lora(3, 16, rslora=True)),
+    "dora": ("mistral", dora(4, 8, select="kernel|embed")),
+    "patterns": ("qwen3", lora(4, 8, rank_pattern={"q_proj": 2, "mlp": 3}, alpha_pattern={"mlp/up": 5, "v_proj": 32})),
+    "embedding": ("mistral", lora(4, 8, select="embed|lm_head|q_proj")),
+    "tied": ("qwen3", lora(3, 5, select="embed|q_proj", rank_pattern={"embed": 6})),
+    "saved": ("qwen2", chain(lora(4, 8, select="mlp/.*kernel"), select("norm|lm_head|q_proj/kernel|v_proj/bias"))),
+    "saved_tied": ("qwen3", chain(lora(4, 8, select="o_proj"), select("embed|k_norm"))),
+    "only_saved": ("mistral", select("norm")),
+    "tokens": ("mistral", chain(lora(4, 8), tokens([5, 3]))),
+    "tokens_tied": ("qwen3", tokens([7, 80, 1])),
+    "pissa": ("llama", lora(4, 8, init="pissa")),
+    "olora": ("qwen3", lora(4, 8, select="attn/.*kernel", init="olora", rslora=True)),
+}
+
+
+@pytest.mark.parametrize("case", OURS)
+def test_peft_loads_what_is_saved(case, base, pretrained, tmp_path):
+    name, transform = OURS[case]
+    loaded = pretrained(name)
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), loaded.params)
+    trainable = randomize(trainable)
+    adapters.save(tmp_path / "a", loaded, transform, trainable, frozen=frozen, base=str(base(name)))
+    model = load_peft(base(name), tmp_path / "a")
+    ids, plain = IDS[name], their_logits(load_torch(base(name)), IDS[name])
+    check(our_logits(loaded, transform, frozen, trainable, ids), their_logits(model, ids), plain)
+    model.save_pretrained(tmp_path / "b")
+    ours, theirs = (json.loads((tmp_path / d / "adapter_config.json").read_text()) for d in "ab")
+    for config in (ours, theirs):  # sets there; PEFT adds the embedding once more where it is tied
+        for key in ("target_modules", "modules_to_save"):
+            names = config[key]
+            config[key] = set(names) - {"model.embed_tokens"} if isinstance(names, list) else names
+    assert ours.items() <= theirs.items()
+    again = adapters.load(tmp_path / "b", loaded, base=base(name))[2]
+    first = adapters.load(tmp_path / "a", loaded, base=base(name))[2]
+    theirs, ours = tree.flatten(again), tree.flatten(first)
+    assert all(np.array_equal(theirs[path], array) for path, array in ours.items())
+
+
+L = functools.partial(peft.LoraConfig, task_type="CAUSAL_LM", r=4, lora_alpha=12)
+THEIRS = {
+    "lora": ("llama", L(target_modules=["q_proj", "v_proj"])),
+    "all_linear": ("qwen3", L(target_modules="all-linear", use_rslora=True)),
+    "dora": ("mistral", L(target_modules=[*ALL, "embed_tokens", "lm_head"], use_dora=True)),
+    "dora_in_one_layer": ("llama", L(target_modules=["q_proj", "up_proj"], use_dora=True, layers_to_transform=[1])),
+    "regex": ("mistral", L(target_modules=r".*\.1\.(self_attn|mlp)\.(q|gate|down)_proj", fan_in_fan_out=True)),
+    "layers": ("qwen2", L(target_modules=["k_proj", "down_proj"], layers_to_transform=[0], layers_pattern="layers")),
+    "excluded": ("llama", L(target_modules=ALL, exclude_modules=["layers.0.mlp.up_proj", "o_proj"])),
+    "patterns": ("llama", L(target_modules=ALL, rank_pattern={r"layers\.1\..*": 2, "q_proj": 6, "mlp.up_proj": 1},
+                            alpha_pattern={"model.layers.0.self_attn.q_proj": 3, "(k|v)_proj": 7})),
+    "embedding": ("mistral", L(target_modules=["embed_tokens", "lm_head", "q_proj"], rank_pattern={"lm_head": 2})),
+    "tied": ("qwen3", L(target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True)),
+    "tied_by_its_head": ("qwen3", L(target_modules=["lm_head", "q_proj"], ensure_weight_tying=True)),
+    "saved": ("qwen2", L(target_modules=["q_proj"], modules_to_save=["lm_head", "model.norm", "o_proj", "v_proj"])),
+    "saved_tied": ("qwen3", L(target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True)),
+    "saved_in_one_layer": ("llama", L(target_modules=["q_proj"], modules_to_save=["layers.1.mlp.up_proj"])),
+    "tokens": ("mistral", L(target_modules=["q_proj"],
+                            trainable_token_indices={"lm_head": [8, 1], "embed_tokens": [1, 5]})),
+    "tokens_of_the_embedding": ("llama", L(target_modules=["q_proj"], trainable_token_indices=[1, 5])),
+    "tokens_tied": ("qwen3", L(target_modules=["q_proj"], trainable_token_indices=[1, 5])),
+    "trainable_tokens": ("qwen3", peft.TrainableTokensConfig(task_type="CAUSAL_LM", token_indices=[3, 50])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", THEIRS)
+def test_what_peft_saves_is_loaded(case, base, pretrained, tmp_path):
+    name, config = THEIRS[case]
+    model = peft.get_peft_model(load_torch(base(name)), config).eval()
+    with torch.no_grad():
+        for weight in (w for w in model.parameters() if w.requires_grad):
+            weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(tmp_path / "a")
+    loaded, ids = pretrained(name), IDS[name]
+    wanted, plain = their_logits(model, ids), their_logits(load_torch(base(name)), ids)
+    transform, frozen, trainable = adapters.load(tmp_path / "a", loaded, base=base(name))
+    check(our_logits(loaded, transform, frozen, trainable, ids), wanted, plain)
+    adapters.save(tmp_path / "b", loaded, transform, trainable, frozen=frozen, base=str(base(name)))
+    check(their_logits(load_peft(base(name), tmp_path / "b"), ids), wanted, plain)
