@@ -41,6 +41,8 @@ def choose(params: Params, pattern: str, name: str) -> dict[str, Any]:
 
 def layout(path: str, shape: Sequence[int], layouts: dict[str, str] | None, name: str) -> str:
     """One letter an axis (see LAYOUTS): 'io' for [in, out]. Raises UserError where it cannot be known."""
+    if path.startswith("layers/") and len(shape) < 3 or len(shape) < 2:
+        raise UserError(f"{name}: {path} is a vector, not a matrix; leave it out of select")
     for pattern, letters in (*(layouts or {}).items(), *LAYOUTS):
         if tree.matches(pattern, path) and len(letters) == len(shape):
             if set(letters) != set(letters) & set("lio") or letters != "".join(sorted(letters, key="lio".index)):
@@ -49,7 +51,7 @@ def layout(path: str, shape: Sequence[int], layouts: dict[str, str] | None, name
     if len(shape) == 2:
         return "io"
     raise UserError(f"{name}: {path} has the shape {tuple(shape)}; say which axes are of the input and of the output, "
-                    f"such as layouts={{{path!r}: {'io' if len(shape) < 2 else 'l' * (len(shape) - 2) + 'io'!r}}}, "
+                    f"such as layouts={{{path!r}: {'l' * (len(shape) - 2) + 'io'!r}}}, "
                     "or leave it out of select")  # fmt: skip
 
 
