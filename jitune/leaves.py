@@ -3,8 +3,9 @@
 A leaf stands where the model's weight W stood. It has the shape and dtype of W, `merge()` gives the array that it
 means, and it knows how it behaves under what models do with a weight: products, look-ups, slices, casts.
 
-Each array of a leaf lies along some axes of W: `axes[i]` is the axis of W that its i-th axis is; what it has beyond
-these (a rank) comes last. With W [layers, in, out], A [layers, in, r] has the axes (0, 1), B [layers, out, r] (0, 2).
+Each array of a leaf lies along some axes of W: `axes[i]` is the axis of W that its i-th axis is, None where that is
+its own (a rank). With W [layers, in, out], A [layers, r, in] has the axes (0, None, 1), B [layers, r, out] has
+(0, None, 2).
 So an operation on W becomes one on each array, and a product takes the arrays one after the other: with x [.., in],
 (x A) B costs 2 r (in + out) a row in place of 2 in out.
 """
@@ -42,13 +43,14 @@ class Leaf:
 @partial(jax.tree_util.register_dataclass, data_fields=("array",), meta_fields=("axes",))
 @dataclass(frozen=True)
 class Part:
-    """An array along some axes of a weight, and its own ones behind them. axes: of the weight, ascending or not."""
+    """An array along some axes of a weight, in any order, and some of its own (None)."""
 
     array: Any
-    axes: tuple[int, ...]
+    axes: tuple[int | None, ...]
 
-    def letters(self, names: str, own: str) -> str:
-        return "".join(names[a] for a in self.axes) + own[: self.array.ndim - len(self.axes)]
+    def letters(self, names: str, own: str = "") -> str:
+        own = iter(own)
+        return "".join(next(own) if a is None else names[a] for a in self.axes)
 
     def cast(self, dtype):
         keep = jnp.issubdtype(self.array.dtype, jnp.floating)
@@ -56,19 +58,18 @@ class Part:
 
     def transpose(self, permutation):
         """The weight's new axis i is the old axis permutation[i]; the array stays as it lies."""
-        return replace(self, axes=tuple(permutation.index(a) for a in self.axes))
+        return replace(self, axes=tuple(None if a is None else permutation.index(a) for a in self.axes))
 
     def sort(self):
-        """The same with its axes in ascending order, as the weight's own."""
-        order = sorted(range(len(self.axes)), key=lambda i: self.axes[i])
-        own = range(len(self.axes), self.array.ndim)
-        return Part(jnp.transpose(self.array, (*order, *own)), tuple(self.axes[i] for i in order))
+        """The same with its axes in ascending order, as the weight's are, and its own last."""
+        order = sorted(range(len(self.axes)), key=lambda i: (self.axes[i] is None, self.axes[i]))
+        return Part(jnp.transpose(self.array, order), tuple(self.axes[i] for i in order))
 
     def reshape(self, groups, shape):
         """groups: for every old axis, the new axes that it is a part of or is cut into; see `_axis_groups`."""
         part = self.sort()
         sizes, axes, i = [], [], 0
-        while i < len(part.axes):
+        while i < len(part.axes) and part.axes[i] is not None:
             old, new = groups[part.axes[i]]
             if part.axes[i : i + len(old)] != old:
                 raise NoRule("it merges axes of its input with axes of its output")
@@ -76,18 +77,19 @@ class Part:
             axes += new
             i += len(old)
         # Axes of size 1 that no old axis went into belong to nobody.
-        return Part(part.array.reshape(*sizes, *part.array.shape[len(part.axes) :]), tuple(axes))
+        return Part(part.array.reshape(*sizes, *part.array.shape[i:]), (*axes, *part.axes[i:]))
 
     def squeeze(self, gone):
         inside = [i for i, a in enumerate(self.axes) if a in gone]
         left = [a for a in self.axes if a not in gone]
-        return Part(lax.squeeze(self.array, inside), tuple(a - sum(g < a for g in gone) for a in left))
+        axes = tuple(a if a is None else a - sum(g < a for g in gone) for a in left)
+        return Part(lax.squeeze(self.array, inside), axes)
 
     def slice(self, starts, sizes, strides):
         """starts: ints or scalars, one for each axis of the weight."""
         array = self.array
         for i, a in enumerate(self.axes):
-            if sizes[a] is None:
+            if a is None or sizes[a] is None:
                 continue
             if isinstance(starts[a], int):
                 stop = starts[a] + (sizes[a] - 1) * strides[a] + 1
@@ -147,10 +149,48 @@ class Product:
         used = {*self.x_letters, *self.names, *self.out}
         return "".join(c for c in string.ascii_letters if c not in used)
 
-    def einsum(self, *terms, out: str, dtype=None):
-        letters, arrays = zip(*terms, strict=True)
-        return jnp.einsum(f"{','.join(letters)}->{out}", *arrays, precision=self.precision,
-                          preferred_element_type=dtype)  # fmt: skip
+    def contract(self, x, factor, out: str, dtype=None):
+        """The product of two (letters, array) pairs, the second of them a weight's factor."""
+        return _contract(x[1], factor[1], (x[0], factor[0], out), self.precision, dtype)
+
+
+def product(first, second, out: str, precision=None, dtype=None) -> jax.Array:
+    """The product of two (letters, array) pairs, summed over the letters that `out` has not: one dot, then a transpose.
+
+    ("bi", x), ("io", w), "bo" is x @ w. The two are not swapped, as einsum may do.
+    """
+    (a, x), (b, y) = first, second
+    batch, summed = [c for c in a if c in b and c in out], [c for c in a if c in b and c not in out]
+    dims = tuple(tuple([s.index(c) for c in letters] for s in (a, b)) for letters in (summed, batch))
+    got = lax.dot_general(x, y, dims, precision, dtype)
+    letters = "".join(batch) + "".join(c for c in a + b if c not in batch and c not in summed)
+    return lax.transpose(got, [letters.index(c) for c in out])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _contract(x, factor, letters, precision, dtype):
+    """`product` with a gradient of its own.
+
+    In the factor's, the smaller of x and the result's cotangent comes first: backends that transpose the first
+    operand of such a sum over tokens then transpose [tokens, rank], and not what is as wide as the model.
+    """
+    x_letters, factor_letters, out = letters
+    return product((x_letters, x), (factor_letters, factor), out, precision, dtype)
+
+
+def _contract_forward(x, factor, letters, precision, dtype):
+    return _contract(x, factor, letters, precision, dtype), (x, factor)
+
+
+def _contract_backward(letters, precision, dtype, kept, cotangent):
+    (x_letters, factor_letters, out), (x, factor) = letters, kept
+    g, wide = (out, cotangent.astype(x.dtype)), (x_letters, x)
+    first, second = (g, wide) if cotangent.size < x.size else (wide, g)
+    in_x = product(g, (factor_letters, factor), x_letters, precision, x.dtype)
+    return in_x, product(first, second, factor_letters, precision, factor.dtype)
+
+
+_contract.defvjp(_contract_forward, _contract_backward)
 
 
 def spread(array, letters: str, out: str):
@@ -210,7 +250,7 @@ class _Parts(Leaf):
                 raise NoRule("a scan cuts it along an axis that its factors do not share")
 
     def slice_first(self):
-        return self.map(lambda part: Part(part.array, tuple(a - 1 for a in part.axes[1:])))
+        return self.map(lambda part: Part(part.array, tuple(a and a - 1 for a in part.axes[1:])))
 
 
 @partial(
@@ -221,9 +261,10 @@ class _Parts(Leaf):
 class Factored(_Parts):
     """(W + scale A B) * gain: LoRA, with a gain DoRA. Never merged: x W + scale (x A) B.
 
-    a, b: the factors, their rank last; together they have all axes of W that are longer than 1, and both have the
-    axes of a stack of layers. scale, gain (or None): along some axes of W. key: key data, [stack, 2] uint32, for
-    dropout of what goes into A at the rate `dropout`; None: no dropout.
+    a, b: the factors, which share a rank of their own; products are fastest with both as [r, ...].
+    Together they have all axes of W that are longer than 1, and both have the axes of a stack of layers. scale, gain
+    (or None): along some axes of W. key: key data, [stack, 2] uint32, for dropout of what goes into A at the rate
+    `dropout`; None: no dropout.
     """
 
     base: Part
@@ -257,7 +298,7 @@ class Factored(_Parts):
         first = (first * spread(self.scale.array, scale, letters)).astype(first.dtype)
         b_letters = b.letters(p.names, p.own)
         there = "".join(c for c in p.out if c in letters or c in b_letters)
-        y = p.einsum((letters, first), (b_letters, b.array), out=there, dtype=p.dtype)
+        y = p.contract((letters, first), (b_letters, b.array), there, p.dtype)
         return spread(y, there, p.out)
 
     def dot(self, p: Product):
@@ -275,7 +316,7 @@ class Factored(_Parts):
         first, second = (part.cast(self.dtype) for part in self._order(p))
         letters, other = first.letters(p.names, p.own), second.letters(p.names, p.own)
         kept = "".join(c for c in dict.fromkeys(p.x_letters + letters) if c in p.out or c in other)
-        inner = p.einsum((p.x_letters, self._drop(x)), (letters, first.array), out=kept)
+        inner = p.contract((p.x_letters, self._drop(x)), (letters, first.array), kept)
         y = y + self._sum(p, inner, kept, second).astype(y.dtype)
         return y if gain is None else (y * gain).astype(y.dtype)
 
@@ -285,7 +326,7 @@ class Factored(_Parts):
 
         def cost(first, second):
             letters, other = (part.letters(p.names, p.own) for part in (first, second))
-            sizes[p.own[0]] = first.array.shape[-1]
+            sizes[p.own[0]] = first.array.shape[first.axes.index(None)]
             return math.prod(sizes[c] for c in {*p.x_letters, *letters} if c in p.out or c in other)
 
         return min(((self.a, self.b), (self.b, self.a)), key=lambda pair: cost(*pair))
@@ -313,7 +354,7 @@ class Factored(_Parts):
         a = (a * spread(self.scale.array, self.scale.letters(names, ""), a_letters)).astype(a.dtype)
         there = "".join(c for c in out if c in a_letters + b_letters)
         y = gather(self.base.array)
-        y = y + spread(p.einsum((a_letters, a), (b_letters, b), out=there), there, out).astype(y.dtype)
+        y = y + spread(p.contract((a_letters, a), (b_letters, b), there), there, out).astype(y.dtype)
         if self.gain is None:
             return y
         gain, letters = pick(self.gain)
@@ -361,13 +402,13 @@ class Rows(_Parts):
         letters = self.rows.letters(p.names, "")
         if name in p.out:
             y = p.plain(p.x, self.base.array)
-            own = p.einsum((p.x_letters, p.x), (letters, self.rows.array), out=p.out, dtype=p.dtype)
+            own = p.contract((p.x_letters, p.x), (letters, self.rows.array), p.out, p.dtype)
             if name in p.x_letters:
                 raise NoRule("its rows are a batch axis of the product")
             at = (slice(None),) * p.out.index(name) + (self.ids.array,)
             return y.at[at].set(own.astype(y.dtype))
         at = (slice(None),) * p.x_letters.index(name) + (self.ids.array,)
-        own = p.einsum((p.x_letters, p.x[at]), (letters, self.rows.array), out=p.out, dtype=p.dtype)
+        own = p.contract((p.x_letters, p.x[at]), (letters, self.rows.array), p.out, p.dtype)
         y = p.plain(p.x.at[at].set(0), self.base.array)
         return y + own.astype(y.dtype)
 

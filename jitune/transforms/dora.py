@@ -92,10 +92,10 @@ def _with_gain(leaf, norms, magnitude):
     def length(args):
         w, a, b, scale, norms = args
         exact = {"precision": lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
-        across = jnp.einsum(f"{names},{ins}z->{outs}z", w, a.astype(w.dtype), **exact)
-        within = jnp.einsum(f"{ins}y,{ins}z->yz", a, a, **exact)
-        both = jnp.einsum(f"{outs}y,yz,{outs}z->{outs}", b, within, b, **exact)
-        cross = jnp.einsum(f"{outs}z,{outs}z->{outs}", across, b, **exact)
+        across = jnp.einsum(f"{names},z{ins}->{outs}z", w, a.astype(w.dtype), **exact)
+        within = jnp.einsum(f"y{ins},z{ins}->yz", a, a, **exact)
+        both = jnp.einsum(f"y{outs},yz,z{outs}->{outs}", b, within, b, **exact)
+        cross = jnp.einsum(f"{outs}z,z{outs}->{outs}", across, b, **exact)
         return jnp.sqrt(jnp.maximum(norms + 2 * scale * cross + scale**2 * both, 1e-30))
 
     for _ in stack:

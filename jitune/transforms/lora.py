@@ -115,10 +115,11 @@ def make_leaf(path: str, base, arrays: dict, scale, minus: dict | None, key, dro
     keys = None
     if key is not None:
         keyed = jax.random.fold_in(key, zlib.crc32(path.encode()))
-        keys = Part(jax.random.key_data(jax.random.split(keyed, base.shape[:stack]) if stack else keyed), layers)
+        keyed = jax.random.split(keyed, base.shape[:stack]) if stack else keyed
+        keys = Part(jax.random.key_data(keyed), (*layers, None))
     return Factored(
-        base=Part(base, every), a=Part(a, every[: stack + ins]),
-        b=Part(jnp.moveaxis(b, stack, -1), layers + every[stack + ins :]), scale=Part(scale, layers), key=keys,
+        base=Part(base, every), a=Part(jnp.moveaxis(a, -1, stack), (*layers, None, *every[stack : stack + ins])),
+        b=Part(b, (*layers, None, *every[stack + ins :])), scale=Part(scale, layers), key=keys,
         path=path, dropout=dropout if keys is not None else 0.0,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
-"""The train step of `jitune train`: full tuning on random tokens. One JSON line: tokens/s, memory, first step.
+"""The train step of `jitune train` on random tokens. One JSON line: tokens/s, memory, first step.
 
     python scripts/bench/step.py --workload main --steps 10
+    python scripts/bench/step.py --mode lora      # rank 8 on all linear layers; or qlora, dora, prefix (16 tokens)
     python scripts/bench/step.py --workload main --saving      # least memory: everything recomputed, small chunks
 """
 
@@ -8,10 +9,13 @@ import argparse
 
 from common import WORKLOADS, emit, peak_rss_mb, time_steps
 
+MODES = ("full", "lora", "qlora", "dora", "prefix")
+
 
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--workload", choices=WORKLOADS, default="main")
+    p.add_argument("--mode", choices=MODES, default="full")
     p.add_argument("--steps", type=int, default=10)
     p.add_argument("--warmup", type=int, default=2)
     p.add_argument("--unrolled", action="store_true", help="layers as a loop in place of a scan")
@@ -26,6 +30,27 @@ def parse():
     return p.parse_args()
 
 
+def make_transform(mode: str, model):
+    """The transform of a mode."""
+    from jitune import transforms as t
+
+    return {
+        "full": lambda: t.full(), "lora": lambda: t.lora(8, 16), "dora": lambda: t.dora(8, 16),
+        "qlora": lambda: t.chain(t.quantize("nf4"), t.lora(8, 16)), "prefix": lambda: t.prefix(16, model=model),
+    }[mode]()  # fmt: skip
+
+
+def start(a, transform, model):
+    """(frozen, trainable): frozen weights in the dtype of the computation, or in codes."""
+    import jax
+
+    params = jax.jit(model.init)(jax.random.key(0))
+    if a.mode == "full":
+        return transform.init(jax.random.key(0), params)
+    params = jax.tree.map(lambda x: x.astype(a.dtype), params)
+    return jax.jit(transform.init, donate_argnums=1)(jax.random.key(0), params)
+
+
 def make_step(a, sizes):
     """Returns `step(batch) -> loss`, which waits for its end, and the config of the model."""
     import jax
@@ -37,7 +62,6 @@ def make_step(a, sizes):
     from jitune.models.config import ModelConfig
     from jitune.objectives.sft import sft
     from jitune.step import make_train_step
-    from jitune.transforms.full import full
     from jitune.types import TrainState
 
     if a.cache:
@@ -45,11 +69,12 @@ def make_step(a, sizes):
     config = ModelConfig.from_hf({"model_type": "llama", **sizes}).replace(
         scan_layers=not a.unrolled, remat=a.remat, attention=a.attention, dtype=a.dtype, param_dtype="float32"
     )
-    transform = full()
-    frozen, trainable = transform.init(jax.random.key(0), jax.jit(decoder.build(config).init)(jax.random.key(0)))
+    model = decoder.build(config)
+    transform = make_transform(a.mode, model)
+    frozen, trainable = start(a, transform, model)
     optimizer, _ = optimizers.make_optimizer(configs.defaults().optimizer, 1000)
     state = TrainState(jnp.zeros((), jnp.int32), trainable, jax.jit(optimizer.init)(trainable))
-    train_step = make_train_step(transform.apply(decoder.build(config)), sft(chunk=a.chunk), optimizer)
+    train_step = make_train_step(transform.apply(model), sft(chunk=a.chunk), optimizer)
     compiled, key, held = jax.jit(train_step, donate_argnums=0), jax.random.key(0), [state]
     del state, trainable
 
@@ -79,7 +104,7 @@ def main(a):
     }
     losses = []
     timed = time_steps(lambda: losses.append(step(batch)), a.steps, a.warmup)
-    emit(peer="jitune", workload=a.workload, mode="full", tag=a.tag or ("saving" if a.saving else ""),
+    emit(peer="jitune", workload=a.workload, mode=a.mode, tag=a.tag or ("saving" if a.saving else ""),
          tokens_per_s=round(rows * seq / timed["step_s"], 1), peak_rss_mb=peak_rss_mb(), loss=round(losses[-1], 4),
          **timed)
 
