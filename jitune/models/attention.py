@@ -53,7 +53,7 @@ def attend(
 
 def _prepend(first, rest) -> jax.Array:
     """[n, kv_heads, head_dim] in front of [batch, s, kv_heads, head_dim], in the dtype of the latter."""
-    # Repeated before it is cast, so that its gradient is summed over the batch in its own dtype.
+    # Repeated before it is cast, so that its gradient is summed over the batch in float32.
     rows = jnp.broadcast_to(first.astype(jnp.promote_types(first.dtype, jnp.float32)), (len(rest), *first.shape))
     return jnp.concatenate([rows.astype(rest.dtype), rest], axis=1)
 
