@@ -10,7 +10,7 @@ through its functions only; params are whatever they take.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -62,8 +62,11 @@ class Block(NamedTuple):
     left: Any
 
 
-def slots_in_front(model: Model) -> int:
-    """How many positions of its context a model takes itself, for a prefix or a prompt in front."""
+@lru_cache(maxsize=16)
+def slots_in_front(model: Model | None) -> int:
+    """How many positions of its context a model takes itself, for a prefix or a prompt in front; 0 without a model."""
+    if model is None:
+        return 0
     cache = jax.eval_shape(lambda: model.init_cache(1, 1))
     return cache.cache.segment_ids.shape[1] - 1 if isinstance(cache, Unfilled) else 0
 

@@ -53,7 +53,7 @@ def attend(
 
 def _prepend(first, rest) -> jax.Array:
     """[n, kv_heads, head_dim] in front of [batch, s, kv_heads, head_dim], in the dtype of the latter."""
-    # Repeated before it is cast, so that its gradient is summed over the batch in its own dtype.
+    # Repeated before it is cast, so that its gradient is summed over the batch in float32.
     rows = jnp.broadcast_to(first.astype(jnp.promote_types(first.dtype, jnp.float32)), (len(rest), *first.shape))
     return jnp.concatenate([rows.astype(rest.dtype), rest], axis=1)
 
@@ -128,4 +128,8 @@ def _attend_cudnn(q, k, v, mask) -> jax.Array:
             "config.model.attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; "
             f"here are {jax.default_backend()} and {q.dtype}. auto works everywhere"
         )
+    if k.shape[1] % 2 > q.shape[1] % 2:
+        # Behind a prefix of odd length. Its backward pass takes even lengths only.
+        k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (k, v))
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))
     return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="cudnn")

@@ -1,11 +1,13 @@
 """Attention in blocks of queries is plain attention; what cannot be exact is refused."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jitune.models import decoder
+from jitune.models import attention, decoder
 from jitune.models.attention import allowed, attend, attend_blocks, attend_plain
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
@@ -98,3 +100,59 @@ def test_the_layers_of_a_model_run_the_kind_that_its_config_names(scan_layers, r
     assert products("auto") == products("blocks") > products("plain")
     with pytest.raises(UserError, match="attention=cudnn"):
         products("cudnn")
+
+
+def prefixed(length=40, front=3, dtype="float32"):
+    """q, k, v, segments, a prefix and positions behind it, for the documents of `inputs`."""
+    q, k, v, segments = inputs(length, dtype=dtype)
+    prefix = tuple(jax.random.normal(jax.random.key(i), (front, *k.shape[2:]), "float32") for i in (7, 8))
+    return q, k, v, segments, prefix, front + decoder.restart_positions(segments)
+
+
+@pytest.mark.parametrize("window", [None, 0, 5, 20])
+def test_a_prefix_stands_in_front_of_every_document(window):
+    q, k, v, segments, prefix, positions = prefixed()
+    found = attend(q, k, v, segments=segments, kv_segments=segments, start=None, window=window, kind="plain",
+                   prefix=prefix, positions=positions)  # fmt: skip
+    for row, first, end in ((0, 0, 7), (0, 7, 19), (0, 19, 33), (1, 0, 40)):
+        one = [jnp.concatenate([p, x[row, first:end]])[None] for p, x in zip(prefix, (k, v), strict=True)]
+        ones = jnp.ones((1, one[0].shape[1]), jnp.int32)
+        alone = attend_plain(q[row : row + 1, first:end], *one, allowed(ones[:, 3:], ones, 3, window))
+        np.testing.assert_allclose(found[row, first:end], alone[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [7, 40, 64])
+@pytest.mark.parametrize("window", [None, 5])
+def test_blocks_behind_a_prefix(size, window, monkeypatch):
+    q, k, v, segments, prefix, positions = prefixed()
+    options = {"segments": segments, "kv_segments": segments, "start": None, "window": window, "positions": positions}
+    monkeypatch.setattr(attention, "BLOCK", 1)
+    monkeypatch.setattr(attention, "attend_blocks", partial(attend_blocks, size=size))
+
+    def graded(kind):
+        def score(q, k, v, prefix):
+            return jnp.sum(jnp.sin(attend(q, k, v, prefix=prefix, kind=kind, **options)))
+
+        return jax.jit(jax.value_and_grad(score, argnums=(0, 1, 2, 3)))(q, k, v, prefix)
+
+    for found, expected in zip(jax.tree.leaves(graded("blocks")), jax.tree.leaves(graded("plain")), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("front", [3, 4])
+def test_cudnn_is_given_an_even_number_of_keys(front, monkeypatch):
+    """Its backward pass takes no other; what is added is masked."""
+    q, k, v, segments, prefix, positions = prefixed(front=front, dtype="bfloat16")
+    xla, given = jax.nn.dot_product_attention, []
+
+    def stand_in(q, k, v, *, mask, implementation):
+        given.append((k.shape[1], implementation))
+        return xla(q, k, v, mask=mask, implementation="xla")
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
+    options = {"segments": segments, "kv_segments": segments, "start": None, "window": 9, "prefix": prefix}
+    found, expected = (attend(q, k, v, kind=kind, positions=positions, **options) for kind in ("cudnn", "plain"))
+    real = np.asarray(segments > 0)
+    np.testing.assert_allclose(found[real].astype("float32"), expected[real].astype("float32"), atol=0.03)
+    assert given == [(44, "cudnn")]
