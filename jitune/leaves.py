@@ -30,7 +30,7 @@ class Leaf:
     """What all structured weights are: they have the shape and dtype of the weight that they stand for, and its path.
 
     merge() gives the dense weight; dot(product) and take(...) a product and a look-up; transpose, reshape, squeeze,
-    slice and cast leaves; check_first() and slice_first() what a scan over the first axis needs. All raise NoRule where
+    slice, cast and times(number) leaves; check_first() and slice_first() what a scan over the first axis needs. All raise NoRule where
     they cannot without merging.
     """
 
@@ -100,7 +100,7 @@ class Part:
         """Entries along one axis of the weight. Returns (array, letters of the index's axes before the rest)."""
         i = self.axes.index(axis)
         array = jnp.moveaxis(self.array, i, 0)
-        return array.at[index].get(mode=mode, fill_value=fill)
+        return array.at[index].get(mode=mode, fill_value=fill, wrap_negative_indices=False)
 
 
 def axis_groups(old: tuple[int, ...], new: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -241,6 +241,13 @@ class Factored(_Parts):
         """The base alone: the factors, of which float32 ones are trained, follow it where they are used."""
         return replace(self, base=self.base.cast(dtype))
 
+    def times(self, number):
+        """A number is a gain, so that no array of the weight's size is made."""
+        if self.gain is not None:
+            return replace(self, gain=replace(self.gain, array=self.gain.array * number))
+        gain = jnp.broadcast_to(jnp.asarray(number, jnp.float32), self.scale.array.shape)
+        return replace(self, gain=Part(gain, self.scale.axes))
+
     def merge(self):
         """The dense weight, computed in float32 and cast back."""
         names = string.ascii_letters[: len(self.shape)]
@@ -350,6 +357,10 @@ class Rows(_Parts):
     def check_first(self):
         raise NoRule("a scan cuts it along an axis that its replaced rows do not share")
 
+    def times(self, number):
+        base, rows = (replace(p, array=(p.array * number).astype(p.array.dtype)) for p in (self.base, self.rows))
+        return replace(self, base=base, rows=rows)
+
     def merge(self):
         rows = jnp.moveaxis(self.rows.sort().array, self.axis, 0).astype(self.dtype)
         moved = jnp.moveaxis(self.base.array, self.axis, 0)
@@ -441,6 +452,11 @@ class Quantized(Leaf):
             return self._view(lax.slice, tuple(starts), tuple(ends), tuple(strides))
         cut = partial(Part.slice, starts=starts, sizes=sizes, strides=strides)
         return self._leading(lambda x: cut(Part(x, tuple(range(x.ndim - 1)))).array)
+
+    def times(self, number):
+        if isinstance(number, jax.core.Tracer):
+            raise NoRule("the number is not known beforehand")
+        return self._view(lax.mul, float(number))
 
     def with_base(self, function):
         """The codes stay where they lie."""
