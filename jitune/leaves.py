@@ -30,8 +30,8 @@ class Leaf:
     """What all structured weights are: they have the shape and dtype of the weight that they stand for, and its path.
 
     merge() gives the dense weight; dot(product) and take(...) a product and a look-up; transpose, reshape, squeeze,
-    slice, cast and times(number) leaves; check_first() and slice_first() what a scan over the first axis needs. All raise NoRule where
-    they cannot without merging.
+    slice, cast and times(number) leaves; check_first() and slice_first() what a scan over the first axis needs. All
+    raise NoRule where they cannot without merging.
     """
 
     @property

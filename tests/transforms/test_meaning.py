@@ -85,7 +85,7 @@ def test_patterns_of_rank_and_alpha():
 
 
 def test_tokens_replace_their_rows_and_columns():
-    params = zoo.decoders()["decoder_unrolled"][0]
+    params = zoo.decoders()["decoder_scan_remat"][0]
     transform = tokens([5, 1])
     frozen, trainable = start(transform, params)
     merged = transform.merge(frozen, trainable)
@@ -102,7 +102,7 @@ def test_tokens_replace_their_rows_and_columns():
     chain(quantize("int8"), lora(2, 3), tokens([3])),
 ], ids=["lora", "dora", "select", "tokens", "lora+select", "qlora+tokens"])  # fmt: skip
 def test_merged_parameters_have_the_tree_of_the_models(transform):
-    params = zoo.decoders()["decoder_scan"][0]
+    params = zoo.decoders()["decoder_scan_remat"][0]
     frozen, trainable = jax.eval_shape(lambda: transform.init(jax.random.key(0), params))
     merged = jax.eval_shape(transform.merge, frozen, trainable)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), merged) == jax.tree.map(lambda x: (x.shape, x.dtype), params)

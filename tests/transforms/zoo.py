@@ -253,7 +253,6 @@ def of_decoder(**changes):
 def modules():
     """Flax's layers and JAX's transformations."""
     return {
-        "dense": linen(nn.Dense(6, use_bias=False)),
         "bias": linen(nn.Dense(6)),
         "general": linen(General()),
         "raw": raw(),
@@ -273,12 +272,10 @@ def modules():
 
 @functools.cache
 def decoders():
-    """jitune's decoder, scanned or not, with and without remat, tied or not."""
+    """jitune's decoder: scanned with remat, and unrolled without."""
     return {
-        "decoder_scan": of_decoder(tie_word_embeddings=True),
         "decoder_scan_remat": of_decoder(tie_word_embeddings=False, remat="full"),
-        "decoder_unrolled": of_decoder(tie_word_embeddings=False, scan_layers=False),
-        "decoder_unrolled_remat": of_decoder(tie_word_embeddings=True, scan_layers=False, remat="full"),
+        "decoder_unrolled": of_decoder(tie_word_embeddings=True, scan_layers=False),
     }
 
 
