@@ -478,6 +478,7 @@ class Quantized(Leaf):
 
     def take(self, gather, axis: int, index, index_letters: str, names: str, out: str, **how):
         if self.views or axis != 0 or out[: len(index_letters)] != index_letters:
-            return gather(self.merge())
-        codes = jax.tree.map(lambda x: x.at[index].get(mode=how["mode"], fill_value=0), self.codes)
+            raise NoRule("its codes are not looked up along that axis")
+        # What is beyond the table is not a number, as it is in a dense one.
+        codes = jax.tree.map(lambda x: x.at[index].get(mode=how["mode"], wrap_negative_indices=False), self.codes)
         return self.form.decode(codes, self.stored[-1]).astype(self.dtype)

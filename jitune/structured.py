@@ -68,6 +68,9 @@ def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, s
     leaves = [x.build() if isinstance(x, Later) and v in used else x
               for x, v in zip(leaves, closed.jaxpr.invars, strict=False)]
     out = _Run(tuple(merge_at)).evaluate(closed.jaxpr, closed.consts, [*leaves, *jax.tree.leaves(args)])
+    if returned := [x.path for x in out if is_leaf(x)]:
+        raise UserError(f"{returned[0]}: the model returns this weight itself, which would have to make it dense; "
+                        "leave it out of select")  # fmt: skip
     return jax.tree.structure(shape).unflatten(out)
 
 
@@ -172,6 +175,8 @@ def _gather(run, equation, weight, index):
     if (not is_leaf(weight) or len(axes) != 1 or n.collapsed_slice_dims != axes or n.operand_batching_dims
             or set(whole) | set(axes) != set(range(len(weight.shape)))):  # fmt: skip
         raise NoRule("only whole rows are looked up by index")
+    if p["fill_value"] is not None:
+        raise NoRule("what is beyond it is given a value")
     axis = axes[0]
     names = string.ascii_letters[: len(weight.shape)]
     rest = iter(names[:axis] + names[axis + 1 :])

@@ -1,4 +1,4 @@
-"""A new way of tuning in one function: VeRA (arXiv 2310.11454), random factors that the layers share, scaled by vectors.
+"""A new way of tuning in one function: VeRA (arXiv 2310.11454), random factors of all layers, scaled by vectors.
 
     python scripts/examples/new_transform.py
 
@@ -24,7 +24,7 @@ from jitune.types import TrainState, Transform
 
 
 def vera(rank: int, select: str) -> Transform:
-    """Trains `PATH/d` [layers, rank] and `PATH/b` [layers, out] of the weights [layers, in, out] that select is found in.
+    """Trains `PATH/d` [layers, rank] and `PATH/b` [layers, out] beside weights [layers, in, out], found by `select`.
 
     frozen: base, and for each of these weights `a` [in, rank] and `b` [out, rank].
     """
