@@ -315,9 +315,8 @@ class Factored(_Parts):
             return part.take(axis, index, **how), index_letters + letters.replace(names[axis], "")
 
         (a, a_letters), (b, b_letters) = (pick(part.cast(self.dtype)) for part in (self.a, self.b))
-        if set(self.scale.letters(names, "")) - set(a_letters):
-            raise NoRule("it is looked up along an axis of its scale")
-        a = (a * spread(self.scale.array, self.scale.letters(names, ""), a_letters)).astype(a.dtype)
+        scale, letters = pick(self.scale)
+        a = (a * spread(scale, letters, a_letters)).astype(a.dtype)
         there = "".join(c for c in out if c in a_letters + b_letters)
         y = gather(self.base.array)
         y = y + spread(p.einsum((a_letters, a), (b_letters, b), out=there), there, out).astype(y.dtype)

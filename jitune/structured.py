@@ -175,7 +175,7 @@ def _gather(run, equation, weight, index):
     if (not is_leaf(weight) or len(axes) != 1 or n.collapsed_slice_dims != axes or n.operand_batching_dims
             or set(whole) | set(axes) != set(range(len(weight.shape)))):  # fmt: skip
         raise NoRule("only whole rows are looked up by index")
-    if p["fill_value"] is not None:
+    if p["fill_value"] is not None and p["fill_value"] == p["fill_value"]:  # A number, not NaN.
         raise NoRule("what is beyond it is given a value")
     axis = axes[0]
     names = string.ascii_letters[: len(weight.shape)]

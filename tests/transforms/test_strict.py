@@ -18,7 +18,7 @@ DENSE = {
     "mul": lambda w, v, x: x @ (w * w),
     "reduce_sum": lambda w, v, x: x * w.sum(),
     "add": lambda w, v, x: x @ (w + 1),
-    "sub": lambda w, v, x: x @ (w - w.mean()),
+    "sub": lambda w, v, x: x @ (w - 1),
     "concatenate": lambda w, v, x: x @ jnp.concatenate([w, v], axis=1),
     "dot_general": lambda w, v, x: x @ (w @ v),
     "sort": lambda w, v, x: x @ jnp.sort(w, axis=0),
@@ -50,7 +50,7 @@ def test_an_operation_without_a_rule_is_refused_and_merged_where_it_was_asked_fo
         run()
     text = str(refusal.value)
     asked = text.split("merge_at=")[1].split(":")[0]
-    assert asked == (name if name != "scan" else "scan") and f"{asked!r}" in text
+    assert asked == name and f"{asked!r}" in text
     assert text.startswith("w_kernel: ") and f"merge_at={asked}:w_kernel" in text and "\n" not in text
     run, merged = under(make(2, 3, merge_at=[(asked, "kernel$")]), DENSE[name])
     np.testing.assert_allclose(run(), merged(), rtol=1e-5, atol=1e-5)
