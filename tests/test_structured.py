@@ -45,9 +45,9 @@ def rows(shape, axis, ids=(3, 1)):
     return Rows(Part(normal(rng, shape), every), Part(new, every), Part(jnp.array(ids), (axis,)), "w")
 
 
-def agree(function, leaf, *args, quick=True):
-    """The function over a leaf is the one over its dense weight."""
-    found, expected = run(function, leaf, *args), function(leaf.merge(), *args)
+def agree(function, leaf, *args, wrap=lambda f: f):
+    """The function over a leaf is the one over its dense weight. wrap: jax.jit where that is quicker."""
+    found, expected = wrap(lambda leaf: (run(function, leaf, *args), function(leaf.merge(), *args)))(leaf)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * (1 + float(jnp.abs(b).max()))),
                  found, expected)  # fmt: skip
 
@@ -77,15 +77,15 @@ def test_products_in_any_layout(seed):
     order = [int(a) for a in rng.permutation(ndim)]
     stack = order[split:][:1] if ndim > 2 and rng.random() < 0.5 else []
     ins, outs = order[:split], [a for a in order[split:] if a not in stack]
-    agree(function, factored(shape, ins, outs, stack, seed=seed), x)
+    agree(function, factored(shape, ins, outs, stack, seed=seed), x, wrap=jax.jit)
     free = [a for a in range(ndim) if a not in contracted]
     for gain in (free, contracted, batched):
         if gain:
-            agree(function, factored(shape, ins, outs, stack, gain, seed=seed), x)
+            agree(function, factored(shape, ins, outs, stack, gain, seed=seed), x, wrap=jax.jit)
     axis = int(rng.integers(ndim))
     if axis not in batched:
-        agree(function, rows(shape, axis, (1, 0)), x)
-    agree(function, encode("w", normal(rng, shape), Blocks("nf4", 2)), x)
+        agree(function, rows(shape, axis, (1, 0)), x, wrap=jax.jit)
+    agree(function, encode("w", normal(rng, shape), Blocks("nf4", 2)), x, wrap=jax.jit)
 
 
 VIEWS = {
