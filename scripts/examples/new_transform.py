@@ -57,7 +57,7 @@ def main():
     raw = {"model_type": "qwen3", **FAMILIES["qwen3"].presets["tiny"], "vocab_size": 64, "num_hidden_layers": 2}
     model = decoder.build(ModelConfig.from_hf(raw))
     params = jax.jit(model.init)(jax.random.key(0))
-    transform = vera(8, r"(q|v|up|down)_proj/kernel$")
+    transform = vera(8, r"^layers/.*kernel$")
     frozen, trainable = transform.init(jax.random.key(1), params)
     for path, vector in tree.flatten(trainable).items():
         print(f"{path} {vector.shape}")
@@ -69,9 +69,9 @@ def main():
     optimizer = optax.adam(0.1)
     step = jax.jit(make_train_step(transform.apply(model), sft(), optimizer))
     state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable))
-    for i in range(20):
+    for i in range(40):
         state, metrics = step(state, frozen, batch, jax.random.key(2))
-        if i % 5 == 0 or i == 19:
+        if i % 13 == 0:
             print(f"step {i + 1:2d}  loss {metrics['loss']:.3f}")
     merged = transform.merge(frozen, state.trainable)
     print(f"the merged model is the decoder again: {jax.tree.structure(merged) == jax.tree.structure(params)}")
