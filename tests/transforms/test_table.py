@@ -23,8 +23,8 @@ EVERY = {"select": zoo.WEIGHTS, "layouts": zoo.LAYOUTS}
 OTHERS = r"(bias|scale)$"
 ROWS = {
     "lora": lambda: lora(2, 3, **EVERY),
-    "rslora": lambda: lora(2, 3, rslora=True, init="gaussian", rank_pattern={"query|same|up": 3},
-                           alpha_pattern={"value|up": 5}, **EVERY),
+    "rslora": lambda: lora(2, 3, rslora=True, init="gaussian", rank_pattern={"Dense": 3},
+                           alpha_pattern={"embedding": 5}, **EVERY),
     "pissa": lambda: lora(2, 3, init="pissa", **EVERY),
     "olora": lambda: lora(2, 3, init="olora", **EVERY),
     "dora": lambda: dora(2, 3, **EVERY),
