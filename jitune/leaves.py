@@ -31,8 +31,8 @@ class Leaf:
     """What all structured weights are: they have the shape and dtype of the weight that they stand for, and its path.
 
     merge() gives the dense weight; dot(product) and take(...) a product and a look-up; transpose, reshape, squeeze,
-    slice and cast leaves; check_first() and slice_first() what a scan over the first axis needs. All raise NoRule where
-    they cannot without merging.
+    slice, cast and times(number) leaves; check_first() and slice_first() what a scan over the first axis needs. All
+    raise NoRule where they cannot without merging.
     """
 
     @property
@@ -102,7 +102,7 @@ class Part:
         """Entries along one axis of the weight. Returns (array, letters of the index's axes before the rest)."""
         i = self.axes.index(axis)
         array = jnp.moveaxis(self.array, i, 0)
-        return array.at[index].get(mode=mode, fill_value=fill)
+        return array.at[index].get(mode=mode, fill_value=fill, wrap_negative_indices=False)
 
 
 def axis_groups(old: tuple[int, ...], new: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -282,6 +282,13 @@ class Factored(_Parts):
         """The base alone: the factors, of which float32 ones are trained, follow it where they are used."""
         return replace(self, base=self.base.cast(dtype))
 
+    def times(self, number):
+        """A number is a gain, so that no array of the weight's size is made."""
+        if self.gain is not None:
+            return replace(self, gain=replace(self.gain, array=self.gain.array * number))
+        gain = jnp.broadcast_to(jnp.asarray(number, jnp.float32), self.scale.array.shape)
+        return replace(self, gain=Part(gain, self.scale.axes))
+
     def merge(self):
         """The dense weight, computed in float32 and cast back."""
         names = string.ascii_letters[: len(self.shape)]
@@ -349,9 +356,8 @@ class Factored(_Parts):
             return part.take(axis, index, **how), index_letters + letters.replace(names[axis], "")
 
         (a, a_letters), (b, b_letters) = (pick(part.cast(self.dtype)) for part in (self.a, self.b))
-        if set(self.scale.letters(names, "")) - set(a_letters):
-            raise NoRule("it is looked up along an axis of its scale")
-        a = (a * spread(self.scale.array, self.scale.letters(names, ""), a_letters)).astype(a.dtype)
+        scale, letters = pick(self.scale)
+        a = (a * spread(scale, letters, a_letters)).astype(a.dtype)
         there = "".join(c for c in out if c in a_letters + b_letters)
         y = gather(self.base.array)
         y = y + spread(p.contract((a_letters, a), (b_letters, b), there), there, out).astype(y.dtype)
@@ -390,6 +396,10 @@ class Rows(_Parts):
 
     def check_first(self):
         raise NoRule("a scan cuts it along an axis that its replaced rows do not share")
+
+    def times(self, number):
+        base, rows = (replace(p, array=(p.array * number).astype(p.array.dtype)) for p in (self.base, self.rows))
+        return replace(self, base=base, rows=rows)
 
     def merge(self):
         rows = jnp.moveaxis(self.rows.sort().array, self.axis, 0).astype(self.dtype)
@@ -483,6 +493,11 @@ class Quantized(Leaf):
         cut = partial(Part.slice, starts=starts, sizes=sizes, strides=strides)
         return self._leading(lambda x: cut(Part(x, tuple(range(x.ndim - 1)))).array)
 
+    def times(self, number):
+        if isinstance(number, jax.core.Tracer):
+            raise NoRule("the number is not known beforehand")
+        return self._view(lax.mul, float(number))
+
     def with_base(self, function):
         """The codes stay where they lie."""
         return self
@@ -503,6 +518,7 @@ class Quantized(Leaf):
 
     def take(self, gather, axis: int, index, index_letters: str, names: str, out: str, **how):
         if self.views or axis != 0 or out[: len(index_letters)] != index_letters:
-            return gather(self.merge())
-        codes = jax.tree.map(lambda x: x.at[index].get(mode=how["mode"], fill_value=0), self.codes)
+            raise NoRule("its codes are not looked up along that axis")
+        # What is beyond the table is not a number, as it is in a dense one.
+        codes = jax.tree.map(lambda x: x.at[index].get(mode=how["mode"], wrap_negative_indices=False), self.codes)
         return self.form.decode(codes, self.stored[-1]).astype(self.dtype)

@@ -64,12 +64,24 @@ def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, s
         return function(weights, *args)
     plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) if is_leaf(x) else x for x in leaves]
     closed, shape = jax.make_jaxpr(function, return_shape=True)(treedef.unflatten(plain), *args)
-    used = {v for e in closed.jaxpr.eqns for v in e.invars if not hasattr(v, "val")} | {
-        v for v in closed.jaxpr.outvars if not hasattr(v, "val")}
+    _, used = _live(closed.jaxpr)
     leaves = [x.build() if isinstance(x, Later) and v in used else x
               for x, v in zip(leaves, closed.jaxpr.invars, strict=False)]
     out = _Run(tuple(merge_at)).evaluate(closed.jaxpr, closed.consts, [*leaves, *jax.tree.leaves(args)])
+    if returned := [x.path for x in out if is_leaf(x)]:
+        raise UserError(f"{returned[0]}: the model returns this weight itself, which would have to make it dense; "
+                        "leave it out of select")  # fmt: skip
     return jax.tree.structure(shape).unflatten(out)
+
+
+def _live(jaxpr):
+    """(the equations that the outputs need or that have effects, the variables that these and the outputs read)."""
+    kept, used = [], {v for v in jaxpr.outvars if not hasattr(v, "val")}
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or not used.isdisjoint(equation.outvars):
+            kept.append(equation)
+            used.update(v for v in equation.invars if not hasattr(v, "val"))
+    return kept[::-1], used
 
 
 class _Run:
@@ -85,7 +97,7 @@ class _Run:
         def read(atom):
             return atom.val if hasattr(atom, "val") else values[atom]
 
-        for equation in jaxpr.eqns:
+        for equation in _live(jaxpr)[0]:
             found = self.equation(equation, [read(v) for v in equation.invars])
             values.update(zip(equation.outvars, found, strict=True))
         return [read(v) for v in jaxpr.outvars]
@@ -163,6 +175,8 @@ def _gather(run, equation, weight, index):
     if (not is_leaf(weight) or len(axes) != 1 or n.collapsed_slice_dims != axes or n.operand_batching_dims
             or set(whole) | set(axes) != set(range(len(weight.shape)))):  # fmt: skip
         raise NoRule("only whole rows are looked up by index")
+    if p["fill_value"] is not None and p["fill_value"] == p["fill_value"]:  # A number, not NaN.
+        raise NoRule("what is beyond it is given a value")
     axis = axes[0]
     names = string.ascii_letters[: len(weight.shape)]
     rest = iter(names[:axis] + names[axis + 1 :])
@@ -200,7 +214,7 @@ def _split(run, equation, x):
         starts = [start if i == axis else 0 for i in range(len(x.shape))]
         sizes = [size if i == axis else n for i, n in enumerate(x.shape)]
         found.append(_cut(x, starts, sizes, (1,) * len(x.shape)))
-        start += size
+        start += int(size)
     return found
 
 
@@ -231,6 +245,19 @@ def _cast(run, equation, x):
     if not jnp.issubdtype(equation.params["new_dtype"], jnp.floating):
         raise NoRule("")
     return x.cast(equation.params["new_dtype"])
+
+
+def _times(run, equation, x, y):
+    """mul and div by one number."""
+    weight, number = (x, y) if is_leaf(x) else (y, x)
+    if is_leaf(number) or jnp.size(number) != 1 or jnp.ndim(number) > len(weight.shape):
+        raise NoRule("")
+    number = jnp.reshape(number, ()) if jnp.ndim(number) else number
+    if equation.primitive.name == "mul":
+        return weight.times(number)
+    if weight is y:
+        raise NoRule("")
+    return weight.times(1 / number)
 
 
 def _transparent(run, equation, *inputs):
@@ -369,6 +396,9 @@ RULES = {
     "transpose": lambda run, equation, x: x.transpose(equation.params["permutation"]),
     "squeeze": lambda run, equation, x: x.squeeze(tuple(equation.params["dimensions"])),
     "convert_element_type": _cast,
+    "mul": _times,
+    "div": _times,
+    "neg": lambda run, equation, x: x.times(-1),
     "stop_gradient": _transparent,
     "copy": _transparent,
     "optimization_barrier": _transparent,

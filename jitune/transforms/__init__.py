@@ -2,17 +2,20 @@
 
     from jitune.transforms import chain, lora, quantize
     transform = chain(quantize("nf4"), lora(16, 32))
+
+Inside the package, import from the modules (`from jitune.transforms.lora import lora`): here a name is the function.
 """
 
-import importlib
+from jitune.transforms.chain import chain
+from jitune.transforms.dora import dora
+from jitune.transforms.full import full
+from jitune.transforms.lora import lora
+from jitune.transforms.partial import freeze, select
+from jitune.transforms.prefix import prefix
+from jitune.transforms.prompt import prompt
+from jitune.transforms.quantize import quantize
+from jitune.transforms.tokens import tokens
+from jitune.transforms.weights import for_function
 
-_HOMES = {"chain": "chain", "dora": "dora", "for_function": "weights", "freeze": "partial", "full": "full",
-          "lora": "lora", "prefix": "prefix", "prompt": "prompt", "quantize": "quantize", "select": "partial",
-          "tokens": "tokens"}  # fmt: skip
-__all__ = list(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'jitune.transforms' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"jitune.transforms.{_HOMES[name]}"), name)
+__all__ = ["chain", "dora", "for_function", "freeze", "full", "lora", "prefix", "prompt", "quantize", "select",
+           "tokens"]  # fmt: skip

@@ -15,8 +15,8 @@ from jax import lax
 
 from jitune import structured, tree
 from jitune.leaves import Part
-from jitune.transforms import lora as loras
 from jitune.transforms import weights
+from jitune.transforms.lora import factored, lora
 from jitune.types import Transform
 
 
@@ -26,7 +26,7 @@ def dora(rank: int, alpha: float, *, dropout: float = 0.0, merge_at=(), **option
     trainable: besides lora's `PATH/magnitude` [layers, out], float32; frozen: besides lora's `norm`, the squared norms
     of the base. Raises UserError as `lora` does.
     """
-    under = loras.lora(rank, alpha, dropout=dropout, name="dora", **options)
+    under = lora(rank, alpha, dropout=dropout, name="dora", **options)
 
     def start(key, params):
         frozen, trainable = under.init(key, params)
@@ -43,7 +43,7 @@ def dora(rank: int, alpha: float, *, dropout: float = 0.0, merge_at=(), **option
         def gain(path, leaf):
             return _with_gain(leaf, norms[path], arrays[path]["magnitude"])
 
-        return loras.factored(frozen, trainable, key if dropout else None, dropout, gain)
+        return factored(frozen, trainable, key if dropout else None, dropout, gain)
 
     return Transform(start, weights.over(view, merge_at), lambda f, t: structured.merge(view(f, t)))
 

@@ -12,7 +12,7 @@ def full() -> Transform:
         return Model(
             init=model.init,
             embed=lambda pair, tokens: model.embed(pair[1], tokens),
-            hidden=lambda pair, batch, cache=None: model.hidden(pair[1], batch, cache),
+            hidden=lambda pair, *args: model.hidden(pair[1], *args),
             unembed=lambda pair, hidden: model.unembed(pair[1], hidden),
             init_cache=model.init_cache,
         )

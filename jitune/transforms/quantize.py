@@ -75,12 +75,13 @@ class Blocks:
         return scales.astype(jnp.float32) * (rows / 255)
 
 
-def quantize(kind: str, *, select: str = LINEAR, block: int = 64) -> Transform:
+def quantize(kind: str, *, select: str = LINEAR, block: int = 64, merge_at=()) -> Transform:
     """Freezes all weights, those that `select` is found in with few bits; to be chained with what is trained.
 
-    kind: nf4 (4 bits) or int8. block: weights that share a scale. frozen: base; trainable: nothing. Weights that are
-    quantized already are left as they are (see `encode`). Raises UserError for an unknown kind, a block that is not
-    even, a pattern that matches nothing, and weights of less than two axes.
+    kind: nf4 (4 bits) or int8. block: weights that share a scale. merge_at: where weights may be made dense, see
+    `structured.run`. frozen: base; trainable: nothing. Weights that are quantized already are left as they are (see
+    `encode`). Raises UserError for an unknown kind, a block that is not even, a pattern that matches nothing, and
+    weights of less than two axes.
     """
     if kind not in KINDS:
         raise UserError(f"quantize: {kind!r} is not known; known are {', '.join(KINDS)}")
@@ -99,7 +100,7 @@ def quantize(kind: str, *, select: str = LINEAR, block: int = 64) -> Transform:
     def view(frozen, trainable, key=None):
         return frozen["base"]
 
-    return Transform(init, weights.over(view), lambda frozen, trainable: structured.merge(frozen["base"]))
+    return Transform(init, weights.over(view, merge_at), lambda frozen, trainable: structured.merge(frozen["base"]))
 
 
 def encode(path: str, leaf: jax.Array, form: Blocks) -> Quantized:

@@ -19,10 +19,11 @@ from jitune.types import Transform, UserError
 TABLES = {r"(^|/)embed/embedding$": 0, r"(^|/)lm_head/kernel$": -1}
 
 
-def tokens(ids: Sequence[int], *, tables: dict[str, int] | None = None) -> Transform:
+def tokens(ids: Sequence[int], *, tables: dict[str, int] | None = None, merge_at=()) -> Transform:
     """Trains the rows of these token ids, in the embedding and in a head of its own.
 
-    tables: {pattern of paths: axis of the tokens}, by default the decoder's. trainable: `PATH/rows` [tokens, dim] (of
+    tables: {pattern of paths: axis of the tokens}, by default the decoder's. merge_at: see
+    `structured.run`. trainable: `PATH/rows` [tokens, dim] (of
     the head [dim, tokens]), float32; frozen: base and ids. Raises UserError for no ids, one twice, and one outside the
     vocabulary.
     """
@@ -51,7 +52,7 @@ def tokens(ids: Sequence[int], *, tables: dict[str, int] | None = None) -> Trans
             changed[path] = structured.Later(leaf.shape, leaf.dtype, path, build)
         return weights.replace(frozen["base"], changed)
 
-    return Transform(init, weights.over(view), lambda f, t: structured.merge(view(f, t)))
+    return Transform(init, weights.over(view, merge_at), lambda f, t: structured.merge(view(f, t)))
 
 
 def _tables(params, patterns):

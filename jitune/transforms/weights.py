@@ -50,6 +50,8 @@ def layout(path: str, shape: Sequence[int], layouts: dict[str, str] | None, name
             return letters
     if len(shape) == 2:
         return "io"
+    if len(shape) < 2:
+        raise UserError(f"{name}: {path} has the shape {tuple(shape)}, and two axes are needed; leave it out of select")
     raise UserError(f"{name}: {path} has the shape {tuple(shape)}; say which axes are of the input and of the output, "
                     f"such as layouts={{{path!r}: {'l' * (len(shape) - 2) + 'io'!r}}}, "
                     "or leave it out of select")  # fmt: skip

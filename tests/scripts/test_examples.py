@@ -1,0 +1,45 @@
+"""The examples for models and methods of one's own run as they are, and show what they say."""
+
+import re
+import runpy
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def run(name, capsys, monkeypatch, share=0.7):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    runpy.run_path(str(ROOT / "scripts" / "examples" / f"{name}.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    losses = [float(x) for x in re.findall(r"loss ([\d.]+)", out)]
+    assert losses[-1] < share * losses[0], out
+    return out
+
+
+def test_own_linen(capsys, monkeypatch):
+    out = run("own_linen", capsys, monkeypatch)
+    assert float(re.search(r"after merging: (\S+)", out)[1]) < 1e-3
+    assert int(re.search(r"that are right: (\d+)%", out)[1]) > 90
+
+
+def test_own_nnx(capsys, monkeypatch):
+    out = run("own_nnx", capsys, monkeypatch)
+    assert "factors beside embedding/embedding, head/kernel, layers/0/kernel, layers/1/kernel" in out
+    assert int(re.search(r"that are right, by the module itself: (\d+)%", out)[1]) > 90
+
+
+def test_new_transform(capsys, monkeypatch):
+    # Its decoder is fresh, and the head that stays as it was drawn knows no language.
+    out = run("new_transform", capsys, monkeypatch, 0.85)
+    assert "layers/attn/q_proj/kernel/d (2, 8)" in out
+    assert "the merged model is the decoder again: True" in out
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts" / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_it_says_how_it_is_run(path):
+    text = path.read_text()
+    assert f"\n    python scripts/examples/{path.name}\n" in text
+    assert len(text.splitlines()) < 110
