@@ -100,15 +100,16 @@ def export_vllm(run: Trained, out: Path, dtype: str) -> list[Path]:
     tables = (peft.EMBEDDING, peft_config.HEAD)
     kept = {m: f for m, f in parts.factors.items() if f.magnitude is None and m not in tables}
     rest = parts._replace(factors={m: f for m, f in parts.factors.items() if m not in kept})
-    written, name = [], run.name
+    if not kept:
+        save_model(out / "base", run.base, run.transform.merge(run.frozen, run.trainable), dtype)
+        return [out / "base"]
+    folded, name, written = Parts(fold(kept), {}, {}), run.name, []
     if rest.factors or rest.saved or rest.rows:
         transform, frozen, trainable = adapter.build(rest, run.base)
         save_model(out / "base", run.base, transform.merge(frozen, trainable), dtype)
-        written, name = [out / "base"], str(out / "base")
-    if kept:
-        peft.write(out / "adapter", Parts(fold(kept), {}, {}), run.base, base=name, rslora=False)
-        written.append(out / "adapter")
-    return written
+        name, written = str(out / "base"), [out / "base"]
+    peft.write(out / "adapter", folded, run.base, base=name, rslora=False)
+    return [*written, out / "adapter"]
 
 
 def fold(factors: dict[str, Factors]) -> dict[str, Factors]:

@@ -18,11 +18,14 @@ import transformers
 
 import jitune
 from jitune import tree
+from jitune.generation.generate import generate
 from jitune.hub import peft as adapters
 from jitune.transforms.chain import chain
 from jitune.transforms.dora import dora
 from jitune.transforms.lora import lora
 from jitune.transforms.partial import select
+from jitune.transforms.prefix import prefix
+from jitune.transforms.prompt import prompt
 from jitune.transforms.tokens import tokens
 from tests.references import ATOL, CONFIGS, RTOL, make_tokens, make_weights, write_checkpoint
 
@@ -35,6 +38,7 @@ BASES = {
     "qwen3": CONFIGS["qwen3"] | SMALL,  # tied
 }
 IDS = {name: make_tokens(raw, rows=2, length=11) for name, raw in BASES.items()}
+NEW = 8
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -172,3 +176,39 @@ def test_what_peft_saves_is_loaded(case, base, pretrained, tmp_path):
     check(our_logits(loaded, transform, frozen, trainable, ids), wanted, plain)
     adapters.save(tmp_path / "b", loaded, transform, trainable, frozen=frozen, base=str(base(name)))
     check(their_logits(load_peft(base(name), tmp_path / "b"), ids), wanted, plain)
+
+
+FRONT = {
+    "prefix": ("mistral", lambda model: prefix(5, model=model)),
+    "prefix_by_an_mlp": ("qwen3", lambda model: prefix(3, model=model, projection=12)),
+    "prompt": ("qwen2", lambda model: prompt(4, model=model)),
+}
+
+
+@pytest.mark.parametrize("case", FRONT)
+def test_prefixes_and_prompts_both_ways(case, base, pretrained, tmp_path):
+    name, make = FRONT[case]
+    loaded, ids = pretrained(name), IDS[name]
+    transform = make(loaded.model)
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), loaded.params)
+    adapters.save(tmp_path / "a", loaded, transform, trainable, frozen=frozen, base=str(base(name)))
+    model, plain = load_peft(base(name), tmp_path / "a"), their_logits(load_torch(base(name)), ids)
+    found = our_logits(loaded, transform, frozen, trainable, ids)
+    check(found, their_logits(model, ids)[:, -ids.shape[1] :], plain)
+    model.save_pretrained(tmp_path / "b")
+    ours, theirs = (json.loads((tmp_path / d / "adapter_config.json").read_text()) for d in "ab")
+    assert ours.items() <= theirs.items()
+    again, frozen, trainable = adapters.load(tmp_path / "b", loaded, base=base(name))
+    np.testing.assert_allclose(our_logits(loaded, again, frozen, trainable, ids), found, RTOL, ATOL)
+    rows = [ids[0].tolist(), ids[1][:6].tolist()]
+    answers = generate(again.apply(loaded.model), (frozen, trainable), None, rows, max_new_tokens=NEW)
+    for row, answer in zip(rows, answers, strict=True):
+        assert answer.tokens == greedy(model, row)
+
+
+def greedy(model, tokens):
+    """NEW tokens, each from the whole sequence: PEFT's generate loses the prefix under transformers 5.23."""
+    tokens = list(tokens)
+    for _ in range(NEW):
+        tokens.append(int(their_logits(model, np.array([tokens]))[0, -1].argmax()))
+    return tokens[-NEW:]
