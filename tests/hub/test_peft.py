@@ -11,8 +11,7 @@ from safetensors.numpy import load_file, save_file
 import jitune
 from jitune import tree
 from jitune.export import fold
-from jitune.generation.generate import generate_file
-from jitune.hub import adapter, peft, peft_config, weights
+from jitune.hub import adapter, peft, peft_config
 from jitune.sharding import make_mesh
 from jitune.transforms.chain import chain
 from jitune.transforms.dora import dora
@@ -24,7 +23,7 @@ from jitune.transforms.prompt import prompt
 from jitune.transforms.quantize import quantize
 from jitune.transforms.tokens import tokens
 from jitune.types import UserError
-from tests.references import CONFIGS, make_tokens, make_weights, write_checkpoint
+from tests.references import CONFIGS, make_weights, write_checkpoint
 
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "vocab_size": 30, "head_dim": 4}
 BASES = {name: CONFIGS[name] | SMALL for name in ("llama3", "qwen3")}  # qwen3 is tied, llama3 has biases
@@ -33,7 +32,10 @@ Q = "model.layers.{}.self_attn.q_proj"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    paths = {name: write_checkpoint(tmp_path_factory.mktemp(name), raw, make_weights(raw)) for name, raw in BASES.items()}
+    def write(name, raw):
+        return write_checkpoint(tmp_path_factory.mktemp(name), raw, make_weights(raw))
+
+    paths = {name: write(name, raw) for name, raw in BASES.items()}
     return paths, {name: jitune.load(path, dtype="float32") for name, path in paths.items()}
 
 
@@ -61,7 +63,7 @@ def change(path, tensors=None, **options):
     save_file({**old, **(tensors or {})}, path / "adapter_model.safetensors")
 
 
-def make_lora(path, pretrained, base, rank=2, select="q_proj"):
+def make_lora(path, pretrained, base, rank=2, select="q_proj/kernel"):
     """A saved LoRA adapter."""
     transform = lora(rank, 4, select=select)
     frozen, trainable = train(transform, pretrained)
@@ -106,7 +108,8 @@ def test_a_round_trip_is_exact(case, base, tmp_path):
 @pytest.mark.core
 def test_names_and_shapes_are_those_of_peft(base, tmp_path):
     paths, loaded = base
-    transform = chain(lora(3, 6, select="q_proj/kernel|embed", rank_pattern={"embed": 2}), select("lm_head|k_proj/bias"))
+    transform = chain(lora(3, 6, select="q_proj/kernel|embed", rank_pattern={"embed": 2}),
+                      select("lm_head|k_proj/bias"))  # fmt: skip
     frozen, trainable = train(transform, loaded["llama3"])
     peft.save(tmp_path, loaded["llama3"], transform, trainable, frozen=frozen, base=str(paths["llama3"]))
     config, tensors = read(tmp_path)
@@ -175,7 +178,7 @@ def test_a_minimal_config_is_enough(base, tmp_path):
 @pytest.mark.core
 def test_pissa_is_saved_as_lora_of_twice_the_rank(base, tmp_path):
     paths, loaded = base
-    transform = lora(2, 4, select="q_proj|o_proj", init="pissa")
+    transform = lora(2, 4, select="(q|o)_proj/kernel", init="pissa")
     frozen, trainable = train(transform, loaded["llama3"])
     peft.save(tmp_path, loaded["llama3"], transform, trainable, frozen=frozen)
     config, _ = read(tmp_path)
@@ -183,7 +186,7 @@ def test_pissa_is_saved_as_lora_of_twice_the_rank(base, tmp_path):
     again, extras, arrays = peft.load(tmp_path, loaded["llama3"])
     first, second = (tree.flatten(t.merge(*pair)) for t, pair in (
         (transform, (frozen, trainable)), (again, (extras, arrays))))  # fmt: skip
-    assert all(np.allclose(first[p], second[p], 0, 1e-6) for p in first)
+    assert all(np.allclose(first[p], second[p], 1e-5, 1e-5) for p in first)
 
 
 @pytest.mark.core
@@ -201,10 +204,11 @@ def test_a_quantized_base_has_the_same_adapter(base, tmp_path):
 @pytest.mark.parametrize("transform, message", [
     (full(), "every parameter is trained, so there is no adapter"),
     (lambda m: chain(lora(2, 4), prefix(2, model=m)), "PEFT has no adapter with a prefix and low-rank factors in one"),
-    (chain(lora(2, 4, select="q_proj/kernel"), select("q_proj/bias")), "another part of model.layers.0.self_attn.q_proj"),
-    (chain(lora(2, 4, select="q_proj"), dora(2, 4, select="k_proj")), "no adapter with LoRA and DoRA in one"),
+    (chain(lora(2, 4, select="q_proj/k"), select("q_proj/bias")), "another part of model.layers.0.self_attn.q_proj"),
+    (chain(lora(2, 4, select="q_proj/k"), dora(2, 4, select="k_proj/k")), "no adapter with LoRA and DoRA in one"),
+    (lora(2, 4, select="q_proj/bias"), "q_proj/bias: PEFT has factors of kernels and embeddings only"),
     (dora(2, 4, select="embed"), "no DoRA of an embedding that is the head too"),
-], ids=["full", "prefix", "bias", "dora", "tied"])  # fmt: skip
+], ids=["full", "prefix", "beside", "dora", "bias", "tied"])  # fmt: skip
 def test_what_peft_has_no_form_for_is_refused(transform, message, base, tmp_path):
     pretrained = base[1]["qwen3" if "embedding that" in message else "llama3"]
     transform = transform if isinstance(transform, tuple) else transform(pretrained.model)
@@ -212,10 +216,6 @@ def test_what_peft_has_no_form_for_is_refused(transform, message, base, tmp_path
     with pytest.raises(UserError, match=message) as error:
         peft.save(tmp_path / "a", pretrained, transform, trainable, frozen=frozen)
     assert "\n" not in str(error.value) and not (tmp_path / "a").exists()
-
-
-def other(tensors, name, array):
-    return {f"base_model.model.{name}": np.asarray(array, np.float32)}
 
 
 FAULTS = {
@@ -266,8 +266,8 @@ def test_an_adapter_of_another_base_is_refused(base, tmp_path):
         transform = prompt(2, model=loaded["qwen3"].model)
         frozen, trainable = train(transform, loaded["qwen3"])
         peft.save(tmp_path / "p", loaded["qwen3"], transform, trainable, frozen=frozen)
-        raw = BASES["qwen3"] | {"num_hidden_layers": 2}
-        peft.load(tmp_path / "p", jitune.load(write_checkpoint(tmp_path / "s", raw, make_weights(raw)), dtype="float32"))
+        short = write_checkpoint(tmp_path / "s", raw := BASES["qwen3"] | {"num_hidden_layers": 2}, make_weights(raw))
+        peft.load(tmp_path / "p", jitune.load(short, dtype="float32"))
 
 
 @pytest.mark.core
@@ -323,7 +323,7 @@ def test_vllm_gets_one_rank_and_the_scale_in_b(base, tmp_path):
     again, extras, arrays = peft.load(tmp_path, loaded["llama3"])
     first, second = (tree.flatten(t.merge(*pair)) for t, pair in (
         (transform, (frozen, trainable)), (again, (extras, arrays))))  # fmt: skip
-    assert all(np.allclose(first[p], second[p], 0, 1e-6) for p in first)
+    assert all(np.allclose(first[p], second[p], 1e-5, 1e-5) for p in first)
     wide = {"m": adapter.Factors(np.zeros((600, 513), np.float32), np.zeros((513, 600), np.float32), 1.0)}
     with pytest.raises(UserError, match="vLLM serves ranks up to 512, and the adapter has 513"):
         fold(wide)
