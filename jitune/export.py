@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jitune import checkpoint, rundir, sharding
+from jitune import checkpoint, rundir, sharding, structured
 from jitune import state as states
 from jitune.data import chat
 from jitune.hub import adapter, files, peft, peft_config, weights
@@ -86,8 +85,8 @@ def open_run(directory: Path, step: str) -> Trained:
 
 
 def save_model(out: Path, base: Pretrained, params, dtype: str) -> None:
-    """Writes a whole model with float32 parameters, cast to dtype."""
-    params = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+    """Writes a whole model with float32 parameters, cast to dtype; what is in fewer bits is decoded."""
+    params = jax.tree.map(lambda x: x.astype(dtype), structured.merge(params))
     config = with_stop_ids(base.config, base.tokenizer).replace(dtype=dtype, param_dtype=dtype)
     weights.save(out, Pretrained(decoder.build(config), params, base.tokenizer, config))
 
