@@ -133,8 +133,6 @@ def _take_factors(frozen, trainable) -> dict[str, Factors]:
     scales, minus = tree.flatten(frozen["scale"]), by_path(frozen.get("minus", {}), "lora_a")
     found = {}
     for path, arrays in by_path(trainable, "lora_a").items():
-        if path.rpartition("/")[2] not in ("kernel", "embedding"):
-            raise UserError(f"{path}: PEFT has factors of kernels and embeddings only; leave it out of select")
         arrays = {name: weights.to_host(x).astype(np.float32) for name, x in arrays.items()}
         first = {name: weights.to_host(x).astype(np.float32) for name, x in minus.get(path, {}).items()}
         names = _names(path, arrays["lora_a"].shape)
