@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jitune import checkpoint, rundir, sharding
+from jitune import checkpoint, rundir, sharding, structured
 from jitune import state as states
 from jitune.data import chat
 from jitune.hub import adapter, files, peft, peft_config, weights
@@ -86,8 +85,8 @@ def open_run(directory: Path, step: str) -> Trained:
 
 
 def save_model(out: Path, base: Pretrained, params, dtype: str) -> None:
-    """Writes a whole model with float32 parameters, cast to dtype."""
-    params = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+    """Writes a whole model with float32 parameters, cast to dtype; what is in fewer bits is decoded."""
+    params = jax.tree.map(lambda x: x.astype(dtype), structured.merge(params))
     config = with_stop_ids(base.config, base.tokenizer).replace(dtype=dtype, param_dtype=dtype)
     weights.save(out, Pretrained(decoder.build(config), params, base.tokenizer, config))
 
@@ -100,15 +99,16 @@ def export_vllm(run: Trained, out: Path, dtype: str) -> list[Path]:
     tables = (peft.EMBEDDING, peft_config.HEAD)
     kept = {m: f for m, f in parts.factors.items() if f.magnitude is None and m not in tables}
     rest = parts._replace(factors={m: f for m, f in parts.factors.items() if m not in kept})
-    written, name = [], run.name
+    if not kept:
+        save_model(out / "base", run.base, run.transform.merge(run.frozen, run.trainable), dtype)
+        return [out / "base"]
+    folded, name, written = Parts(fold(kept), {}, {}), run.name, []
     if rest.factors or rest.saved or rest.rows:
         transform, frozen, trainable = adapter.build(rest, run.base)
         save_model(out / "base", run.base, transform.merge(frozen, trainable), dtype)
-        written, name = [out / "base"], str(out / "base")
-    if kept:
-        peft.write(out / "adapter", Parts(fold(kept), {}, {}), run.base, base=name, rslora=False)
-        written.append(out / "adapter")
-    return written
+        name, written = str(out / "base"), [out / "base"]
+    peft.write(out / "adapter", folded, run.base, base=name, rslora=False)
+    return [*written, out / "adapter"]
 
 
 def fold(factors: dict[str, Factors]) -> dict[str, Factors]:

@@ -33,6 +33,7 @@ def read_prompts(base: Pretrained, adapters: Mapping[str, Pretrained], path, cha
     from jitune.data.sources import read_rows
 
     rows, models, prompts = [], [], []
+    taken_by = {id(m): slots_in_front(m.model) for m in (base, *adapters.values()) if m.model}
     for row, (file, number) in read_rows(str(path)):
         where = f"{file}:{number}"
         if taken := [name for name in FIELDS if name in row]:
@@ -41,7 +42,7 @@ def read_prompts(base: Pretrained, adapters: Mapping[str, Pretrained], path, cha
         if model.tokenizer is None:
             raise UserError("generate: the model has no tokenizer; put its files into the checkpoint directory")
         tokens = encode_prompt(model.tokenizer, row, chat_template=chat_template, where=where)
-        limits = {"max_positions": model.config.max_positions, "taken": slots_in_front(model.model)}
+        limits = {"max_positions": model.config.max_positions, "taken": taken_by.get(id(model), 0)}
         check_prompt(tokens, where, vocab_size=model.config.vocab_size, **limits)
         rows.append(row)
         models.append(model)

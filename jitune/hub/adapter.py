@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from jitune import sharding, tree
 from jitune.hub import weights
@@ -24,6 +24,8 @@ from jitune.transforms.chain import chain
 from jitune.transforms.dora import dora
 from jitune.transforms.lora import lora
 from jitune.transforms.partial import select
+from jitune.transforms.prefix import prefix, project
+from jitune.transforms.prompt import prompt
 from jitune.transforms.tokens import tokens
 from jitune.transforms.weights import by_path, dense, flatten
 from jitune.types import Pretrained, Transform, UserError
@@ -103,8 +105,6 @@ def take(frozen, trainable, config: ModelConfig) -> Parts:
         leaves = tree.flatten(moving)
         ends = {path.rpartition("/")[2] for path in leaves}
         if "prefix" in moving:
-            from jitune.transforms.prefix import project
-
             k, v = (weights.to_host(x).astype(np.float32) for x in project(moving))
             parts = parts._replace(prefix=np.stack([k, v], axis=1).transpose(2, 0, 1, 3, 4))
         elif "prompt" in moving:
@@ -291,48 +291,30 @@ def _build_rows(parts: Parts, pretrained: Pretrained):
     return transform, transform, fill
 
 
-def _build_prefix(parts: Parts, pretrained: Pretrained):
-    from jitune.transforms.prefix import prefix
+def _limits(pretrained: Pretrained) -> dict:
+    model, _, _, config = pretrained
+    return {"model": model, "windows": config.windows, "max_positions": config.max_positions}
 
-    transform = prefix(parts.prefix.shape[0], model=pretrained.model, init="zero")
+
+def _build_prefix(parts: Parts, pretrained: Pretrained):
+    transform = prefix(parts.prefix.shape[0], init="zero", **_limits(pretrained))
     k, v = (np.ascontiguousarray(parts.prefix[:, :, i].swapaxes(0, 1)) for i in (0, 1))
     return transform, transform, lambda fresh: ({}, {"prefix": {"k": k, "v": v}})
 
 
 def _build_prompt(parts: Parts, pretrained: Pretrained):
-    from jitune.transforms.prompt import prompt
-
-    transform = prompt(parts.prompt.shape[0], model=pretrained.model)
+    transform = prompt(parts.prompt.shape[0], **_limits(pretrained))
     return transform, transform, lambda fresh: ({}, {"prompt": parts.prompt})
 
 
-def virtual_tokens(trainable) -> int:
-    """The positions of the context that a prefix or a prompt takes."""
-    count = 0
-    for _, moving in _links({}, trainable):
-        if "prompt" in moving:
-            count += moving["prompt"].shape[0]
-        elif "prefix" in moving:
-            part = moving["prefix"]
-            count += part["embedding"].shape[0] if "embedding" in part else part["k"].shape[1]
-    return count
-
-
-def mesh_of(params) -> Mesh | None:
-    """The mesh that parameters lie on, if any."""
-    homes = (getattr(x, "sharding", None) for x in jax.tree.leaves(params))
-    return next((home.mesh for home in homes if isinstance(home, NamedSharding)), None)
-
-
 def _placer(params):
-    """`place(tree of numpy arrays)`: on the mesh of the parameters, weights by `sharding.RULES`, small arrays whole."""
-    mesh = mesh_of(params)
+    """`place(tree of numpy arrays)`: on the mesh of the parameters, if any, by `sharding.RULES`."""
+    homes = (getattr(x, "sharding", None) for x in jax.tree.leaves(params))
+    mesh = next((home.mesh for home in homes if isinstance(home, NamedSharding)), None)
     if mesh is None:
         return lambda arrays: jax.tree.map(jnp.asarray, arrays)
 
-    def put(path, x):
-        weight = path in NAMES
-        home = sharding.shardings({path: x}, mesh)[path] if weight else NamedSharding(mesh, PartitionSpec())
+    def put(x, home):
         return jax.make_array_from_callback(x.shape, home, lambda index: x[index])
 
-    return lambda arrays: tree.map_with_path(put, arrays)
+    return lambda arrays: jax.tree.map(put, arrays, sharding.shardings(arrays, mesh))

@@ -16,11 +16,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jitune.hub import adapter, files, peft_config, peft_read, weights
+from jitune import tree
+from jitune.generation.decode_loop import slots_in_front
+from jitune.hub import adapter, files, peft_config, peft_read, resize, weights
 from jitune.hub.adapter import Parts
 from jitune.hub.peft_config import HEAD
 from jitune.hub.peft_read import EMBEDDING, PREFIX, WEIGHTS
 from jitune.hub.tokenizer import load_tokenizer
+from jitune.models import decoder
+from jitune.structured import is_leaf
 from jitune.transforms.weights import dense, flatten
 from jitune.types import Pretrained, Transform, UserError
 
@@ -45,10 +49,13 @@ from peft import AutoPeftModelForCausalLM
 
 model = AutoPeftModelForCausalLM.from_pretrained("PATH_OF_THIS_DIRECTORY")
 ```
-
+{more}
 ```sh
 jitune generate --model {base} --adapter PATH_OF_THIS_DIRECTORY
 ```
+"""
+RESIZE = """
+Tokens were added: the base needs `resize_token_embeddings({size}, mean_resizing=False)` before the adapter is loaded.
 """
 
 
@@ -77,42 +84,61 @@ def load(path: str | Path, pretrained: Pretrained, *, base: str | Path | None = 
     """
     directory = weights.resolve(path, PATTERNS)
     config = peft_config.read(directory)
-    record = files.read_json(directory / RECORD) if (directory / RECORD).exists() else {}
+    record = _read_record(directory)
     local = Path(base).expanduser() if base else None
     if record.get("base_digest") and local and (local / "config.json").exists():
         if files.digest(local) != record["base_digest"]:
             raise UserError(f"{directory}: was made for another base, {record.get('base')}; the weights of {base} are "
                             f"others (without {RECORD} only shapes are compared)")  # fmt: skip
+    if (size := record.get("vocab_size", 0)) > pretrained.config.vocab_size:
+        raise UserError(f"{directory}: was trained with {size} tokens, and this base has "
+                        f"{pretrained.config.vocab_size}; peft.fit(path, pretrained) makes it larger")  # fmt: skip
     parts = peft_read.read(directory, config, pretrained)
     idle = record.get("not_trained", [])
     return adapter.build(parts._replace(saved={n: x for n, x in parts.saved.items() if n not in idle}), pretrained)
 
 
+def fit(path: str | Path, pretrained: Pretrained) -> Pretrained:
+    """The model with as many tokens as an adapter was trained with, which may have added some; else as it is."""
+    record = _read_record(weights.resolve(path, PATTERNS))
+    if (size := record.get("vocab_size", 0)) <= pretrained.config.vocab_size:
+        return pretrained
+    config = resize.resize_config(pretrained.config, size)
+    params = {p: x if is_leaf(x) else resize.grow(p, x, size) for p, x in flatten(pretrained.params).items()}
+    return Pretrained(decoder.build(config), tree.unflatten(params), pretrained.tokenizer, config)
+
+
+def _read_record(directory: Path) -> dict:
+    return files.read_json(directory / RECORD) if (directory / RECORD).exists() else {}
+
+
 def save(path: str | Path, pretrained: Pretrained, transform: Transform, trainable, *, frozen=None, base: str = "",
-         rslora: bool | None = None) -> None:  # fmt: skip
+         base_digest: str | None = None, rslora: bool | None = None) -> None:  # fmt: skip
     """Saves what a transform trained in the layout that PEFT loads, with tokenizer and a short model card.
 
-    frozen: the transform's; None: of a fresh init. base: the base's directory or hub name. rslora: how the scale is
-    written, see `peft_config.write_lora`. All processes call this; the first one writes. What stands at `path` must be
-    an adapter. Raises UserError where PEFT has no form for it: everything trained, or a prefix or prompt beside
-    something else.
+    frozen: the transform's; None: of a fresh init. base: the base's directory or hub name. base_digest: its
+    `files.digest`, taken from the directory by default. rslora: how the scale is written, see `peft_config.write_lora`.
+    All processes call this; the first one writes. What stands at `path` must be an adapter. Raises UserError where PEFT
+    has no form for it: everything trained, or a prefix or prompt beside something else.
     """
     if frozen is None:
         frozen, _ = transform.init(jax.random.key(0), pretrained.params)
     parts = adapter.take(frozen, trainable, pretrained.config)
-    write(path, parts, pretrained, base=base, rslora=rslora)
+    write(path, parts, pretrained, base=base, base_digest=base_digest, rslora=rslora)
 
 
-def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str = "",
+def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str = "", base_digest: str | None = None,
           rslora: bool | None = None) -> None:  # fmt: skip
     """Writes parts as `save` does."""
     _check(parts, pretrained.config)
     local = Path(base).expanduser() if base else None
     known = local is not None and (local / "config.json").exists()
-    base = str(local.resolve()) if known else base
+    base, digest = (str(local.resolve()), files.digest(local)) if known else (base, base_digest)
     parts, idle = _with_siblings(parts, pretrained)
     tensors, config = _export(parts, pretrained.config, base, rslora)
-    record = {"base": base, "base_digest": files.digest(local) if known else None, "not_trained": idle}
+    size, own = pretrained.config.vocab_size, weights.read_config(local).vocab_size if known else None
+    record = {"base": base, "base_digest": digest, "vocab_size": size, "not_trained": idle}
+    larger = RESIZE.format(size=size) if known and size > own else ""
 
     def fill(draft: Path) -> None:
         from safetensors.numpy import save_file
@@ -123,7 +149,7 @@ def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str =
         files.write_json(draft / RECORD, record)
         kind = config["peft_type"].lower().replace("_", "-")
         title = {"lora": "DoRA" if config.get("use_dora") else "LoRA"}.get(kind, kind.replace("-", " ").capitalize())
-        card = CARD.format(base=base or "its base", tag=kind, title=f"{title} adapter")
+        card = CARD.format(base=base or "its base", tag=kind, title=f"{title} adapter", more=larger)
         (draft / "README.md").write_text(card, encoding="utf-8")
         if pretrained.tokenizer is not None:
             pretrained.tokenizer.save_pretrained(str(draft))
@@ -210,16 +236,13 @@ def open_adapters(pretrained: Pretrained, paths: Mapping[str, str | Path], *, ba
     """
     found, made = {}, {}
     for name, path in paths.items():
-        transform, frozen, trainable = load(path, pretrained, base=base)
-        count = adapter.virtual_tokens(trainable)
+        own = fit(path, pretrained)
+        transform, frozen, trainable = load(path, own, base=base)
+        model = transform.apply(own.model)
         # Transforms of the same form are one function of their arrays, which is compiled once.
-        form = (jax.tree.structure((frozen, trainable)), count)
-        model = made.setdefault(form, transform.apply(pretrained.model))
-        config, room = pretrained.config, pretrained.config.max_positions
-        if 0 < room <= count:
-            raise UserError(f"{path}: its {count} virtual tokens leave nothing of the base's context of {room}")
-        tokenizer = load_tokenizer(weights.resolve(path, PATTERNS)) or pretrained.tokenizer
-        if tokenizer is not None and len(tokenizer) > config.vocab_size:
-            raise UserError(f"{path}: its tokenizer has {len(tokenizer)} tokens, the base {config.vocab_size}")
-        found[name] = Pretrained(model, (frozen, trainable), tokenizer, config)
+        form = jax.tree.structure((frozen, trainable)), slots_in_front(model), own.config
+        tokenizer = load_tokenizer(weights.resolve(path, PATTERNS)) or own.tokenizer
+        if tokenizer is not None and len(tokenizer) > own.config.vocab_size:
+            raise UserError(f"{path}: its tokenizer has {len(tokenizer)} tokens, the base {own.config.vocab_size}")
+        found[name] = Pretrained(made.setdefault(form, model), (frozen, trainable), tokenizer, own.config)
     return found

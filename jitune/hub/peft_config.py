@@ -63,9 +63,33 @@ def read(directory: Path) -> dict[str, Any]:
     for key, value in config.items():
         if key not in UNDERSTOOD | NEUTRAL and value not in (None, False, 0, "", [], {}):
             raise UserError(f"{where}: {key}={value!r:.60} is not supported; supported is an adapter without it")
-    if kind == "LORA" and not (isinstance(config.get("r", 8), int) and config.get("r", 8) > 0):
-        raise UserError(f"{where}: r={config['r']!r} must be a positive integer")
+    _check_types(config, where)
     return config
+
+
+def _check_types(config: dict, where: Path) -> None:
+    """Raises UserError for ranks, names and patterns of another type, and for broken regular expressions."""
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise UserError(f"{where}: {key}={config[key]!r:.60} must be an object of patterns and numbers")
+    ranks = {"r": config.get("r", 8), **(patterns := config.get("rank_pattern") or {})}
+    alphas = {"lora_alpha": config.get("lora_alpha", 8), **(config.get("alpha_pattern") or {})}
+    names = {key: config.get(key) for key in ("target_modules", "exclude_modules", "modules_to_save")}
+    for name, value in ranks.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{where}: {name}={value!r} must be a positive integer")
+    for name, value in alphas.items():
+        if not isinstance(value, (int, float)):
+            raise UserError(f"{where}: {name}={value!r} must be a number")
+    for name, value in names.items():
+        if not isinstance(value, (str, list, type(None))) or not all(isinstance(v, str) for v in value or ()):
+            raise UserError(f"{where}: {name}={value!r:.60} must be a list of names")
+    whole = [names[key] for key in ("target_modules", "exclude_modules") if isinstance(names[key], str)]
+    for pattern in (*whole, *patterns, *alphas):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"{where}: {pattern!r} is not a regular expression: {error}") from None
 
 
 def _as_list(value) -> list:

@@ -18,12 +18,22 @@ import transformers
 
 import jitune
 from jitune import tree
+from jitune.export import Trained, export_vllm, save_model
+from jitune.generation.generate import generate
 from jitune.hub import peft as adapters
+from jitune.hub.resize import grow, resize_config
+from jitune.models import decoder
 from jitune.transforms.chain import chain
 from jitune.transforms.dora import dora
 from jitune.transforms.lora import lora
 from jitune.transforms.partial import select
+from jitune.transforms.prefix import prefix
+from jitune.transforms.prompt import prompt
+from jitune.transforms.quantize import quantize
 from jitune.transforms.tokens import tokens
+from jitune.transforms.weights import base_of
+from jitune.types import UserError
+from tests.data import toy
 from tests.references import ATOL, CONFIGS, RTOL, make_tokens, make_weights, write_checkpoint
 
 torch.set_num_threads(1)
@@ -35,7 +45,7 @@ BASES = {
     "qwen3": CONFIGS["qwen3"] | SMALL,  # tied
 }
 IDS = {name: make_tokens(raw, rows=2, length=11) for name, raw in BASES.items()}
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+NEW = 8
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +102,20 @@ def check(found, wanted, plain):
 
 
 OURS = {
-    "lora": ("mistral", lora(4, 8, select="kernel")),
-    "rslora": ("llama", lora(3, 16, rslora=True)),
-    "dora": ("mistral", dora(4, 8, select="kernel|embed")),
-    "patterns": ("qwen3", lora(4, 8, rank_pattern={"q_proj": 2, "mlp": 3}, alpha_pattern={"mlp/up": 5, "v_proj": 32})),
+    "lora": ("llama", lora(4, 8)),
+    "rslora": ("llama", lora(3, 16, select="(k|down)_proj/kernel", rslora=True)),
+    "dora": ("mistral", dora(4, 8, select="(q|down)_proj|embed|lm_head")),
+    "patterns": ("qwen3", lora(4, 8, select="(q|o|up|down)_proj", rank_pattern={"q_proj": 2, "mlp": 3},
+                               alpha_pattern={"mlp/up": 5, "o_proj": 32})),
     "embedding": ("mistral", lora(4, 8, select="embed|lm_head|q_proj")),
     "tied": ("qwen3", lora(3, 5, select="embed|q_proj", rank_pattern={"embed": 6})),
-    "saved": ("qwen2", chain(lora(4, 8, select="mlp/.*kernel"), select("norm|lm_head|q_proj/kernel|v_proj/bias"))),
+    "saved": ("qwen2", chain(lora(4, 8, select="up_proj"), select("norm|lm_head|q_proj/kernel|v_proj/bias"))),
     "saved_tied": ("qwen3", chain(lora(4, 8, select="o_proj"), select("embed|k_norm"))),
     "only_saved": ("mistral", select("norm")),
-    "tokens": ("mistral", chain(lora(4, 8), tokens([5, 3]))),
+    "tokens": ("mistral", chain(lora(4, 8, select="q_proj"), tokens([5, 3]))),
     "tokens_tied": ("qwen3", tokens([7, 80, 1])),
-    "pissa": ("llama", lora(4, 8, init="pissa")),
-    "olora": ("qwen3", lora(4, 8, select="attn/.*kernel", init="olora", rslora=True)),
+    "pissa": ("llama", lora(4, 8, select="(q|up)_proj", init="pissa")),
+    "olora": ("qwen3", lora(4, 8, select="(k|down)_proj", init="olora", rslora=True)),
 }
 
 
@@ -133,14 +144,15 @@ def test_peft_loads_what_is_saved(case, base, pretrained, tmp_path):
 
 L = functools.partial(peft.LoraConfig, task_type="CAUSAL_LM", r=4, lora_alpha=12)
 THEIRS = {
-    "lora": ("llama", L(target_modules=["q_proj", "v_proj"])),
     "all_linear": ("qwen3", L(target_modules="all-linear", use_rslora=True)),
-    "dora": ("mistral", L(target_modules=[*ALL, "embed_tokens", "lm_head"], use_dora=True)),
+    "dora": ("mistral", L(target_modules=["k_proj", "up_proj", "embed_tokens", "lm_head"], use_dora=True)),
     "dora_in_one_layer": ("llama", L(target_modules=["q_proj", "up_proj"], use_dora=True, layers_to_transform=[1])),
     "regex": ("mistral", L(target_modules=r".*\.1\.(self_attn|mlp)\.(q|gate|down)_proj", fan_in_fan_out=True)),
     "layers": ("qwen2", L(target_modules=["k_proj", "down_proj"], layers_to_transform=[0], layers_pattern="layers")),
-    "excluded": ("llama", L(target_modules=ALL, exclude_modules=["layers.0.mlp.up_proj", "o_proj"])),
-    "patterns": ("llama", L(target_modules=ALL, rank_pattern={r"layers\.1\..*": 2, "q_proj": 6, "mlp.up_proj": 1},
+    "excluded": ("llama", L(target_modules=["q_proj", "o_proj", "up_proj"],
+                            exclude_modules=["layers.0.mlp.up_proj", "o_proj"])),
+    "patterns": ("llama", L(target_modules=["q_proj", "k_proj", "v_proj", "up_proj"],
+                            rank_pattern={r"layers\.1\..*": 2, "q_proj": 6, "mlp.up_proj": 1},
                             alpha_pattern={"model.layers.0.self_attn.q_proj": 3, "(k|v)_proj": 7})),
     "embedding": ("mistral", L(target_modules=["embed_tokens", "lm_head", "q_proj"], rank_pattern={"lm_head": 2})),
     "tied": ("qwen3", L(target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True)),
@@ -172,3 +184,95 @@ def test_what_peft_saves_is_loaded(case, base, pretrained, tmp_path):
     check(our_logits(loaded, transform, frozen, trainable, ids), wanted, plain)
     adapters.save(tmp_path / "b", loaded, transform, trainable, frozen=frozen, base=str(base(name)))
     check(their_logits(load_peft(base(name), tmp_path / "b"), ids), wanted, plain)
+
+
+# What is written for others than PEFT.
+
+MERGED = {
+    "lora": ("qwen2", chain(quantize("int8"), lora(4, 8, select="(q|down)_proj/kernel"))),
+    "dora": ("mistral", dora(4, 8, select="(q|down)_proj|embed")),
+    "tied": ("qwen3", chain(lora(4, 8, select="embed|q_proj"), select("norm"))),
+}
+
+
+@pytest.mark.parametrize("case", MERGED)
+def test_merged_models_and_those_for_vllm(case, base, pretrained, tmp_path):
+    name, transform = MERGED[case]
+    loaded, ids = pretrained(name), IDS[name]
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), loaded.params)
+    trainable = randomize(trainable)
+    wanted, plain = our_logits(loaded, transform, frozen, trainable, ids), their_logits(load_torch(base(name)), ids)
+    tokenizer = toy.make_tokenizer(chat_template="{{ messages[0]['content'] }}")
+    run = Trained(loaded._replace(tokenizer=tokenizer, params=base_of(frozen)), str(base(name)), transform, frozen,
+                  trainable)  # fmt: skip
+    save_model(tmp_path / "merged", run.base, transform.merge(frozen, trainable), "float32")
+    check(their_logits(load_torch(tmp_path / "merged"), ids), wanted, plain)
+    written = export_vllm(run, tmp_path / "vllm", "float32")
+    assert [p.name for p in written] == {"lora": ["adapter"], "dora": ["base"], "tied": ["base", "adapter"]}[case]
+    if case == "lora":  # vLLM's base has all its bits
+        frozen = {"1": frozen["1"], "0": {"base": loaded.params}}
+        wanted = our_logits(loaded, transform, frozen, trainable, ids)
+    under = tmp_path / "vllm" / "base" if "base" in str(written) and case != "lora" else base(name)
+    served = load_peft(under, written[-1]) if case != "dora" else load_torch(under)
+    check(their_logits(served, ids), wanted, plain)
+    if case != "dora":
+        config = json.loads((written[-1] / "adapter_config.json").read_text())
+        assert config["r"] == config["lora_alpha"] == 8 and config["base_model_name_or_path"] == str(under)
+
+
+def test_added_tokens(base, pretrained, tmp_path):
+    """The base grows as the adapter was trained; PEFT's user does it by hand."""
+    raw, ids = BASES["mistral"], IDS["mistral"].copy()
+    ids[:, 5] = [90, 91]
+    config = resize_config(pretrained("mistral").config, 92)
+    grown = {p: grow(p, x, 92) for p, x in tree.flatten(pretrained("mistral").params).items()}
+    loaded = pretrained("mistral")._replace(model=decoder.build(config), params=tree.unflatten(grown), config=config)
+    transform = chain(lora(4, 8, select="q_proj"), tokens([90, 91]))
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), loaded.params)
+    trainable = randomize(trainable)
+    adapters.save(tmp_path, loaded, transform, trainable, frozen=frozen, base=str(base("mistral")))
+    with pytest.raises(UserError, match="was trained with 92 tokens, and this base has 90"):
+        adapters.load(tmp_path, pretrained("mistral"))
+    opened = adapters.open_adapters(pretrained("mistral"), {"a": tmp_path}, base=base("mistral"))["a"]
+    found = np.asarray(jax.jit(functools.partial(jitune.logits, opened.model))(opened.params, ids))
+    model = load_torch(base("mistral"))
+    model.resize_token_embeddings(92, mean_resizing=False)
+    model = peft.PeftModel.from_pretrained(model, str(tmp_path)).eval()
+    np.testing.assert_allclose(found, their_logits(model, ids), RTOL, ATOL)
+    assert raw["vocab_size"] == pretrained("mistral").config.vocab_size == 90
+
+
+FRONT = {
+    "prefix": ("mistral", lambda model: prefix(5, model=model)),
+    "prefix_by_an_mlp": ("qwen3", lambda model: prefix(3, model=model, projection=12)),
+    "prompt": ("qwen2", lambda model: prompt(4, model=model)),
+}
+
+
+@pytest.mark.parametrize("case", FRONT)
+def test_prefixes_and_prompts_both_ways(case, base, pretrained, tmp_path):
+    name, make = FRONT[case]
+    loaded, ids = pretrained(name), IDS[name]
+    transform = make(loaded.model)
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), loaded.params)
+    adapters.save(tmp_path / "a", loaded, transform, trainable, frozen=frozen, base=str(base(name)))
+    model, plain = load_peft(base(name), tmp_path / "a"), their_logits(load_torch(base(name)), ids)
+    found = our_logits(loaded, transform, frozen, trainable, ids)
+    check(found, their_logits(model, ids)[:, -ids.shape[1] :], plain)
+    model.save_pretrained(tmp_path / "b")
+    ours, theirs = (json.loads((tmp_path / d / "adapter_config.json").read_text()) for d in "ab")
+    assert ours.items() <= theirs.items()
+    again, frozen, trainable = adapters.load(tmp_path / "b", loaded, base=base(name))
+    np.testing.assert_allclose(our_logits(loaded, again, frozen, trainable, ids), found, RTOL, ATOL)
+    rows = [ids[0].tolist(), ids[1][:6].tolist()]
+    answers = generate(again.apply(loaded.model), (frozen, trainable), None, rows, max_new_tokens=NEW)
+    for row, answer in zip(rows, answers, strict=True):
+        assert answer.tokens == greedy(model, row)
+
+
+def greedy(model, tokens):
+    """NEW tokens, each from the whole sequence: PEFT's generate loses the prefix under transformers 5.23."""
+    tokens = list(tokens)
+    for _ in range(NEW):
+        tokens.append(int(their_logits(model, np.array([tokens]))[0, -1].argmax()))
+    return tokens[-NEW:]

@@ -1,0 +1,40 @@
+"""What `jitune export` writes of a run with an adapter: the adapter, the whole model, and the form for vLLM."""
+
+import json
+
+import jax
+import numpy as np
+from safetensors.numpy import load_file
+
+import jitune
+from jitune.cli import main
+from jitune.hub import peft
+from jitune.train import train
+
+
+def logits(model, params):
+    ids = np.arange(20, dtype=np.int32)[None]
+    return np.asarray(jax.jit(lambda params: jitune.logits(model, params, ids))(params))
+
+
+def test_the_forms_of_a_run_are_one_model(toy_config, toy_model, tmp_path, capsys):
+    toy_config.update_from_flattened_dict({
+        "transform.name": "lora", "transform.rank": 3, "transform.train": "norm/scale", "transform.quantize": "int8",
+        "steps": 4, "optimizer.learning_rate": 0.03,
+    })
+    run = train(toy_config)
+    for form in ("peft", "merged", "vllm"):
+        assert main(["export", "--run", str(run), "--to", form, "--out", str(tmp_path / form)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:4] == [f"saved {tmp_path / name}" for name in ("peft", "merged", "vllm/base", "vllm/adapter")]
+    assert f"vllm serve {tmp_path}/vllm/base --enable-lora --max-lora-rank 8" in said[4]
+    first, second = (load_file(d / peft.WEIGHTS) for d in (run / "final", tmp_path / "peft"))
+    assert first.keys() == second.keys() and all(np.array_equal(first[n], second[n]) for n in first)
+    assert json.loads((run / "final" / peft.RECORD).read_text())["base_digest"]
+    merged = jitune.load(tmp_path / "merged", dtype="float32")
+    wanted, base = logits(merged.model, merged.params), jitune.load(toy_model, dtype="float32")
+    assert abs(wanted - logits(base.model, base.params)).max() > 0.1
+    served = jitune.load(tmp_path / "vllm" / "base", dtype="float32")
+    opened = peft.open_adapters(served, {"a": tmp_path / "vllm" / "adapter"}, base=tmp_path / "vllm" / "base")["a"]
+    np.testing.assert_allclose(logits(opened.model, opened.params), wanted, 1e-4, 5e-5)
+    assert merged.config.generation_config["eos_token_id"] == [merged.tokenizer.convert_tokens_to_ids("<|im_end|>")]
