@@ -19,7 +19,7 @@ from jitune import checkpoint, sharding, tree
 from jitune.hub import resize, weights
 from jitune.models import decoder
 from jitune.transforms.build import keeper, make_transform
-from jitune.types import Model, TrainState, Transform
+from jitune.types import Model, TrainState, Transform, UserError
 
 
 class Tuning(NamedTuple):
@@ -55,6 +55,10 @@ def make_tuning(config, base_config, tokenizer=None) -> Tuning:
     plain = decoder.build(model_config)
     transform = make_transform(config.transform, model=plain, model_config=model_config, tokenizer=tokenizer,
                                new_tokens=ids)  # fmt: skip
+    front, room = config.transform.num_tokens, model_config.max_positions
+    if config.transform.name in ("prefix", "prompt") and 0 < room < front + config.seq_len:
+        raise UserError(f"config.transform.num_tokens={front} before config.seq_len={config.seq_len} tokens are "
+                        f"more than the context of {room}")  # fmt: skip
     keep = keeper(config.transform, config.model.dtype)
 
     def keep_grown(path, array):

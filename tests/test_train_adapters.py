@@ -1,7 +1,6 @@
 """Whole runs of adapters: what is trained and kept, how they resume, what comes out, what stops them."""
 
 import json
-import math
 from pathlib import Path
 
 import jax
@@ -10,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import jitune
-from jitune import checkpoint, sharding, tree
 from jitune import config as configs
+from jitune import sharding, tree
 from jitune import state as states
 from jitune.export import export
 from jitune.hub import files, peft, weights
@@ -51,9 +50,6 @@ def test_a_run_of_lora_trains_factors_and_leaves_the_base(toy_config, tmp_path, 
     assert (settings["r"], settings["lora_alpha"], settings["peft_type"]) == (4, 8, "LORA")
     record = json.loads((directory / "final" / "jitune_adapter.json").read_text())
     assert record["base_digest"] == files.digest(Path(toy_config.model.path))
-    checkpoints = checkpoint.open_checkpoints(directory / "checkpoints", read_only=True)
-    stored = tree.flatten(checkpoints.item_metadata(20)["trainable"])
-    assert sum(math.prod(x.shape) for x in stored.values()) == count
     written = sum(p.stat().st_size for p in (directory / "checkpoints" / "20").rglob("*") if p.is_file())
     assert written < 3 * 4 * count + 300_000
     assert json.loads((directory / "checkpoints" / "20" / "data" / "metadata").read_text())["base"] == \
@@ -77,14 +73,12 @@ def test_the_merged_export_is_the_adapted_model(toy_config, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [
-    {**LORA, "transform.dropout": 0.3, "transform.train": "norm/scale", "optimizer.lora_plus": 4.0},
-    {**LORA, "transform.quantize": "nf4", "transform.init": "pissa", "data.add_tokens": "<a>,<b>"},
-    {"transform.name": "dora", "transform.rank": 2},
+    {**LORA, "transform.dropout": 0.3, "transform.train": "norm/scale", "optimizer.lora_plus": 4.0,
+     "transform.quantize": "nf4", "transform.init": "pissa", "data.add_tokens": "<a>,<b>"},
     {"transform.name": "prefix", "transform.num_tokens": 4, "transform.init": "text",
      "transform.init_text": "The house is red."},
-    {"transform.name": "prompt", "transform.num_tokens": 4},
-    {"transform.name": "select", "transform.select": "norm/scale|lm_head"},
-], ids=["lora", "qlora", "dora", "prefix", "prompt", "select"])  # fmt: skip
+    {"transform.name": "select", "transform.select": "norm/scale"},
+], ids=["qlora", "prefix", "select"])  # fmt: skip
 def test_a_resumed_run_ends_with_the_same_bits(toy_config, tmp_path, changes):
     straight = run(toy_config, tmp_path / "straight", **changes)
     run(toy_config, tmp_path / "halves", **changes, steps=7)
@@ -98,12 +92,11 @@ def test_a_resumed_run_ends_with_the_same_bits(toy_config, tmp_path, changes):
 @pytest.mark.core
 def test_every_mesh_gives_one_devices_losses(toy_config, tmp_path):
     losses = []
-    for i, mesh in enumerate([(8, 1, 1), (1, 8, 1), (1, 2, 4)]):
+    for i, mesh in enumerate([(8, 1, 1), (1, 4, 2)]):
         sizes = dict(zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh, strict=True))
         losses.append(losses_of(run(toy_config, tmp_path / str(i), **LORA, **sizes, steps=4, **{
             "transform.quantize": "nf4", "transform.select": "kernel|embedding"})))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
-    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
 
 
 @pytest.mark.core
