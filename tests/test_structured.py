@@ -32,7 +32,7 @@ def factored(shape, ins, outs=None, stack=(), gain=(), rank=2, seed=0):
     outs = [i for i in range(len(shape)) if i not in (*ins, *stack)] if outs is None else outs
 
     def part(axes, *own):
-        return Part(normal(rng, [shape[i] for i in axes] + [*own]), tuple(axes))
+        return Part(normal(rng, [shape[i] for i in axes] + [*own]), (*axes, *[None] * len(own)))
 
     return Factored(part(range(len(shape))), part(sorted((*stack, *ins)), rank), part(sorted((*stack, *outs)), rank),
                     part(stack), part(sorted(gain)) if gain else None, path="w")  # fmt: skip

@@ -43,10 +43,10 @@ def vera(rank: int, select: str) -> Transform:
         base, fixed, changed = weights.flatten(frozen["base"]), weights.by_path(frozen["fixed"], "a"), {}
         for path, vectors in weights.by_path(trainable, "d").items():
             w, a, b = base[path], fixed[path]["a"], fixed[path]["b"]
-            # A part is an array and the axes of the weight that its own lie along; a rank comes last.
+            # A part is an array and the axes of the weight that its own lie along; None is the rank.
             changed[path] = Factored(
-                base=Part(w, (0, 1, 2)), a=Part(a * vectors["d"][:, None], (0, 1)),
-                b=Part(b * vectors["b"][:, :, None], (0, 2)), scale=Part(jnp.ones(w.shape[0]), (0,)), path=path,
+                base=Part(w, (0, 1, 2)), a=Part(a * vectors["d"][:, None], (0, 1, None)),
+                b=Part(b * vectors["b"][:, :, None], (0, 2, None)), scale=Part(jnp.ones(w.shape[0]), (0,)), path=path,
             )  # fmt: skip
         return weights.replace(frozen["base"], changed)
 
