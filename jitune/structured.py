@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ from jax import lax
 from jax._src import source_info_util
 
 from jitune import tree
-from jitune.leaves import Leaf, NoRule, Product
+from jitune.leaves.parts import Later, Leaf, NoRule, Product
 from jitune.types import UserError
 
 
@@ -36,19 +35,6 @@ def is_leaf(x: Any) -> bool:
 def merge(weights: Any) -> Any:
     """The tree with every structured leaf made dense."""
     return jax.tree.map(lambda x: x.merge() if is_leaf(x) else x, weights, is_leaf=is_leaf)
-
-
-@dataclass(frozen=True)
-class Later(Leaf):
-    """A leaf that is built if the function uses it: a head needs one of a model's weights. build: () -> leaf."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-    path: str
-    build: Callable[[], Leaf]
-
-    def merge(self):
-        return self.build().merge()
 
 
 def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, str]] = ()) -> Any:

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
     ("types", "tree", "recipes", "config"),
-    ("sharding", "leaves", "structured", "models.families", "models.config", "models.attention", "models.layers",
+    ("sharding", "leaves.parts", "leaves.factored", "leaves.rows", "leaves.quantized", "structured", "models.families",
+     "models.config", "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
      "data.sources", "data.formats", "data.chat", "data.packing", "data.pipeline", "data.measure", "data.show"),
     ("transforms.weights", "transforms.full", "transforms.lora", "transforms.dora", "transforms.quantize",

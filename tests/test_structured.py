@@ -12,7 +12,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jitune import structured
-from jitune.leaves import Factored, Part, Quantized, Rows, axis_groups
+from jitune.leaves.factored import Factored
+from jitune.leaves.parts import Part, axis_groups
+from jitune.leaves.quantized import Quantized
+from jitune.leaves.rows import Rows
 from jitune.sharding import make_mesh
 from jitune.structured import run
 from jitune.transforms.quantize import NF4, Blocks, encode, quantize

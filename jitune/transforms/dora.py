@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jitune import structured, tree
-from jitune.leaves import Part
+from jitune.leaves.parts import Part
 from jitune.transforms import weights
 from jitune.transforms.lora import factored, lora
 from jitune.types import Transform

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jitune import structured, tree
-from jitune.leaves import Factored, Part
+from jitune.leaves.factored import Factored
+from jitune.leaves.parts import Later, Part
 from jitune.transforms import weights
 from jitune.transforms.weights import LINEAR
 from jitune.types import Transform, UserError
@@ -97,7 +98,7 @@ def factored(frozen, trainable, key, dropout: float, gain=None):
             leaf = make_leaf(path, weights.dense(base[path]), arrays, scales[path], minus.get(path), key, dropout)
             return gain(path, leaf) if gain else leaf
 
-        return structured.Later(base[path].shape, base[path].dtype, path, build)
+        return Later(base[path].shape, base[path].dtype, path, build)
 
     changed = {path: later(path, arrays) for path, arrays in weights.by_path(trainable, "lora_a").items()}
     return weights.replace(frozen["base"], changed)

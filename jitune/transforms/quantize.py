@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from jitune import structured
-from jitune.leaves import Quantized
+from jitune.leaves.quantized import Quantized
 from jitune.transforms import weights
 from jitune.transforms.weights import LINEAR
 from jitune.types import Transform, UserError

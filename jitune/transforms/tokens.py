@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jitune import structured, tree
-from jitune.leaves import Part, Rows
+from jitune.leaves.parts import Later, Part
+from jitune.leaves.rows import Rows
 from jitune.transforms import weights
 from jitune.types import Transform, UserError
 
@@ -49,7 +50,7 @@ def tokens(ids: Sequence[int], *, tables: dict[str, int] | None = None, merge_at
                 new = Part(rows.astype(leaf.dtype), every)
                 return Rows(Part(weights.dense(leaf), every), new, Part(frozen["ids"], (every[axis],)), path)
 
-            changed[path] = structured.Later(leaf.shape, leaf.dtype, path, build)
+            changed[path] = Later(leaf.shape, leaf.dtype, path, build)
         return weights.replace(frozen["base"], changed)
 
     return Transform(init, weights.over(view, merge_at), lambda f, t: structured.merge(view(f, t)))

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from jitune import structured, tree
-from jitune.leaves import Factored, Part
+from jitune.leaves.factored import Factored
+from jitune.leaves.parts import Part
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
