@@ -112,11 +112,16 @@ def parameters(study: Study):
 
 def group_of(path: str) -> str:
     """The group of a parameter: embedding, attention, mlp, norms, head, added (by a transform), or other."""
-    path = re.sub(r"^(\d+/)?(base/)?", "", path)
+    path = _own(path)
     if re.search(ADDED, path):
         return "added"
     path = re.sub(r"/codes/\d$", "", path)
     return next((name for name, pattern in GROUPS if re.search(pattern, path)), "other")
+
+
+def _own(path: str) -> str:
+    """A path without the part of a chain that it is in, and without base."""
+    return re.sub(r"^(\d+/)?(base/)?", "", path)
 
 
 def count_weights(path: str, leaf) -> int:
@@ -140,7 +145,7 @@ def layout(study: Study):
         axes = [", ".join([e] if isinstance(e, str) else e or ["-"]) for e in leaf.sharding.spec]
         axes = [axis if study.mesh.shape.get(axis, 2) > 1 else "-" for axis in axes]
         part = leaf.sharding.shard_shape(leaf.shape)
-        rows.add_row(path, _shape(leaf.shape), ", ".join(axes) if set(axes) - {"-"} else "whole everywhere",
+        rows.add_row(_own(path), _shape(leaf.shape), ", ".join(axes) if set(axes) - {"-"} else "whole everywhere",
                      _shape(part))
     return rows
 
