@@ -270,8 +270,7 @@ def _remat(run, equation, *inputs):
 
 def _scan(run, equation, *inputs):
     p = equation.params
-    first = p["num_consts"] + p["num_carry"]
-    consts, carry, xs = inputs[: p["num_consts"]], inputs[p["num_consts"] : first], inputs[first:]
+    consts, carry, xs = _scan_parts(p, inputs)
     for x in xs:
         if is_leaf(x):
             x.check_first()
@@ -279,14 +278,23 @@ def _scan(run, equation, *inputs):
     def body(carry, xs):
         xs = [x.slice_first() if is_leaf(x) else x for x in xs]
         out = run.evaluate(p["jaxpr"].jaxpr, p["jaxpr"].consts, [*consts, *carry, *xs])
-        _check_carry(carry, out[: p["num_carry"]])
-        if any(map(is_leaf, out[p["num_carry"] :])):
+        carried, stacked = out[: len(carry)], out[len(carry) :]
+        _check_carry(carry, carried)
+        if any(map(is_leaf, stacked)):
             raise NoRule("it is stacked up by the scan")
-        return out[: p["num_carry"]], out[p["num_carry"] :]
+        return carried, stacked
 
     options = {k: p[k] for k in ("length", "reverse", "unroll", "_split_transpose") if k in p}
     carry, ys = lax.scan(body, list(carry), list(xs), **options)
     return [*carry, *ys]
+
+
+def _scan_parts(p, inputs):
+    """(constants, carry, what is scanned over): counted in a scan's parameters, and from jax 0.11 on a tree there."""
+    if "ft_in" in p:
+        return [list(part) for part in p["ft_in"].update(inputs).unpack()]
+    first, second = p["num_consts"], p["num_consts"] + p["num_carry"]
+    return [list(part) for part in (inputs[:first], inputs[first:second], inputs[second:])]
 
 
 def _check_carry(before, after):

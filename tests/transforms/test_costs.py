@@ -78,8 +78,9 @@ def test_unrolled_layers_stop_at_the_first():
     unrolled, *_ = counts(lora(RANK, 3), tie_word_embeddings=False, scan_layers=False)
     c = tiny()
     outputs = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim
-    # No gradient goes on into the frozen embedding: of q, k and v, through the weights and through A.
-    assert found - unrolled == 2 * TOKENS * c.dim * (outputs + 3 * RANK)
+    # No gradient goes on into the frozen embedding through q, k and v. (That through their A has a rule of its own, and
+    # stands in the jaxpr unused; XLA drops it.)
+    assert found - unrolled == 2 * TOKENS * c.dim * outputs
 
 
 def test_dora_adds_the_norms():
