@@ -329,7 +329,9 @@ def save_final(run: Run, trainable) -> None:
     final = run.directory / "final"
     if is_adapter(run.config.transform):
         pretrained = Pretrained(run.tuning.plain, base_of(run.frozen), run.tokenizer, config)
-        peft.save(final, pretrained, run.tuning.transform, trainable, frozen=run.frozen, base=run.config.model.path)
+        peft.save(final, pretrained, run.tuning.transform, trainable, frozen=run.frozen, base=run.config.model.path,
+                  base_digest=run.digest, rslora=run.config.transform.rslora)
+        run.say(f"saved {final}, an adapter")
         return
     params = run.tuning.transform.merge(run.frozen, trainable)
     weights.save(final, Pretrained(decoder.build(config), params, run.tokenizer, config))

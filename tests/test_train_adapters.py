@@ -74,18 +74,16 @@ def test_the_merged_export_is_the_adapted_model(toy_config, tmp_path):
 
 @pytest.mark.parametrize("changes", [
     {**LORA, "transform.dropout": 0.3, "transform.train": "norm/scale", "optimizer.lora_plus": 4.0,
-     "transform.quantize": "nf4", "transform.init": "pissa", "data.add_tokens": "<a>,<b>"},
+     "transform.quantize": "nf4"},
     {"transform.name": "prefix", "transform.num_tokens": 4, "transform.init": "text",
      "transform.init_text": "The house is red."},
-    {"transform.name": "select", "transform.select": "norm/scale"},
-], ids=["qlora", "prefix", "select"])  # fmt: skip
+], ids=["qlora", "prefix"])  # fmt: skip
 def test_a_resumed_run_ends_with_the_same_bits(toy_config, tmp_path, changes):
     straight = run(toy_config, tmp_path / "straight", **changes)
     run(toy_config, tmp_path / "halves", **changes, steps=7)
     halves = run(toy_config, tmp_path / "halves", **changes, resume=True)
     assert losses_of(straight) == losses_of(halves) and len(losses_of(straight)) == 12
-    name = files.SINGLE if changes["transform.name"] == "select" else "adapter_model.safetensors"
-    first, second = (load_file(d / "final" / name) for d in (straight, halves))
+    first, second = kept(straight), kept(halves)
     assert first.keys() == second.keys() and all(np.array_equal(first[n], second[n]) for n in first)
 
 
@@ -141,7 +139,7 @@ def test_quantized_bases_rest_in_few_bits(toy_config):
     ({"transform.name": "lora", "transform.rank": 33}, "layers/attn/k_proj/kernel: it must be between 1 and 32"),
     ({"transform.name": "lora", "transform.select": "norm"}, "is a vector, not a matrix"),
     ({"transform.name": "lora", "transform.rank_pattern": "q_proj:3"}, "pairs such as q_proj=8,v_proj=4"),
-    ({"transform.name": "lora", "transform.rank_pattern": "p_proj=3"}, "pattern 'p_proj' matched no weights"),
+    ({"transform.name": "lora", "transform.rank_pattern": "x_proj=3"}, "pattern 'x_proj' matched no weights"),
     ({"transform.name": "lora", "transform.init": "text"}, "init='text' is not known; known are kaiming"),
     ({"transform.name": "lora", "transform.quantize": "nf4", "transform.train": "q_proj"}, "cannot be trained itself"),
     ({"transform.name": "full", "transform.quantize": "nf4"}, "needs a frozen base"),

@@ -66,7 +66,7 @@ class Part:
         return Part(jnp.transpose(self.array, order), tuple(self.axes[i] for i in order))
 
     def reshape(self, groups, shape):
-        """groups: for every old axis, the new axes that it is a part of or is cut into; see `_axis_groups`."""
+        """groups: for every old axis, the new axes that it is a part of or is cut into; see `axis_groups`."""
         part = self.sort()
         sizes, axes, i = [], [], 0
         while i < len(part.axes) and part.axes[i] is not None:

@@ -38,17 +38,20 @@ def make_transform(options, *, model=None, model_config=None, tokenizer=None,
     check(options)
     if options.name == "full":
         return full()
-    parts = [quantize(options.quantize, select=options.quantize_select or LINEAR)] if options.quantize else []
+    merges = parse_merges(options.merge_at)
+    parts = []
+    if options.quantize:
+        parts.append(quantize(options.quantize, select=options.quantize_select or LINEAR, merge_at=merges))
     if options.name in ("prefix", "prompt"):
         parts.append(_soft(options, model, model_config, tokenizer))
     elif options.name == "select":
         parts.append(select(options.select))
     else:
-        parts.append(_factors(options))
+        parts.append(_factors(options, merges))
     if options.train:
         parts.append(select(options.train, name="config.transform.train"))
     if len(new_tokens) and not _trains(options, "embed/embedding"):
-        parts.append(tokens(new_tokens))
+        parts.append(tokens(new_tokens, merge_at=merges))
     return parts[0] if len(parts) == 1 else chain(*parts)
 
 
@@ -68,14 +71,14 @@ def check(options) -> None:
                         "prefix or prompt")  # fmt: skip
 
 
-def _factors(options) -> Transform:
+def _factors(options, merges) -> Transform:
     make = {"lora": lora, "dora": dora}[options.name]
     return make(
         options.rank, options.alpha, select=options.select or LINEAR,
         rank_pattern=parse_pairs("rank_pattern", options.rank_pattern, int),
         alpha_pattern=parse_pairs("alpha_pattern", options.alpha_pattern, float),
         rslora=options.rslora, dropout=options.dropout, init=options.init or "kaiming", dtype=options.dtype,
-        merge_at=parse_merges(options.merge_at),
+        merge_at=merges,
     )  # fmt: skip
 
 

@@ -58,7 +58,10 @@ def layout(path: str, shape: Sequence[int], layouts: dict[str, str] | None, name
 
 
 def over(view: Callable, merge_at=()) -> Callable[[Model], Model]:
-    """Makes a transform's `apply` from its `view(frozen, trainable, key)`; key is the batch's, None without one."""
+    """Makes a transform's `apply` from its `view(frozen, trainable, key)`; key is the batch's, None without one.
+
+    See scripts/examples/new_transform.py for a transform made of it.
+    """
 
     def apply(model: Model) -> Model:
         def call(function, key_of=lambda *args: None):
@@ -93,7 +96,10 @@ def base_of(frozen) -> Params | None:
 
 
 def for_function(transform: Transform, function: Callable) -> Callable:
-    """A plain function `(params, *args)` under a transform of weights: `((frozen, trainable), *args)`."""
+    """A plain function `(params, *args)` under a transform of weights: `((frozen, trainable), *args)`.
+
+    A dropout's key is found where the first of args is a dict that has one as "key".
+    """
     return transform.apply(Model(None, None, function, None, None)).hidden
 
 
