@@ -16,6 +16,8 @@ from jitune.types import Model, Params, Transform, UserError
 
 # All linear layers but the head.
 LINEAR = r"(?<!lm_head/)kernel$"
+# Vectors, also where those of stacked layers have two axes.
+VECTORS = r"^layers/.*(scale|bias)$"
 # Axes by path, for what the number of axes leaves open: l counts stacked layers, i is of the input, o of the output.
 LAYOUTS = (
     (r"^layers/.*kernel$", "lio"),
@@ -41,8 +43,8 @@ def choose(params: Params, pattern: str, name: str) -> dict[str, Any]:
 
 def layout(path: str, shape: Sequence[int], layouts: dict[str, str] | None, name: str) -> str:
     """One letter an axis (see LAYOUTS): 'io' for [in, out]. Raises UserError where it cannot be known."""
-    if path.startswith("layers/") and len(shape) < 3 or len(shape) < 2:
-        raise UserError(f"{name}: {path} is a vector, not a matrix; leave it out of select")
+    if len(shape) < 2 or (len(shape) == 2 and tree.matches(VECTORS, path)):
+        raise UserError(f"{name}: {path} has the shape {tuple(shape)} and is no matrix; leave it out of select")
     for pattern, letters in (*(layouts or {}).items(), *LAYOUTS):
         if tree.matches(pattern, path) and len(letters) == len(shape):
             if set(letters) != set(letters) & set("lio") or letters != "".join(sorted(letters, key="lio".index)):

@@ -13,7 +13,6 @@ from jitune.transforms import chain, dora, full, lora, quantize
 from jitune.transforms.weights import LINEAR
 from tests.transforms.zoo import tiny
 
-pytestmark = pytest.mark.core
 ROWS, SEQ, LAYERS, RANK = 3, 5, 2, 2
 TOKENS = ROWS * SEQ
 

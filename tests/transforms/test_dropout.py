@@ -10,7 +10,6 @@ from jitune.transforms import chain, dora, for_function, lora, quantize
 from tests.transforms import zoo
 from tests.transforms.test_table import start
 
-pytestmark = pytest.mark.core
 RATE, ROWS = 0.25, 500
 
 

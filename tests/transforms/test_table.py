@@ -137,7 +137,7 @@ def test_a_transform_is_its_merge(row, group):
     check(ROWS[row](), columns(row, group))
 
 
-@pytest.mark.parametrize("row", ["lora", "qdora"])
+@pytest.mark.parametrize("row", ["qdora"])
 def test_on_eight_devices(row):
     models = zoo.modules() | zoo.decoders()
     names = ("general", "embedded", "decoder_scan_remat")
