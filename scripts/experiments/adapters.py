@@ -36,11 +36,11 @@ TEST = "sft/cherry_alpaca_5_percent.json"
 HELD_OUT = 10  # one in so many rows
 SIZES = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
          "num_key_value_heads": 4, "head_dim": 32, "max_position_embeddings": 1024, "rms_norm_eps": 1e-6,
-         "rope_theta": 10_000.0, "tie_word_embeddings": True}  # fmt: skip
+         "rope_theta": 10_000.0, "tie_word_embeddings": True, "initializer_range": 0.06}  # fmt: skip
 VOCABULARY = 2048
 TEXT = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 LORA16 = {"name": "lora", "rank": 16, "alpha": 32.0}
-# Name -> (config.transform, learning rates). A tuple names the sweep whose best rate is taken.
+# Name -> (config.transform, learning rates), or in their place the method whose best rate is taken.
 METHODS = {
     "full": ({"name": "full"}, (3e-4, 1e-3, 3e-3)),
     "lora r16": (LORA16, (1e-3, 3e-3, 1e-2)),
@@ -79,12 +79,12 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--data", type=Path, default=Path("../shared/data"))
-    p.add_argument("--steps", type=int, default=0, help="of each run (150; 10 with --quick)")
+    p.add_argument("--steps", type=int, default=0, help="of each run (200; 10 with --quick)")
     p.add_argument("--pretune_steps", type=int, default=0, help="of the base (1000; 30 with --quick)")
     p.add_argument("--seeds", type=int, default=0, help="runs of the methods compared, at their best rate (2)")
     p.add_argument("--quick", action="store_true", help="two layers, few steps, one learning rate a method")
     a = p.parse_args()
-    a.steps = a.steps or (10 if a.quick else 150)
+    a.steps = a.steps or (10 if a.quick else 200)
     a.pretune_steps = a.pretune_steps or (30 if a.quick else 1000)
     a.seeds = a.seeds or (1 if a.quick else 2)
     return a
@@ -138,8 +138,8 @@ def make_base(a) -> None:
                             tokenizer_from=str(a.out / "data" / "pretune.jsonl"))  # fmt: skip
         print(fresh.describe(base))
     if not (a.out / "pretune" / "final").exists():
-        config = make_config(a, "pretune", {"name": "full"}, 2e-3, seed=0)
-        config.model.path, config.steps = str(a.out / "base"), a.pretune_steps
+        config = make_config(a, "pretune", {"name": "full"}, 3e-3, seed=0)
+        config.model.path, config.steps, config.batch_size = str(a.out / "base"), a.pretune_steps, 8
         config.data.train = str(a.out / "data" / "pretune.jsonl")
         config.data.overlong, config.checkpoint_every = "split", 250
         train(config, resume=True)
@@ -152,7 +152,7 @@ def make_config(a, name: str, transform: dict, rate: float, seed: int):
     config = configs.defaults()
     config.model.path = str(a.out / "pretune" / "final")
     config.data.train, config.data.eval = (str(a.out / "data" / f"{n}.jsonl") for n in ("train", "heldout"))
-    config.seq_len, config.batch_size, config.steps, config.seed = 256, 8, a.steps, seed
+    config.seq_len, config.batch_size, config.steps, config.seed = 256, 4, a.steps, seed
     config.optimizer.learning_rate = rate
     config.transform.update(transform)
     config.loggers, config.output_dir = "", str(a.out / name)
@@ -243,7 +243,7 @@ def write_table(a, results) -> None:
     chosen = [row(best(results, m), full) for m in methods]
     every = [row(r, full) for m in methods for r in sorted(results, key=lambda r: r["learning_rate"])
              if r["method"] == m and r["seed"] == 0]  # fmt: skip
-    text = [f"{a.steps} steps of 8 x 256 tokens; the base was pre-tuned for {a.pretune_steps} steps.",
+    text = [f"{a.steps} steps of 4 x 256 tokens; the base was pre-tuned for {a.pretune_steps} of 8 x 256.",
             "The best learning rate of each method:", table(head, chosen),
             "Every run of seed 0:", table(head, every)]  # fmt: skip
     again = [m for m in REPEATED if any(r["method"] == m and r["seed"] for r in results)]
