@@ -87,6 +87,9 @@ def parse():
     p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="these alone, in this order")
     p.add_argument("--quick", action="store_true", help="two layers, few steps, one learning rate a method")
     a = p.parse_args()
+    needed = ["full", *(METHODS[m][1] for m in a.methods if isinstance(METHODS[m][1], str))]
+    if missing := [m for m in needed if m not in a.methods]:
+        p.error(f"--methods needs {missing[0]!r} too: the others are compared with it, or take its learning rate")
     a.steps = a.steps or (10 if a.quick else 200)
     a.pretune_steps = a.pretune_steps or (30 if a.quick else 1000)
     a.seeds = a.seeds or (1 if a.quick else 2)
