@@ -1,11 +1,11 @@
-"""Full tuning of a Llama of 1B on one accelerator, bfloat16, rows of packed documents: a line of JSON a setting.
+"""Tuning of a Llama of 1B on one accelerator, bfloat16, rows of packed documents: a line of JSON a setting.
 
     PYTHONPATH=. python scripts/bench/gpu.py                     # Llama 3.2 1B, 4 rows of 4,096 tokens
     PYTHONPATH=. python scripts/bench/gpu.py --preset tiny --rows 2 --seq 256 --steps 2      # does it run at all?
 
 Each line has the seconds of a step, tokens/s, MFU against the data sheet's peak and against the measured one, and the
-peak of memory. The settings are a staircase from the plainest: each changes one thing of the one before. First,
-cuDNN's attention is compared with the plain one on packed documents.
+peak of memory. The settings are a staircase from the plainest: each changes one thing of the one before; then full
+tuning, LoRA and QLoRA side by side. First, cuDNN's attention is compared with the plain one on packed documents.
 """
 
 import argparse
@@ -24,6 +24,8 @@ STAIRCASE = (
     {"unrolled": True},
     {"remat": "none"},
 )
+# The least of memory first, for the peak that a device gives is the highest so far.
+MODES = tuple({"attention": "auto", "remat": "full", "chunk": 1024, "mode": mode} for mode in ("qlora", "lora", "full"))
 
 
 def parse():
@@ -84,7 +86,7 @@ def measure(a, options: dict) -> None:
     from jitune.types import UserError
 
     sizes = {"vocab_size": 4096, **FAMILIES["llama"].presets[a.preset]}
-    chosen = argparse.Namespace(**{"unrolled": False, "dtype": "bfloat16", "cache": False, **options})
+    chosen = argparse.Namespace(**{"unrolled": False, "dtype": "bfloat16", "cache": False, "mode": "full", **options})
     device = jax.devices()[0]
     try:
         step, config = make_step(chosen, sizes)
@@ -94,7 +96,8 @@ def measure(a, options: dict) -> None:
         emit(**options, failed=str(error).splitlines()[0][:160])
         return
     pairs = float(config.num_layers * (batch["positions"] + 1).sum())
-    work = flops.train_flops(config, a.rows * a.seq, pairs) / timed["step_s"]
+    trained = {} if chosen.mode == "full" else {"trained": 0, "added": count_added(config)}
+    work = flops.train_flops(config, a.rows * a.seq, pairs, **trained) / timed["step_s"]
     sheet = hardware.of_device(device)
     memory = (device.memory_stats() or {}).get("peak_bytes_in_use")
     emit(**options, device=device.device_kind, tokens_per_s=round(a.rows * a.seq / timed["step_s"]),
@@ -103,11 +106,22 @@ def measure(a, options: dict) -> None:
          peak_gib_so_far=round(memory / 2**30, 2) if memory else None, **timed)
 
 
+def count_added(config) -> int:
+    """The parameters of the factors in the modes of `step.py`: rank 8 on all linear layers."""
+    wide, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    sizes = 2 * (config.dim + wide) + 2 * (config.dim + kv) + 3 * (config.dim + config.mlp_dim)
+    return 8 * config.num_layers * sizes
+
+
 def main(a) -> None:
     import jax
 
     compare_cudnn(a)
-    options: dict = {}
+    for options in MODES:
+        measure(a, options)
+        jax.clear_caches()
+        gc.collect()
+    options = {}
     for change in STAIRCASE:
         options = {**options, **change}
         measure(a, options)
