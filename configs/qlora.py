@@ -1,6 +1,6 @@
 """jitune train --config configs/qlora.py --config.model.path=DIR --config.data.train=FILE --config.output_dir=OUT
 
-QLoRA: the frozen base in NF4 (Llama 8B: 5.7 GB, embeddings and head in bfloat16), LoRA on all linear layers.
+QLoRA, LoRA on all linear layers over a base frozen in NF4. Llama 8B: 5.7 GB, embeddings and head in bfloat16.
 """
 
 from jitune.config import defaults
