@@ -302,14 +302,14 @@ def sample(run: Run, trainable, step: int) -> None:
 
 
 def describe(run: Run, state: TrainState, start: int, parameters: int, trained_parameters: int) -> str:
-    """What is about to be trained, and on what, in three lines."""
+    """What is about to be trained, and on what, in three lines, or four where weights are frozen."""
     mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
     resumed = f", from step {start}" if start else ""
-    frozen = tree.count_bytes(run.frozen) / 2**20
-    frozen = f", frozen weights {frozen:,.1f} MiB" if frozen else ""
+    held, frozen = f"optimizer state {tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB", tree.count_bytes(run.frozen)
+    held = f"\n{held}, frozen weights {frozen / 2**20:,.1f} MiB" if frozen else f", {held}"
     return (
-        f"training {trained_parameters:,} of {parameters:,} parameters ({trained_parameters / parameters:.2%}), "
-        f"optimizer state {tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB{frozen}\n"
+        f"training {trained_parameters:,} of {parameters:,} parameters ({trained_parameters / parameters:.2%})"
+        f"{held}\n"
         f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}\n"
         f"{meter.explain(run.peak, run.mesh, run.config.model.dtype)}"
     )
