@@ -53,7 +53,8 @@ def export(directory: str | Path, out: str | Path, *, to: str = "merged", step: 
         raise UserError(f"dtype {dtype!r} is not supported; known are {', '.join(weights.DTYPES)}")
     run, out = open_run(Path(directory), step), Path(out)
     if to == "peft":
-        peft.save(out, run.base, run.transform, run.trainable, frozen=run.frozen, base=run.name)
+        digest = files.read_json(Path(directory) / "fingerprint.json")["model"]
+        peft.save(out, run.base, run.transform, run.trainable, frozen=run.frozen, base=run.name, base_digest=digest)
         return [out]
     if to == "vllm":
         return export_vllm(run, out, dtype)
