@@ -1,0 +1,1 @@
+"""Evaluation: what a model is worth in utility, faithfulness and safety, with error bars."""

@@ -1,0 +1,47 @@
+"""Rows of task files, with errors that name file and row.
+
+    for row, where in read(specs):                 # where: "xstest_prompts.csv:3"
+        prompt = need(row, "prompt", where)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jitune.data import sources
+from jitune.types import UserError
+
+
+def read(specs: Sequence[str]) -> Iterator[tuple[dict, str]]:
+    """Every row of the files or datasets, with the place where it stands."""
+    for spec in specs:
+        for row, (file, number) in sources.read_rows(str(spec)):
+            yield row, f"{file}:{number}"
+
+
+def need(row: Any, name: str, where: str, kind: type | tuple[type, ...] = str) -> Any:
+    """The field `name` of a row, which must be of `kind`, and not empty where it is a text or a list.
+
+    Raises:
+      UserError: beginning with `where`, naming the fields that there are.
+    """
+    if not isinstance(row, dict) or row.get(name) is None:
+        given = ", ".join(map(str, row)) if isinstance(row, dict) else f"no fields, but {row!r:.40}"
+        raise UserError(f"{where}: has no field {name!r}; it has {given}")
+    value = row[name]
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        words = " or ".join(k.__name__ for k in kinds)
+        raise UserError(f"{where}: {name} is {value!r:.40}; {words} is needed")
+    if isinstance(value, (str, list, tuple, dict)) and not value:
+        raise UserError(f"{where}: {name} is empty")
+    return value
+
+
+def find(folder: str | Path, patterns: Sequence[str]) -> list[str]:
+    """The files at any depth of a folder whose names, or last parts of paths, match one of the patterns; sorted."""
+    root = Path(folder)
+    found = {str(p) for pattern in patterns for p in root.rglob(pattern) if p.is_file()}
+    return sorted(found)
