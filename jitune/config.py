@@ -107,6 +107,16 @@ def defaults() -> ConfigDict:
         "sample_every": 0,
         "samples": 4,
         "sample_tokens": 64,
+        "evals": {  # tasks of `jitune eval`, on the model as it is; metrics that need a judge are left out
+            "suite": "",  # of utility, faithfulness, safety, joined by commas
+            "tasks": "",  # tasks by name, joined by commas
+            "data": "",  # folders with the files of tasks, joined by commas
+            "every": 0,  # 0: at the end only
+            "limit": 100,  # documents of a task; 0: all
+            "seed": 0,  # of the documents that are drawn
+            "batch_size": 8,  # answers generated at once
+            "max_length": 0,  # tokens; 0: the model's context
+        },
         "checkpoint_every": 0,  # 0: at the end only
         "keep": 2,  # the newest checkpoints kept, the best one besides
         "loggers": "tensorboard",  # of tensorboard, wandb, trackio, joined by commas

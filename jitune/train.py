@@ -24,6 +24,7 @@ from jitune import checkpoint, compile_cache, compiling, meter, optimizers, rund
 from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
+from jitune.evals import during
 from jitune.export import with_stop_ids
 from jitune.hub import peft, weights
 from jitune.hub.tokenizer import load_tokenizer
@@ -49,6 +50,7 @@ class Run(NamedTuple):
     frozen: Any
     total: int
     evaluation: Any
+    suite: during.Plan | None
     prompts: Any
     stop_ids: list[int]
     checkpoints: Any
@@ -99,6 +101,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     progress.say(pipeline.summary(prepared.stats))
     evaluation = pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True) if config.data.eval else None
     total = count_steps(config, prepared)
+    suite = during.prepare(config.evals)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})
     startup.lap("data")
@@ -112,7 +115,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
             held = held or rundir.claim(directory, resume)
             rundir.start(directory, config, fingerprint, tuning.model_config, tokenizer)
             rundir.write_data(directory, config, prepared, evaluation)
-        run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, prompts, stop_ids,
+        run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, prompts, stop_ids,
                   checkpoints or open_checkpoints(), fingerprint["model"], peak, progress.say)
         try:
             state = fit(run, trainable, prepared, loggers, progress, startup, profile)
@@ -222,6 +225,9 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
             loss = evaluate(run.frozen, state.trainable)
             recorder.extend(eval_loss=loss)
             best, stale = (loss, 0) if loss < best else (best, stale + 1)
+        if run.suite and (last or due(step, run.suite.every)):
+            recorder.drain()
+            recorder.extend(**run_suite(run, state.trainable, step))
         if due(step, config.sample_every):
             recorder.drain()
             sample(run, state.trainable, step)
@@ -299,6 +305,13 @@ def sample(run: Run, trainable, step: int) -> None:
         max_new_tokens=run.config.sample_tokens, say=run.say,
         path=run.directory / "samples.jsonl" if jax.process_index() == 0 else None,
     )
+
+
+def run_suite(run: Run, trainable, step: int) -> dict[str, float]:
+    """Evaluates the model as it is now, into evals/step-N; returns the headlines of its tasks."""
+    pretrained = Pretrained(run.model, (run.frozen, trainable), run.tokenizer, run.model_config)
+    return during.run(run.suite, pretrained, out=run.directory / "evals" / f"step-{step:06d}", step=step, say=run.say,
+                      digest=f"{run.digest}-{rundir.read_id(run.directory)}")
 
 
 def describe(run: Run, state: TrainState, start: int, parameters: int, trained_parameters: int) -> str:

@@ -1,0 +1,99 @@
+"""What `jitune eval` does with its arguments: the model, the tasks and the assessors opened, the run, the page.
+
+    run(arguments)        # see `commands.eval`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jitune import compile_cache, sharding, tree
+from jitune.data import chat
+from jitune.evals import choose, page, sandbox, screen
+from jitune.evals.engine.engine import open_engine
+from jitune.evals.judge import arguments as judges
+from jitune.evals.run import evaluate
+from jitune.hub import files, peft, weights
+from jitune.hub.tokenizer import tokenizer_digest
+from jitune.types import Pretrained, UserError
+
+
+def run(a: Any) -> dict:
+    """Evaluates, writes the directory `a.out` and prints a table; returns the results."""
+    harness, native = split_names(a.tasks)
+    assessors = open_assessors(a)
+    chosen, skipped = [], {}
+    if native or a.suite or not harness:
+        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=a.data, available=set(assessors))
+    if warning := compile_cache.use_cache():
+        print(f"jitune: {warning}", file=sys.stderr)
+    mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
+    pretrained, model = open_model(a, mesh)
+    plain = a.chat_template == "none"
+    engine = open_engine(pretrained, batch_size=a.batch_size, max_length=a.max_length,
+                         chat_template="none" if plain else None)
+    results = evaluate(engine, chosen, a.out, model=model, assessors=assessors, skipped=skipped, limit=a.limit,
+                       languages=[x for x in a.languages.split(",") if x], seed=a.seed,
+                       settings=describe_settings(a, pretrained, engine))
+    if jax.process_index() == 0:
+        path = page.write_page(a.out)
+        for line in screen.table(results):
+            print(line)
+        print(f"{path}")
+    return results
+
+
+def split_names(words: str) -> tuple[list[str], list[str]]:
+    """Names joined by commas -> (those of lm_eval, the others); names after `lm_eval:` belong to it as well.
+
+    split_names("gsm8k,lm_eval:hellaswag,arc_easy") == (["hellaswag", "arc_easy"], ["gsm8k"])
+    """
+    from jitune.evals.catalogue import NAMES
+
+    harness, native = [], []
+    for word in filter(None, (w.strip() for w in words.split(","))):
+        name = word.removeprefix("lm_eval:")
+        ours = name == word and (not harness or word.partition(":")[0] in NAMES or ":" in word)
+        (native if ours else harness).append(name)
+    return harness, native
+
+
+def open_assessors(a: Any) -> dict:
+    """The judge, the classifier and the sandbox, where they are asked for."""
+    found = judges.from_arguments(a)
+    if a.allow_code:
+        found["execution"] = sandbox.execute
+    return found
+
+
+def open_model(a: Any, mesh) -> tuple[Pretrained, dict]:
+    """(the model with its adapter applied, what identifies it)."""
+    base, adapter = weights.resolve(a.model), a.adapter
+    if peft.is_adapter(base):
+        if adapter:
+            raise UserError(f"--model {a.model}: is an adapter itself; give its base with --adapter {adapter}")
+        adapter, name = a.model, peft.base_of(base)
+        try:
+            base = weights.resolve(name)
+        except UserError as error:
+            raise UserError(f"{a.model}: is an adapter, and its base is not there; give it, as in --model BASE "
+                            f"--adapter {a.model} ({error})") from None  # fmt: skip
+    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
+    if pretrained.tokenizer is None:
+        raise UserError(f"{a.model}: has no tokenizer")
+    parts = [files.digest(base), a.dtype]
+    parameters = tree.count_params(pretrained.params)
+    if adapter:
+        pretrained = peft.open_adapters(pretrained, {"adapter": adapter}, base=base)["adapter"]
+        parts.append(files.digest(Path(adapter)))
+    if a.chat_template not in ("", "none"):
+        pretrained.tokenizer.chat_template = chat.load_template(a.chat_template, tokenizer=pretrained.tokenizer)
+    return pretrained, {
+        "path": str(a.model), "adapter": str(adapter) if adapter else "", "digest": "-".join(parts),
+        "family": pretrained.config.family, "parameters": parameters,
+    }

@@ -1,0 +1,60 @@
+"""Evaluation while a model is trained: a suite every so often, its headlines in metrics.jsonl.
+
+    plan = prepare(config.evals)                       # every file is read before the first step
+    numbers = run(plan, pretrained, out=..., digest=...)   # {"evals/gsm8k/accuracy": 0.12, ...}
+
+Each evaluation leaves a directory of its own, `evals/step-000100`, which `jitune report compare` reads. Metrics that
+need a judge, a classifier or to run programs are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jitune.evals import choose, page
+from jitune.evals.engine.engine import open_engine
+from jitune.evals.run import evaluate, load
+from jitune.types import Pretrained, UserError
+
+
+class Plan(NamedTuple):
+    """What is evaluated every `every` steps."""
+
+    chosen: list[choose.Chosen]
+    skipped: dict[str, str]
+    every: int
+    limit: int
+    seed: int
+    batch_size: int
+    max_length: int
+
+
+def prepare(options: Any) -> Plan | None:
+    """The plan of `config.evals`, or None where it asks for nothing. Raises UserError for what cannot work."""
+    if not (options.suite or options.tasks):
+        if options.every:
+            raise UserError(f"config.evals.every={options.every} needs config.evals.suite or config.evals.tasks")
+        return None
+    names, folders = (list(filter(None, (w.strip() for w in words.split(",")))) for words in (options.tasks, options.data))
+    chosen, skipped = choose.choose(suite=options.suite, tasks=names, data=folders)
+    plan = Plan(chosen, skipped, options.every, options.limit, options.seed, options.batch_size, options.max_length)
+    load(chosen, plan.limit, plan.seed, ())
+    return plan
+
+
+def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int, say) -> dict[str, float]:
+    """Evaluates the model as it is and returns the headline of every task that has one."""
+    engine = open_engine(pretrained, batch_size=plan.batch_size, max_length=plan.max_length)
+    model = {"path": str(out.parent.parent), "adapter": "", "digest": f"{digest}-step-{step}",
+             "family": pretrained.config.family, "step": step}
+    results = evaluate(engine, plan.chosen, out, model=model, skipped=plan.skipped, limit=plan.limit, seed=plan.seed,
+                       settings={"max_length": engine.max_length}, progress=False)
+    if jax.process_index() == 0:
+        page.write_page(out)
+    headlines = {(name, task["headline"]): task["metrics"][task["headline"]] for name, task in results["tasks"].items()}
+    shown = ", ".join(f"{name} {x['value']:.3g}" for (name, _), x in headlines.items() if x["value"] is not None)
+    say(f"step {step} evaluation in {results['seconds']:.0f} s: {shown}")
+    return {f"evals/{name}/{metric}": x["value"] for (name, metric), x in headlines.items() if x["value"] is not None}

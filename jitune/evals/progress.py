@@ -1,0 +1,51 @@
+"""Progress bars of an evaluation, with the time left; on a terminal one line each, elsewhere a line when one ends.
+
+    with Bars(shown=True) as bars, bars.bar("scoring", 800) as advance:
+        advance(8)
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from jitune.runlog import duration
+
+
+class Bars(AbstractContextManager):
+    """Bars on standard error, one below the other."""
+
+    def __init__(self, *, shown: bool):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        plain = None if sys.stderr.isatty() else False
+        self.console = Console(stderr=True, highlight=False, quiet=not shown, force_terminal=plain)
+        self.live = shown and self.console.is_terminal and not self.console.is_dumb_terminal
+        columns = (TextColumn("{task.description:<12}"), BarColumn(bar_width=32), MofNCompleteColumn(),
+                   TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
+        self.progress = Progress(*columns, console=self.console, disable=not self.live)
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.stop()
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar of `total` items; gives the function that advances it."""
+        if not total:
+            yield lambda count: None
+            return
+        task, began = self.progress.add_task(name, total=total), time.perf_counter()
+        yield lambda count: self.progress.advance(task, count)
+        if not self.live:
+            self.say(f"{name}: {total:,} in {duration(time.perf_counter() - began)}")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bars."""
+        self.console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,185 @@
+"""One evaluation, top to bottom: documents, requests, responses, verdicts, scores, results.
+
+    results = evaluate(engine, chosen, "out", model={"digest": ...})
+
+The directory then holds
+
+    results.json           every number with its error bar, and what it was measured on
+    samples/<task>.jsonl   every document with prompt, responses, verdicts and scores
+    responses.jsonl        what the model said: a run that was killed goes on from there, a rerun asks the model for
+                           nothing, and another model is refused
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jitune import __version__
+from jitune.evals import aggregate, choose
+from jitune.evals.progress import Bars
+from jitune.evals.responses import answer, open_store, shown
+from jitune.evals.task import Ask, Classify, Document, Execute, Outcome, Response, Task, Verdict, digest
+from jitune.runlog import write_atomically
+from jitune.types import UserError
+
+NEEDS = {Ask: "judge", Classify: "classifier", Execute: "execution"}
+# {what a question needs: (questions, on_done(count)) -> verdicts}
+Assessors = Mapping[str, Callable[[Sequence[Any], Callable[[int], None]], list[Verdict]]]
+
+
+class Work(NamedTuple):
+    """A task, its documents, and what became of each."""
+
+    task: Task
+    documents: list[Document]
+    responses: list[tuple[Response, ...]]
+    verdicts: list[tuple[Verdict, ...]]
+    outcomes: list[Outcome]
+
+
+def evaluate(
+    engine: Any,
+    chosen: Sequence[choose.Chosen],
+    out: str | Path | None,
+    *,
+    model: Mapping[str, Any],
+    assessors: Assessors | None = None,
+    settings: Mapping[str, Any] | None = None,
+    skipped: Mapping[str, str] | None = None,
+    limit: int = 0,
+    languages: Sequence[str] = (),
+    seed: int = 0,
+    progress: bool = True,
+) -> dict:
+    """Evaluates a model on tasks and returns what results.json holds.
+
+    Args:
+      engine: see `engine.open_engine`.
+      chosen: see `choose.choose`; every task is loaded before the model is asked for anything.
+      out: the directory; None: nothing is written. Of several processes the first one writes.
+      model: what identifies the model; its `digest` decides whether earlier responses may be used.
+      assessors: what tells what a function cannot: `judge`, `classifier`, `execution`.
+      settings: of the run, for the record.
+      limit: documents of a task, see `choose.limit`; 0: all.
+      languages: only these, where documents have a language.
+
+    Raises:
+      UserError: task files, an empty task, a directory of another model, a model whose logits are not finite.
+    """
+    assessors, began, first = dict(assessors or {}), time.perf_counter(), jax.process_index() == 0
+    loaded = load(chosen, limit, seed, languages)
+    out = Path(out) if out is not None and first else None
+    with ExitStack() as stack:
+        bars = stack.enter_context(Bars(shown=progress and first))
+        store = stack.enter_context(open_store(out, model, engine)) if out else None
+        responses = iter(answer(engine, [r for _, ds in loaded for d in ds for r in d.requests], store, bars))
+        given = [[tuple(next(responses) for _ in d.requests) for d in documents] for _, documents in loaded]
+        judged = assess(loaded, given, assessors, bars)
+    works = [Work(task, documents, rs, vs, score(task, documents, rs, vs))
+             for (task, documents), rs, vs in zip(loaded, given, judged, strict=True)]
+    results = {
+        "format": 1,
+        "jitune": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": dict(model),
+        "settings": {"limit": limit, "seed": seed, "languages": list(languages), **(settings or {})},
+        "tasks": {work.task.name: summarize(engine, work, assessors) for work in works},
+        "skipped": dict(skipped or {}),
+        "engine": dict(engine.stats),
+        "judge": getattr(assessors.get("judge"), "account", None),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    if out:
+        write(out, results, engine, works)
+    return results
+
+
+def load(chosen: Sequence[choose.Chosen], limit: int, seed: int, languages: Sequence[str]) -> list[tuple]:
+    """(task, documents) of every task."""
+    loaded = [(c.task, choose.limit(choose.load(c), limit, seed=seed, languages=languages)) for c in chosen]
+    for task, documents in loaded:
+        if not documents:
+            raise UserError(f"{task.name}: has no document in {', '.join(languages)}")
+    return loaded
+
+
+def assess(loaded, given, assessors: Assessors, bars: Bars) -> list[list[tuple[Verdict, ...]]]:
+    """The verdicts on every document's questions; each assessor gets those of all tasks at once."""
+    questions = [[task.ask(d, rs) if task.ask else () for d, rs in zip(documents, responses, strict=True)]
+                 for (task, documents), responses in zip(loaded, given, strict=True)]
+    found: dict[int, Verdict] = {}
+    flat = [q for rows in questions for row in rows for q in row]
+    for kind, need in NEEDS.items():
+        places = [i for i, question in enumerate(flat) if isinstance(question, kind)]
+        if need not in assessors:
+            found |= {i: Verdict(None, f"no {need}") for i in places}
+            continue
+        with bars.bar(need, len(places)) as advance:
+            verdicts = assessors[need]([flat[i] for i in places], advance) if places else []
+        found |= dict(zip(places, verdicts, strict=True))
+    taken = iter(found[i] for i in range(len(flat)))
+    return [[tuple(next(taken) for _ in row) for row in rows] for rows in questions]
+
+
+def score(task: Task, documents, responses, verdicts) -> list[Outcome]:
+    """How every document came out."""
+    return [task.score(d, rs, vs) for d, rs, vs in zip(documents, responses, verdicts, strict=True)]
+
+
+def summarize(engine: Any, work: Work, assessors: Assessors) -> dict:
+    """The entry of a task in results.json."""
+    truncated = sum(any(r.truncated for r in responses) for responses in work.responses)
+    return {
+        **aggregate.summarize(work.task, work.documents, work.outcomes, available=frozenset(assessors)),
+        "prompts": digest(sorted(prompt_hash(engine, d) for d in work.documents)),
+        "truncated": truncated,
+    }
+
+
+def prompt_hash(engine: Any, document: Document) -> str:
+    """Of all that the model was shown for a document, and how it was asked."""
+    return digest([shown(engine, request) for request in document.requests])
+
+
+def write(out: Path, results: dict, engine: Any, works: Sequence[Work]) -> None:
+    """Writes samples and results; results.json comes last, for it marks the evaluation as whole."""
+    (out / "samples").mkdir(parents=True, exist_ok=True)
+    for work in works:
+        lines = (json.dumps(sample(engine, *item), ensure_ascii=False) for item in zip(*work[1:], strict=True))
+        write_atomically(out / "samples" / f"{work.task.name}.jsonl", "".join(f"{line}\n" for line in lines))
+    write_atomically(out / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def sample(engine: Any, document: Document, responses, verdicts, outcome: Outcome) -> dict:
+    """A line of samples/<task>.jsonl."""
+    prompts = [shown(engine, request) for request in document.requests[:1]]
+    return {
+        "id": document.id,
+        "document": document.hash,
+        "prompt_hash": prompt_hash(engine, document),
+        "tags": dict(document.tags),
+        "cluster": document.cluster,
+        "prompt": next((p.get("prompt", p.get("text")) for p in prompts), ""),
+        "target": document.target,
+        "responses": [{**continuation(q), **asdict(r)} for q, r in zip(document.requests, responses, strict=True)],
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "answer": outcome.answer,
+        "scores": dict(outcome.scores),
+        "failure": outcome.failure,
+        "details": dict(outcome.details),
+    }
+
+
+def continuation(request: Any) -> dict:
+    """What was scored, where something was."""
+    text = getattr(request, "continuation", None)
+    return {} if text is None else {"continuation": text}

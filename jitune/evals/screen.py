@@ -1,0 +1,60 @@
+"""What `jitune eval` prints: results in, lines of at most 80 columns out."""
+
+from __future__ import annotations
+
+from jitune.evals.task import AXES
+
+WIDTH = 80
+
+
+def table(results: dict) -> list[str]:
+    """The headline of every task, with its interval, and what could not be scored beside it."""
+    lines = []
+    for axis in AXES:
+        tasks = {name: task for name, task in results["tasks"].items() if task["axis"] == axis}
+        if tasks:
+            lines += ["", f"{axis:<22} {'headline':<22}{'value':>8} {'95 % interval':>15} {'n':>5}{'none':>6}"]
+            lines += [row(name, task) for name, task in tasks.items()]
+    if results["skipped"]:
+        lines += ["", "skipped"]
+        lines += [f"  {line}" for name, why in results["skipped"].items() for line in fold(f"{name}: {why}", WIDTH - 2)]
+    if any(task["unscored"] for task in results["tasks"].values()):
+        lines += ["", "none: documents without a score, which are in no mean"]
+    engine = results["engine"]
+    lines += ["", f"{engine['unique']:,} requests in {results['seconds']:,.0f} s, {engine['compiles']} compiles"]
+    if results.get("judge"):
+        account = results["judge"]
+        lines.append(f"judge {account['model']}: {account['calls']:,} calls, {account['cached']:,} from the cache, "
+                     f"{account['failed']:,} failed")
+    return lines
+
+
+def row(name: str, task: dict) -> str:
+    """A line of the table."""
+    metric = task["headline"]
+    x = task["metrics"].get(metric)
+    if x is None:
+        return f"  {cut(name, 20):<20} {cut(metric, 21):<22}{'-':>8}"
+    percent = x["unit"] == "share"
+    value = number(x["value"], percent)
+    interval = "" if x["low"] is None else f"{number(x['low'], percent)} to {number(x['high'], percent)}"
+    return f"  {cut(name, 20):<20} {cut(metric, 21):<22}{value:>8} {interval:>15} {task['n']:>5}{task['unscored']:>6}"
+
+
+def number(x: float | None, percent: bool) -> str:
+    """0.4321 -> "43.2 %" in percent, else "0.432"; None -> "-"."""
+    if x is None:
+        return "-"
+    return f"{100 * x:.1f}" if percent else f"{x:.3g}"
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def fold(text: str, width: int) -> list[str]:
+    """A text on lines of at most `width` columns."""
+    import textwrap
+
+    return textwrap.wrap(text, width, subsequent_indent="  ")
