@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import jax
 
 from jitune import compile_cache, sharding, tree
 from jitune.data import chat
-from jitune.evals import choose, page, sandbox, screen
+from jitune.evals import choose, harness, page, sandbox, screen, task
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.judge import arguments as judges
 from jitune.evals.run import evaluate
@@ -25,10 +25,10 @@ from jitune.types import Pretrained, UserError
 
 def run(a: Any) -> dict:
     """Evaluates, writes the directory `a.out` and prints a table; returns the results."""
-    harness, native = split_names(a.tasks)
+    names, native = split_names(a.tasks)
     assessors = open_assessors(a)
     chosen, skipped = [], {}
-    if native or a.suite or not harness:
+    if native or a.suite or not names:
         chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=a.data, available=set(assessors))
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
@@ -37,9 +37,15 @@ def run(a: Any) -> dict:
     plain = a.chat_template == "none"
     engine = open_engine(pretrained, batch_size=a.batch_size, max_length=a.max_length,
                          chat_template="none" if plain else None)
-    results = evaluate(engine, chosen, a.out, model=model, assessors=assessors, skipped=skipped, limit=a.limit,
-                       languages=[x for x in a.languages.split(",") if x], seed=a.seed,
-                       settings=describe_settings(a, pretrained, engine))
+    run_more = functools.partial(
+        harness.run_harness, engine, names, limit=a.limit, num_fewshot=a.num_fewshot, seed=a.seed,
+        chat=bool(pretrained.tokenizer.chat_template) and not plain, include_path=a.include_path,
+    )  # fmt: skip
+    results = evaluate(
+        engine, chosen, a.out, model=model, assessors=assessors, skipped=skipped, limit=a.limit, seed=a.seed,
+        languages=[x for x in a.languages.split(",") if x], settings=describe_settings(a, pretrained, engine),
+        more=(lambda store, bars: run_more(store=store, bars=bars)) if names else None,
+    )  # fmt: skip
     if jax.process_index() == 0:
         path = page.write_page(a.out)
         for line in screen.table(results):
@@ -61,6 +67,17 @@ def split_names(words: str) -> tuple[list[str], list[str]]:
         ours = name == word and (not harness or word.partition(":")[0] in NAMES or ":" in word)
         (native if ours else harness).append(name)
     return harness, native
+
+
+def describe_settings(a: Any, pretrained: Pretrained, engine: Any) -> dict:
+    """What else the numbers depend on, for the record."""
+    template = "none" if a.chat_template == "none" else pretrained.tokenizer.chat_template
+    return {
+        "chat_template": task.digest(template) if template not in (None, "none") else "none",
+        "tokenizer": tokenizer_digest(pretrained.tokenizer), "max_length": engine.max_length, "dtype": a.dtype,
+        "num_fewshot": a.num_fewshot, "allow_code": a.allow_code, "data": list(map(str, a.data)),
+        "devices": jax.device_count(), "mesh": [a.mesh_data, a.mesh_fsdp, a.mesh_tensor],
+    }
 
 
 def open_assessors(a: Any) -> dict:

@@ -62,9 +62,8 @@ def run_harness(engine: Any, names: Sequence[str], *, store: Any, bars: Any, lim
     except (ConnectionError, OSError) as error:
         raise UserError(f"lm_eval: the data of {', '.join(names)} cannot be had: {' '.join(str(error).split())[:300]}; "
                         "without a network, give task files over local data with --include_path") from error
-    loaded = tasks.get_task_dict(list(names), manager) if found["samples"] else {}
-    aggregations = dict(flatten(loaded))
-    return [convert(name, rows, found["configs"].get(name, {}), aggregations.get(name))
+    loaded = dict(flatten(tasks.get_task_dict(list(names), manager)))
+    return [convert(name, rows, found["configs"].get(name, {}), loaded.get(name))
             for name, rows in found["samples"].items()]
 
 
@@ -192,9 +191,10 @@ def convert(name: str, rows: list[dict], config: dict, task: Any) -> tuple:
         found = {label(metric, row["filter"]): row[metric] for row in group for metric in row["metrics"]}
         values[str(id)] = found
         outcomes.append(Outcome({k: float(v) for k, v in found.items() if is_number(v)}, details=plain(found)))
-    metrics = tuple(make_metric(k, better, aggregate, values) for k in dict.fromkeys(k for v in values.values() for k in v))
-    made = Task(f"lm_eval.{name}", axis="utility", title=f"{name}, of lm-evaluation-harness", load=lambda specs: documents,
-                score=lambda *_: Outcome({}), metrics=metrics, source="lm-evaluation-harness")
+    names = dict.fromkeys(k for v in values.values() for k in v)
+    made = Task(f"lm_eval.{name}", axis="utility", title=f"{name}, of lm-evaluation-harness",
+                load=lambda specs: documents, score=lambda *_: Outcome({}), source="lm-evaluation-harness",
+                metrics=tuple(make_metric(k, better, aggregate, values) for k in names))
     return made, documents, responses, outcomes
 
 
@@ -228,7 +228,9 @@ def make_metric(name: str, better: dict, aggregate: dict, values: dict[str, dict
     corpus = None
     if not all(map(is_number, numbers)):
 
-        def corpus(documents, outcomes, name=name, add: Callable = aggregate.get(key, lambda items: None)):
+        add: Callable = aggregate.get(key, lambda items: None)
+
+        def corpus(documents, outcomes):
             return add([values[d.id][name] for d in documents if name in values[d.id]])
 
     return Metric(name, f"{key} of lm-evaluation-harness", better="higher" if better.get(key, True) else "lower",

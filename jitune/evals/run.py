@@ -58,6 +58,7 @@ def evaluate(
     limit: int = 0,
     languages: Sequence[str] = (),
     seed: int = 0,
+    more: Callable[[Any, Bars], list[tuple]] | None = None,
     progress: bool = True,
 ) -> dict:
     """Evaluates a model on tasks and returns what results.json holds.
@@ -71,6 +72,7 @@ def evaluate(
       settings: of the run, for the record.
       limit: documents of a task, see `choose.limit`; 0: all.
       languages: only these, where documents have a language.
+      more: tasks that ask on their own, `(store, bars) -> [(task, documents, responses, outcomes)]`; see `harness`.
 
     Raises:
       UserError: task files, an empty task, a directory of another model, a model whose logits are not finite.
@@ -81,11 +83,13 @@ def evaluate(
     with ExitStack() as stack:
         bars = stack.enter_context(Bars(shown=progress and first))
         store = stack.enter_context(open_store(out, model, engine)) if out else None
-        responses = iter(answer(engine, [r for _, ds in loaded for d in ds for r in d.requests], store, bars))
-        given = [[tuple(next(responses) for _ in d.requests) for d in documents] for _, documents in loaded]
+        answers = iter(answer(engine, [r for _, ds in loaded for d in ds for r in d.requests], store, bars))
+        given = [[tuple(next(answers) for _ in d.requests) for d in documents] for _, documents in loaded]
         judged = assess(loaded, given, assessors, bars)
-    works = [Work(task, documents, rs, vs, score(task, documents, rs, vs))
-             for (task, documents), rs, vs in zip(loaded, given, judged, strict=True)]
+        works = [Work(task, documents, rs, vs, score(task, documents, rs, vs))
+                 for (task, documents), rs, vs in zip(loaded, given, judged, strict=True)]
+        for task, documents, responses, outcomes in more(store, bars) if more else ():
+            works.append(Work(task, documents, responses, [()] * len(documents), outcomes))
     results = {
         "format": 1,
         "jitune": __version__,
