@@ -38,7 +38,7 @@ def prepare(options: Any) -> Plan | None:
         if options.every:
             raise UserError(f"config.evals.every={options.every} needs config.evals.suite or config.evals.tasks")
         return None
-    names, folders = (list(filter(None, (w.strip() for w in words.split(",")))) for words in (options.tasks, options.data))
+    names, folders = ([w.strip() for w in words.split(",") if w.strip()] for words in (options.tasks, options.data))
     chosen, skipped = choose.choose(suite=options.suite, tasks=names, data=folders)
     plan = Plan(chosen, skipped, options.every, options.limit, options.seed, options.batch_size, options.max_length)
     load(chosen, plan.limit, plan.seed, ())

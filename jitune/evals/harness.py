@@ -37,8 +37,10 @@ FIELDS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "fi
           "prompt_hash", "target_hash"}  # fmt: skip
 
 
-def run_harness(engine: Any, names: Sequence[str], *, store: Any, bars: Any, limit: int = 0,
-                num_fewshot: int | None = None, chat: bool = True, include_path: str = "", seed: int = 0) -> list[tuple]:
+def run_harness(
+    engine: Any, names: Sequence[str], *, store: Any, bars: Any, limit: int = 0, num_fewshot: int | None = None,
+    chat: bool = True, include_path: str = "", seed: int = 0,
+) -> list[tuple]:  # fmt: skip
     """Runs tasks of the harness; returns (task, documents, responses, outcomes) of each, subtasks one by one.
 
     Args:

@@ -1,0 +1,68 @@
+"""The store: what is on disk after a kill, and what it refuses."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from jitune.evals.store import Store
+from jitune.types import UserError
+
+HEADER = {"model": "abc", "max_length": 128}
+
+
+def test_values_come_back(tmp_path):
+    with Store(tmp_path / "new" / "store.jsonl", HEADER) as store:
+        store.put("a", {"text": "höher\n"})
+        store.put("b", 2)
+    with Store(tmp_path / "new" / "store.jsonl", HEADER) as store:
+        assert store.get("a") == {"text": "höher\n"} and store.get("b") == 2 and store.get("c") is None
+
+
+@pytest.mark.parametrize("lost", [1, 7, 20])
+def test_a_last_line_that_was_cut_off_is_dropped_and_written_anew(tmp_path, lost):
+    path = tmp_path / "store.jsonl"
+    with Store(path, HEADER) as store:
+        store.put("a", 1)
+        store.put("b", "x" * 30)
+    path.write_bytes(path.read_bytes()[:-lost])
+    with Store(path, HEADER) as store:
+        assert store.values == {"a": 1}
+        store.put("b", 2)
+    assert [json.loads(line) for line in path.read_text().splitlines()][1:] == [
+        {"key": "a", "value": 1}, {"key": "b", "value": 2}]
+
+
+def test_values_are_on_disk_before_the_store_is_closed(tmp_path):
+    store = Store(tmp_path / "store.jsonl", HEADER)
+    store.put("a", 1)
+    with Store(tmp_path / "store.jsonl", HEADER) as other:
+        assert other.get("a") == 1
+    store.close()
+
+
+def test_a_store_of_another_model_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "store.jsonl"
+    with Store(path, HEADER) as store:
+        store.put("a", 1)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"store\.jsonl: was written for something else \(model 'abc' there, 'xyz' here\)"):
+        Store(path, {**HEADER, "model": "xyz"})
+    assert path.read_bytes() == before
+
+
+def test_rubbish_in_the_middle_is_an_error_that_names_the_line(tmp_path):
+    path = tmp_path / "store.jsonl"
+    with Store(path, HEADER) as store:
+        store.put("a", 1)
+    with path.open("a") as file:
+        file.write("not json\n" + json.dumps({"key": "b", "value": 2}) + "\n")
+    with pytest.raises(UserError, match="store.jsonl:3: is not a line of a cache"):
+        Store(path, HEADER)
+
+
+def test_threads_do_not_mix_their_lines(tmp_path):
+    with Store(tmp_path / "store.jsonl", HEADER) as store, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: store.put(str(i), "x" * 2000), range(200)))
+    with Store(tmp_path / "store.jsonl", HEADER) as store:
+        assert len(store.values) == 200
