@@ -103,12 +103,15 @@ def make_model(engine: Any, store: Any, bars: Any):
     """An `lm_eval` model over the engine. Every process of a run is rank 0 of 1: it computes on the whole mesh."""
     from lm_eval.api.model import TemplateLM
 
+    opened = engine
+
     class Model(TemplateLM):
         """See `make_model`."""
 
-        tokenizer = engine.pretrained.tokenizer
+        engine = opened
+        tokenizer = opened.pretrained.tokenizer
         tokenizer_name = str(getattr(tokenizer, "name_or_path", "")).replace("/", "__")
-        max_length = engine.max_length
+        max_length = opened.max_length
         eot_token_id = tokenizer.eos_token_id
         prefix_token_id = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 

@@ -8,6 +8,8 @@ Needs no network and nothing downloaded. The directory then holds
     model/                        the tuned model, in Hugging Face layout
     base/                         the model before         run/         the training run: metrics, samples, checkpoint
     answers.jsonl                 every question of the test with both answers and what they were judged to be
+    eval/before, eval/after       the test as evaluations: results.json, samples/, report.html
+    comparison.json, .html        both side by side, as `jitune report compare` makes it
 
 summary.json has
 
@@ -19,6 +21,8 @@ summary.json has
               fiftieth of the steps; eval_loss_first, eval_loss_last: on the test questions; nats a token}
     before, after   {utility: {all, task, ...}, faithfulness: {name, ...}, safety: {name, ...}}, all of them shares
               {n, correct, share, low, high, unscored}; see `grade`
+    comparison  {verdict: a line; areas: {utility | faithfulness | safety: {delta, low, high, p, better, worse}}}, of
+              the share that came out as wanted, paired by question
     samples   [{task, kind, prompt, answer, before, outcome_before, after, outcome_after}]
 
 and is the same on the same machine for the same seed, steps and questions, but for seconds and tokens_per_second.
@@ -44,10 +48,11 @@ import jax
 
 from jitune import __version__, sharding, train, tree
 from jitune import config as configs
-from jitune.generation.generate import generate
-from jitune.generation.prompts import default_stop_ids, encode_prompt
+from jitune.evals.engine.engine import open_engine
+from jitune.evals.page import write_page
+from jitune.evals.run import evaluate
 from jitune.hub import fresh, weights
-from jitune.quickstart import grade, page, screen, tasks
+from jitune.quickstart import grade, measure, page, screen, tasks
 from jitune.quickstart.tasks import Question
 from jitune.runlog import write_atomically
 from jitune.types import UserError
@@ -58,7 +63,8 @@ QUESTIONS = 50  # of the test, for each of `tasks.PARTS`
 ANSWER_TOKENS = 32
 ROOM = 200 << 20  # bytes that must be free
 MARK = ".quickstart"
-MADE = ("data", "base", "run", "model", "answers.jsonl", "summary.json", "report.html")  # removed by overwrite
+MADE = ("data", "base", "run", "model", "eval", "answers.jsonl", "comparison.json", "comparison.html", "summary.json",
+        "report.html")  # removed by overwrite
 HELD_OUT = (f"One of {tasks.HELD_OUT} questions is held out by the hash of its content, in whatever words it is asked; "
             "no content of the test is in the training rows.")
 
@@ -103,13 +109,13 @@ def work(out: Path, seed: int, steps: int, questions: int, say) -> dict:
                             tokenizer_from=str(out / "data" / "train.jsonl"))
         say(f"  {fresh.describe(base)}\n  with random weights")
     with phase("before", seconds, say):
-        before = ask(out / "base", test)
+        before = ask(out / "base", test, out / "eval" / "before")
         say(screen.headline(grade.add_up(test, [a.outcome for a in before])))
     with phase("train", seconds, say):
         train.train(make_config(out, seed, steps))
         shutil.copytree(out / "run" / "final", out / "model")
     with phase("after", seconds, say):
-        after = ask(out / "model", test)
+        after = ask(out / "model", test, out / "eval" / "after")
         say(screen.headline(grade.add_up(test, [a.outcome for a in after])))
     write_lines(out / "answers.jsonl", (pair(q, b, a) for q, b, a in zip(test, before, after, strict=True)))
     summary = summarize(out, seed, steps, seconds, rows, test, before, after, base)
@@ -195,15 +201,16 @@ def make_config(out: Path, seed: int, steps: int):
     return config
 
 
-def ask(model: Path, questions: list[Question]) -> list[Answer]:
-    """The answers of the model in a directory, greedy, judged."""
+def ask(model: Path, questions: list[Question], out: Path) -> list[Answer]:
+    """The answers of the model in a directory, greedy, judged; the evaluation is left in `out`."""
     pretrained = weights.load(model, dtype="float32", mesh=sharding.make_mesh(-1, 1, 1))
-    model, params, tokenizer, config = pretrained
-    prompts = [encode_prompt(tokenizer, {"messages": q.row()["messages"][:1]}) for q in questions]
-    found = generate(model, params, tokenizer, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64,
-                     stop_ids=default_stop_ids(tokenizer, config), max_positions=config.max_positions)
-    return [Answer(a.text, grade.judge(q, a.text, finished=a.finish_reason == "stop"))
-            for q, a in zip(questions, found, strict=True)]
+    engine = open_engine(pretrained, batch_size=64)
+    chosen = measure.make_tasks(questions, max_new_tokens=ANSWER_TOKENS)
+    evaluate(engine, chosen, out, model=measure.describe(pretrained, model), progress=False)
+    write_page(out)
+    lines = [line for c in chosen for line in read_lines(out / "samples" / f"{c.task.name}.jsonl")]
+    found = {int(line["id"]): Answer(line["responses"][0]["text"], line["details"]["outcome"]) for line in lines}
+    return [found[i] for i in range(len(questions))]
 
 
 def pair(question: Question, before: Answer, after: Answer) -> dict:

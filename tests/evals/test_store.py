@@ -46,7 +46,7 @@ def test_a_store_of_another_model_is_refused_and_left_alone(tmp_path):
     with Store(path, HEADER) as store:
         store.put("a", 1)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"store\.jsonl: was written for something else \(model 'abc' there, 'xyz' here\)"):
+    with pytest.raises(UserError, match=r"written for something else \(model 'abc' there, 'xyz' here\)"):
         Store(path, {**HEADER, "model": "xyz"})
     assert path.read_bytes() == before
 
