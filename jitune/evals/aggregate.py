@@ -18,7 +18,7 @@
       "method": "wilson" | "clustered" | "normal" | "bootstrap" | "none", "note": what to doubt, or "",
       "strict": value with failed extractions counted as the metric's worst, None where there is no such reading,
       "replicates": [numbers or None],     # of a bootstrap: the same resamples for the same documents
-      "unit", "better", "chance", "meaning"}
+      "unit", "better", "chance", "meaning", "corpus": whether it is a function of all items at once}
 
 A score of None is unscored: counted, and in no value. A metric that a document's scores do not name at all does not
 apply to it (harmless prompts have no attack success), and is not counted there.
@@ -81,7 +81,8 @@ def summarize(task: Task, documents: Sequence[Document], outcomes: Sequence[Outc
 
 def words(metric: Metric) -> dict:
     """What a report says of a metric."""
-    return {"unit": metric.unit, "better": metric.better, "chance": metric.chance, "meaning": metric.meaning}
+    return {"unit": metric.unit, "better": metric.better, "chance": metric.chance, "meaning": metric.meaning,
+            "corpus": metric.corpus is not None}
 
 
 def check(task: Task, items: Sequence[Item]) -> None:

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ def parse(text: str, where: str) -> Any:
 
     try:
         return json.loads(text, parse_constant=refuse)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise UserError(f"{where}: is not readable as JSON: {error}") from error
 
 
@@ -104,7 +105,7 @@ def need(found: Any, fields: dict[str, type], where: str) -> None:
 
 
 def check_scores(scores: dict, where: str) -> None:
-    """Refuses scores that are neither numbers nor null."""
+    """Refuses scores that are neither numbers nor null; 1e999 reads as infinity."""
     for name, score in scores.items():
-        if score is not None and not isinstance(score, (int, float)):
-            raise UserError(f"{where}: the score {name} is {score!r:.40}; a number or null is needed")
+        if score is not None and not (isinstance(score, (int, float)) and math.isfinite(score)):
+            raise UserError(f"{where}: the score {name} is {score!r:.40}; a finite number or null is needed")

@@ -140,8 +140,9 @@ def paired(before: Sequence[float], after: Sequence[float], clusters: Sequence[s
     """The mean of after - before over the same items, with its (clustered) error.
 
     p is McNemar's, exact, where scores are 0 or 1 and items are independent; otherwise of t = delta / se with
-    clusters - 1 degrees of freedom. Where all differences are alike, and t is infinite, it is that of the exact test
-    that turns the signs of clusters: 2 x 0.5^clusters.
+    clusters - 1 degrees of freedom. Where all differences are alike, t would be infinite: there p is that of the
+    exact test that turns the signs of clusters, 2 x 0.5^clusters, and the interval goes from the difference to what
+    is left of it at Wilson's lower end for "all of the clusters".
     """
     before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if before.shape != after.shape:
@@ -154,7 +155,11 @@ def paired(before: Sequence[float], after: Sequence[float], clusters: Sequence[s
     note = few(count) if count < n or n == 1 else ""
     if se is not None and se < 1e-12 * np.abs(difference).max():
         se = 0.0  # alike but for rounding
+    alike = se == 0 and delta != 0
     low, high = around(delta, se, count - 1, level) if se is not None else (None, None)
+    if alike:
+        low, high = sorted((delta, delta * wilson(count, count, level=level)[0]))
+        se = (high - low) / z_of(level)
     binary = np.isin(before, (0.0, 1.0)).all() and np.isin(after, (0.0, 1.0)).all()
     if binary and count == n:
         method, p = "mcnemar", mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
@@ -163,7 +168,7 @@ def paired(before: Sequence[float], after: Sequence[float], clusters: Sequence[s
     elif se is None:
         method, p = "none", None
     else:
-        method, p = "t", two_sided(delta / se, count - 1) if se else 2 * 0.5**count
+        method, p = "t", 2 * 0.5**count if alike else two_sided(delta / se, count - 1)
     return Paired(delta, se, low, high, p, detectable(se) if se else None, n, count, method, note)
 
 
