@@ -188,7 +188,7 @@ def of_the_whole(estimates: tuple[dict | None, dict | None], pairs: Sequence[Pai
         return found
     found["delta"] = found["b"] - found["a"]
     one, two = a.get("replicates"), b.get("replicates")
-    if not one or not two or not same or len(one) != len(two):
+    if not one or not two or not same or a.get("resamples") != b.get("resamples"):
         return {**found, "note": "no resamples that belong together: no error can be told"}
     differences = [None if x is None or y is None else y - x for x, y in zip(one, two, strict=True)]
     interval = stats.percentile(differences)
