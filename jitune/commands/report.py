@@ -72,6 +72,6 @@ def compare(first: str, second: str, a) -> None:
 
 def page(found: dict) -> str:
     """The HTML page of a comparison."""
-    from jitune.evals.page_compare import make_page
+    from jitune.evals.page_compare import render
 
-    return make_page(found)
+    return render(found)

@@ -23,34 +23,34 @@ def print_comparison(console, found: dict) -> None:
         console.print(f"left out: {name}: {reason}", soft_wrap=True)
     for axis in found["axes"]:
         tasks = {n: t for n, t in found["tasks"].items() if t["axis"] == axis}
-        console.print()
-        console.print(headlines(axis, tasks))
+        console.print(f"\n{axis}", style="bold")
+        console.print(headlines(tasks))
     for tag, title in TAGS.items():
         if len(found["slices"][tag]) > 1:
-            console.print()
-            console.print(by_slice(title, found["slices"][tag]))
+            console.print(f"\n{title}: change in points, positive is better", style="bold")
+            console.print(by_slice(tag, found["slices"][tag]))
     notes = [(n, m, c["note"]) for n, t in found["tasks"].items() for m, c in t["metrics"].items() if c["note"]]
     if notes:
         console.print()
     for name, metric, note in notes:
-        console.print(f"{name}, {metric}: {note}", soft_wrap=True)
-    console.print(f"\n{found['verdict']}", soft_wrap=True)
+        console.print(f"{name}, {metric}: {note}")
+    console.print(f"\n{found['verdict']}")
 
 
-def table(title: str, *columns: str):
+def table(*columns: str):
     """A table without lines; a column whose name begins with > is of numbers; the first one gives way."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="dim")
+    made = Table(box=None, pad_edge=False, header_style="dim")
     for place, name in enumerate(columns):
         made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True,
                         overflow="ellipsis", min_width=0 if place == 0 else len(name.removeprefix(">")))
     return made
 
 
-def headlines(axis: str, tasks: dict[str, dict]):
+def headlines(tasks: dict[str, dict]):
     """The headline of each task of an axis, and its other metrics below it, set in."""
-    made = table(axis, "task", ">pairs", ">a", ">b", ">b - a", ">better", ">worse", ">p")
+    made = table("task", ">pairs", ">a", ">b", ">b - a", ">better", ">worse", ">p")
     for name, task in tasks.items():
         for metric, c in task["metrics"].items():
             first = metric == task["headline"]
@@ -62,14 +62,14 @@ def headlines(axis: str, tasks: dict[str, dict]):
     return made
 
 
-def by_slice(title: str, values: dict[str, dict]):
+def by_slice(tag: str, values: dict[str, dict]):
     """The axes' changes by language or domain; positive is better."""
     axes = list(dict.fromkeys(axis for changes in values.values() for axis in changes))
-    made = table(f"{title}: change in points (positive is better)", title.removesuffix("s"), *(f">{a}" for a in axes))
+    made = table(tag, *(f">{a}" for a in axes))
     for value, changes in values.items():
         cells = [changes.get(a) for a in axes]
-        made.add_row(value, *("" if c is None else delta(c["value"], c["low"], c["high"], "") +
-                              (" sd" if c["unit"] == "sd" else "") for c in cells))
+        made.add_row(value, *(delta(c["value"], c["low"], c["high"], "") + (" sd" if c["unit"] == "sd" else "")
+                              if c and c["value"] is not None else "" for c in cells))
     return made
 
 

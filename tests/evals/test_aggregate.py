@@ -123,7 +123,8 @@ def test_corpus_metrics_count_what_failed():
 
 def test_slices_are_tags_of_2_to_50_values():
     documents = make_documents(60, name=str, kind=lambda i: "ab"[i % 2], same=lambda i: "x",
-                               fifty=lambda i: str(i % 50), rare=lambda i: "r" if i == 3 else "", domain=lambda i: "law" if i < 10 else "")
+                               fifty=lambda i: str(i % 50), rare=lambda i: "r" if i == 3 else "",
+                               domain=lambda i: "law" if i < 10 else "")
     entry = summarize(make_task(), documents, outcomes([1] * 60))
     assert list(entry["slices"]) == ["domain", "fifty", "kind"]
     assert {v: s["n"] for v, s in entry["slices"]["domain"].items()} == {"general": 50, "law": 10}
