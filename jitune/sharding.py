@@ -127,3 +127,20 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict
     return {
         k: jax.make_array_from_process_local_data(home, v, (batch_size, *v.shape[1:])) for k, v in batch.items()
     }
+
+
+def mesh_of(params: Any) -> Mesh | None:
+    """The mesh that params lie on, if it has the axes of a batch; else None."""
+    for leaf in jax.tree.leaves(params):
+        home = getattr(leaf, "sharding", None)
+        if isinstance(home, NamedSharding) and set(BATCH_AXES) <= set(home.mesh.axis_names):
+            return home.mesh
+    return None
+
+
+def put_whole(batch: Any, mesh: Mesh | None) -> Any:
+    """Lays arrays, which every process holds whole, on the mesh, rows split; without a mesh they stay as they are."""
+    if mesh is None:
+        return batch
+    home = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, home, lambda index: x[index]), batch)

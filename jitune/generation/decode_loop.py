@@ -10,6 +10,7 @@ through its functions only; params are whatever they take.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -27,21 +28,24 @@ BLOCK = 32  # the most tokens of one call of `decode`
 class Prompts(NamedTuple):
     """A batch of prompts. tokens: [batch, width], left-padded; lengths, row_ids, left: [batch], int32.
 
-    width is at most CHUNK or a multiple of it. row_ids seed the rows. left: how many tokens a row may
-    generate; 0 for rows that only fill up the batch.
+    width is at most the chunk or a multiple of it. row_ids seed the rows. left: how many tokens a row may
+    generate; 0 for rows that only fill up the batch. temperatures: float32 [batch], in place of the Sampling's, whose
+    other options hold for the rows that are not greedy (0); None: all rows have the Sampling's.
     """
 
     tokens: Any
     lengths: Any
     row_ids: Any
     left: Any
+    temperatures: Any = None
 
 
 class State(NamedTuple):
     """Between two steps. key is the run's; the others, but for the cache, are [batch].
 
     token: chosen last, not in the cache yet; position: its place in its row; left: tokens still to generate,
-    0 where the row is finished; seen: bool [batch, vocab], or None without a repetition penalty.
+    0 where the row is finished; seen: bool [batch, vocab], or None without a repetition penalty; temperatures: as in
+    Prompts.
     """
 
     cache: Any
@@ -51,6 +55,7 @@ class State(NamedTuple):
     row_ids: Any
     key: Any
     seen: Any
+    temperatures: Any = None
 
 
 class Block(NamedTuple):
@@ -71,14 +76,17 @@ def slots_in_front(model: Model | None) -> int:
     return cache.cache.segment_ids.shape[1] - 1 if isinstance(cache, Unfilled) else 0
 
 
-@partial(jax.jit, static_argnames=("model", "sampling", "capacity"))
-def prefill(params, prompts: Prompts, seed, stop_ids, *, model: Model, sampling: Sampling, capacity: int):
+@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk"))
+def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Model, sampling: Sampling, capacity: int,
+            chunk: int = CHUNK):  # fmt: skip
     """Fills a new cache of `capacity` slots with the prompts and draws every row's first token.
 
-    seed: uint32. stop_ids: int32 [n]; a row ends with any of them. Returns (State, Block of one token).
+    seed: uint32. stop_ids: int32 [n]; a row ends with any of them. chunk: prompt tokens that go through the model at
+    once. first: int32, the chunk to begin with, where those before it are padding in all rows; None: all are computed.
+    Returns (State, Block of one token).
     """
     rows, width = prompts.tokens.shape
-    chunk = min(width, CHUNK)
+    chunk = min(width, chunk)
     positions = jnp.arange(width) - (width - prompts.lengths[:, None])
     batch = {
         "tokens": prompts.tokens,
@@ -92,14 +100,15 @@ def prefill(params, prompts: Prompts, seed, stop_ids, *, model: Model, sampling:
         return hidden[:, -1], _pin(cache)
 
     # The first call stands outside the loop: a model may begin with another kind of cache than it keeps.
-    carry = advance(0, (None, _pin(model.init_cache(rows, capacity))))
-    last, cache = jax.lax.fori_loop(1, width // chunk, advance, carry) if width > chunk else carry
+    first = 0 if first is None else first
+    carry = advance(first, (None, _pin(model.init_cache(rows, capacity))))
+    last, cache = jax.lax.fori_loop(first + 1, width // chunk, advance, carry) if width > chunk else carry
     logits = model.unembed(params, last)
     seen = None
     if sampling.repetition_penalty != 1:
         seen = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], prompts.tokens].max(positions >= 0)
     row_state = (prompts.tokens[:, -1], prompts.lengths - 1, prompts.left, prompts.row_ids)
-    state = State(cache, *row_state, jax.random.key(seed), seen)
+    state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)
     return state, _replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left))
@@ -148,13 +157,30 @@ def grow(cache: KVCache, more: int) -> KVCache:
 def _draw(logits, state: State, stop_ids, sampling: Sampling):
     """Draws every row's next token from logits [batch, vocab]. Returns (State, logprobs [batch])."""
     alive, position = state.left > 0, state.position + 1
-    keys = row_keys(state.key, state.row_ids, position) if sampling.temperature > 0 else None
-    token = jnp.where(alive, choose(process(logits, state.seen, sampling), keys, sampling), 0)
+    if state.temperatures is not None:
+        token = jnp.where(alive, _choose_each(logits, state, position, sampling), 0)
+    else:
+        keys = row_keys(state.key, state.row_ids, position) if sampling.temperature > 0 else None
+        token = jnp.where(alive, choose(process(logits, state.seen, sampling), keys, sampling), 0)
     chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
     left = jnp.where(alive & ~jnp.isin(token, stop_ids), state.left - 1, 0)
     seen = None if state.seen is None else state.seen.at[jnp.arange(token.size), token].set(True)
     state = state._replace(token=token, position=position, left=left, seen=seen)
     return state, chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _choose_each(logits, state: State, position, sampling: Sampling):
+    """Every row's next token at its own temperature. Nothing is drawn where all rows are greedy."""
+    greedy, sampling = replace(sampling, temperature=0.0), replace(sampling, temperature=1.0)
+    best = choose(process(logits, state.seen, greedy), None, greedy)
+
+    def draw():
+        warm = state.temperatures > 0
+        scores = logits / jnp.where(warm, state.temperatures, 1)[:, None]
+        keys = row_keys(state.key, state.row_ids, position)
+        return jnp.where(warm, choose(process(scores, state.seen, sampling), keys, sampling), best)
+
+    return jax.lax.cond(jnp.any(state.temperatures > 0), draw, lambda: best)
 
 
 def _on_batch_mesh() -> bool:

@@ -38,7 +38,7 @@ def encode_prompt(
         fields = ", ".join(row) or "no fields"
         raise UserError(f"{where}: a row has either prompt or messages; this one has {fields}")
     if given == ["messages"]:
-        return tokenizer.encode(_render(tokenizer, row, chat_template, where), add_special_tokens=False)
+        return tokenizer.encode(render_messages(tokenizer, row, chat_template, where), add_special_tokens=False)
     if not isinstance(row["prompt"], str) or not row["prompt"]:
         raise UserError(f"{where}: prompt is {row['prompt']!r:.40}; a text that is not empty is needed")
     front = [i for i in tokenizer("")["input_ids"][:1] if i == tokenizer.bos_token_id]
@@ -46,7 +46,8 @@ def encode_prompt(
     return tokens if tokens[:1] == front else front + tokens
 
 
-def _render(tokenizer, row: dict, chat_template: str | None, where: str) -> str:
+def render_messages(tokenizer, row: dict, chat_template: str | None, where: str) -> str:
+    """The text of a row's conversation with the generation prompt; see `encode_prompt`."""
     messages, tools = row["messages"], row.get("tools") or None
     if not isinstance(messages, list) or not messages:
         raise UserError(f"{where}: messages is {messages!r:.40}; a list of messages is needed")

@@ -1,0 +1,177 @@
+"""A batch of prompts on its way through the decode loop: padded rows in, answers that grow block by block out.
+
+    batch = pad(prompts, row_ids, rows, new, max_positions)
+    run = blocks(model, params, mesh, batch, new, GREEDY, stop_ids, BLOCK)
+    for _ in follow(run, answers, rows): ...
+
+A batch has the width of its own prompts, or a `Shape` that is the same for many batches, whose programs are then
+compiled once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jitune import sharding
+from jitune.generation import decode_loop
+from jitune.generation.decode_loop import CHUNK, Prompts
+from jitune.generation.detokenize import decode, find_stop
+from jitune.types import UserError
+
+NARROWEST = 64  # the least width that prompts are padded to
+FIRST_SLOTS = 64  # for new tokens; the cache then grows as they come
+
+
+class Generation(NamedTuple):
+    """One answer.
+
+    Attributes:
+      tokens: the generated ids; the last is the stop token where one was generated.
+      text: of those tokens, without special tokens, and cut before a stop string.
+      logprobs: of each token, in nats, by the model's own logits, before penalty, temperature and filters.
+      finish_reason: `stop` (a stop token or string) or `length`.
+    """
+
+    tokens: list[int]
+    text: str
+    logprobs: list[float]
+    finish_reason: str
+
+
+class Shape(NamedTuple):
+    """Shapes of a batch that do not depend on its prompts.
+
+    width: prompts are padded to it, a multiple of `chunk`, the tokens that go through the model at once; chunks of
+    padding alone do not. capacity: slots of the cache, at least the longest prompt, rounded up to chunks, and the
+    longest answer.
+    """
+
+    width: int
+    chunk: int
+    capacity: int
+
+
+class Answer:
+    """An answer while it grows. where: begins the message of an error."""
+
+    def __init__(self, tokenizer, prompt, stop_ids, stop_strings, where="generate"):
+        self.tokenizer, self.prompt, self.where = tokenizer, prompt, where
+        self.stop_ids, self.stop_strings = stop_ids, stop_strings
+        self.tokens, self.logprobs = [], []
+        self.text, self.done, self.cut = "", False, False
+
+    def extend(self, tokens: np.ndarray, logprobs: np.ndarray, finished: bool) -> None:
+        """Takes what a block brought. Raises UserError for log-probabilities that are not finite."""
+        if not np.isfinite(logprobs).all():
+            raise UserError(f"{self.where}: the model's logits are not finite: broken weights, a dtype that "
+                            "overflows, or token ids beyond the model's vocabulary")  # fmt: skip
+        before = len(self.tokens)
+        self.tokens += tokens.tolist()
+        self.logprobs += logprobs.tolist()
+        cut = find_stop(self.tokenizer, self.tokens, self.prompt, self.stop_strings, start=before)
+        if cut:
+            count, self.text = cut
+            self.tokens, self.logprobs = self.tokens[:count], self.logprobs[:count]
+        elif finished:
+            self.text = decode(self.tokenizer, self.tokens, self.prompt)
+        self.cut, self.done = bool(cut), bool(cut) or finished
+
+    def generation(self) -> Generation:
+        """What it has become."""
+        stopped = self.cut or self.tokens[-1] in self.stop_ids
+        return Generation(self.tokens, self.text, self.logprobs, "stop" if stopped else "length")
+
+
+def follow(run, answers: list[Answer], rows: int) -> Iterator[None]:
+    """Feeds blocks to the answers until all are done, yielding after each block."""
+    block = next(run)
+    while True:
+        for i, answer in enumerate(answers):
+            if not answer.done:
+                n = block.counts[i]
+                answer.extend(block.tokens[i, :n], block.logprobs[i, :n], block.left[i] == 0)
+        yield
+        if all(answer.done for answer in answers):
+            return
+        block = run.send(np.array([a.done for a in answers] + [True] * (rows - len(answers))))
+
+
+def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit, *,
+           shape: Shape | None = None):  # fmt: skip
+    """Yields blocks as numpy arrays; sent in: the rows, bool [batch], that are stopped from here on.
+
+    limit: tokens of a block. shape: that of the batch, where it is fixed.
+    """
+    options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
+    ids = sorted(stop_ids)
+    ids = np.asarray(ids + [-1] * (round_up(len(ids) + 1, 8) - len(ids)), np.int32)
+    used, first, chunk = batch.tokens.shape[1], None, CHUNK
+    most = round_up(used + max_new_tokens, 128)
+    capacity = min(power_of_two(used + FIRST_SLOTS), most)
+    if shape is not None:
+        chunk = shape.chunk
+        first = np.int32((used - batch.lengths.max()) // chunk)
+        most = capacity = shape.capacity
+        used -= first * chunk
+    # A mesh is set around device work only: a consumer's code runs between the blocks.
+    context = (lambda: jax.set_mesh(mesh)) if mesh else nullcontext
+    with context():
+        batch, seed = sharding.put_whole(batch, mesh), np.uint32(sampling.seed)
+        state, block = decode_loop.prefill(params, batch, seed, ids, first, capacity=capacity, chunk=chunk, **options)
+    while True:
+        stopped = yield jax.device_get(block)
+        with context():
+            # Attention costs as much as the cache is long, and few answers are as long as they may be.
+            if used + limit > capacity and capacity < most:
+                more = min(2 * capacity, most) - capacity
+                state, capacity = state._replace(cache=decode_loop.grow(state.cache, more)), capacity + more
+            stopped = sharding.put_whole(stopped, mesh)
+            state, block = decode_loop.decode(params, state, ids, stopped, np.int32(limit), **options)
+        used += limit
+
+
+def pad(prompts, row_ids, rows: int, max_new_tokens, max_positions: int, *, shape: Shape | None = None,
+        temperatures: Sequence[float] | None = None) -> Prompts:  # fmt: skip
+    """Prompts of one batch, padded on the left; rows that are missing may generate nothing.
+
+    max_new_tokens: of all prompts, or a number for each. temperatures: of each prompt, in place of the sampling's.
+    """
+    longest = max(map(len, prompts))
+    width = max(NARROWEST, power_of_two(longest)) if longest <= CHUNK else round_up(longest, CHUNK)
+    width = shape.width if shape else width
+    most = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    batch = Prompts(np.zeros((rows, width), np.int32), *np.zeros((3, rows), np.int32))
+    for i, prompt in enumerate(prompts):
+        batch.tokens[i, width - len(prompt) :] = prompt
+        batch.lengths[i], batch.row_ids[i] = len(prompt), row_ids[i]
+        batch.left[i] = min(most[i], (max_positions or math.inf) - len(prompt))
+    if temperatures is None:
+        return batch
+    filled = np.zeros(rows, np.float32)
+    filled[: len(prompts)] = temperatures
+    return batch._replace(temperatures=filled)
+
+
+def power_of_two(n: int) -> int:
+    """The next one: 5 -> 8, 8 -> 8."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def round_up(n: int, multiple: int) -> int:
+    """The next multiple: (5, 4) -> 8."""
+    return -(-n // multiple) * multiple
+
+
+def sort_stops(tokenizer, stop_ids, stop_strings) -> tuple[frozenset[int], tuple[str, ...]]:
+    """A special token never appears in a text, so a stop string that is one is looked for among the ids."""
+    added = tokenizer.added_tokens_decoder.values() if stop_strings else ()
+    special = {token.content for token in added if token.special}
+    ids = [tokenizer.convert_tokens_to_ids(s) for s in stop_strings if s in special]
+    return frozenset(map(int, [*stop_ids, *ids])), tuple(s for s in stop_strings if s not in special)
