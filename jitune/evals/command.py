@@ -34,16 +34,19 @@ def run(a: Any) -> dict:
         print(f"jitune: {warning}", file=sys.stderr)
     mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
     pretrained, model = open_model(a, mesh)
-    plain = a.chat_template == "none"
+    plain = a.chat_template == "none" or not pretrained.tokenizer.chat_template
+    if plain and a.chat_template != "none":
+        print(f"jitune: {a.model} has no chat template: conversations are written plainly (--chat_template)",
+              file=sys.stderr)
     engine = open_engine(pretrained, batch_size=a.batch_size, max_length=a.max_length,
                          chat_template="none" if plain else None)
     run_more = functools.partial(
         harness.run_harness, engine, names, limit=a.limit, num_fewshot=a.num_fewshot, seed=a.seed,
-        chat=bool(pretrained.tokenizer.chat_template) and not plain, include_path=a.include_path,
+        chat=not plain, include_path=a.include_path,
     )  # fmt: skip
     results = evaluate(
         engine, chosen, a.out, model=model, assessors=assessors, skipped=skipped, limit=a.limit, seed=a.seed,
-        languages=[x for x in a.languages.split(",") if x], settings=describe_settings(a, pretrained, engine),
+        languages=[x for x in a.languages.split(",") if x], settings=describe_settings(a, engine),
         more=(lambda store, bars: run_more(store=store, bars=bars)) if names else None,
     )  # fmt: skip
     if jax.process_index() == 0:
@@ -69,12 +72,12 @@ def split_names(words: str) -> tuple[list[str], list[str]]:
     return harness, native
 
 
-def describe_settings(a: Any, pretrained: Pretrained, engine: Any) -> dict:
+def describe_settings(a: Any, engine: Any) -> dict:
     """What else the numbers depend on, for the record."""
-    template = "none" if a.chat_template == "none" else pretrained.tokenizer.chat_template
+    tokenizer = engine.pretrained.tokenizer
     return {
-        "chat_template": task.digest(template) if template not in (None, "none") else "none",
-        "tokenizer": tokenizer_digest(pretrained.tokenizer), "max_length": engine.max_length, "dtype": a.dtype,
+        "chat_template": engine.chat_template or task.digest(tokenizer.chat_template),
+        "tokenizer": tokenizer_digest(tokenizer), "max_length": engine.limit, "dtype": a.dtype,
         "num_fewshot": a.num_fewshot, "allow_code": a.allow_code, "data": list(map(str, a.data)),
         "devices": jax.device_count(), "mesh": [a.mesh_data, a.mesh_fsdp, a.mesh_tensor],
     }

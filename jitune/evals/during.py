@@ -51,7 +51,7 @@ def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int
     model = {"path": str(out.parent.parent), "adapter": "", "digest": f"{digest}-step-{step}",
              "family": pretrained.config.family, "step": step}
     results = evaluate(engine, plan.chosen, out, model=model, skipped=plan.skipped, limit=plan.limit, seed=plan.seed,
-                       settings={"max_length": engine.max_length}, progress=False)
+                       settings={"max_length": engine.limit}, progress=False)
     if jax.process_index() == 0:
         page.write_page(out)
     headlines = {(name, task["headline"]): task["metrics"][task["headline"]] for name, task in results["tasks"].items()}

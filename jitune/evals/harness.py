@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jitune.evals.engine import tokens
 from jitune.evals.responses import answer
 from jitune.evals.task import (
     Document,
@@ -64,7 +65,7 @@ def run_harness(
     except (ConnectionError, OSError) as error:
         raise UserError(f"lm_eval: the data of {', '.join(names)} cannot be had: {' '.join(str(error).split())[:300]}; "
                         "without a network, give task files over local data with --include_path") from error
-    loaded = dict(flatten(tasks.get_task_dict(list(names), manager)))
+    loaded = manager.load(list(names))["tasks"]
     return [convert(name, rows, found["configs"].get(name, {}), loaded.get(name))
             for name, rows in found["samples"].items()]
 
@@ -111,7 +112,7 @@ def make_model(engine: Any, store: Any, bars: Any):
         engine = opened
         tokenizer = opened.pretrained.tokenizer
         tokenizer_name = str(getattr(tokenizer, "name_or_path", "")).replace("/", "__")
-        max_length = opened.max_length
+        max_length = opened.limit
         eot_token_id = tokenizer.eos_token_id
         prefix_token_id = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 
@@ -129,9 +130,13 @@ def make_model(engine: Any, store: Any, bars: Any):
             return [(r.logprob, r.greedy) for r in found]
 
         def loglikelihood_rolling(self, requests, disable_tqdm=False):
-            """The log-likelihood of each text."""
-            found = answer(engine, [to_request(r.request_type, r.args) for r in requests], store, bars)
-            return [r.logprob for r in found]
+            """The log-likelihood of each text, its BOS included where the tokenizer puts one, as the harness has it."""
+            texts = tokens.encode(self.tokenizer, [r.args[0] for r in requests])
+            windows = [tokens.rolling(texts[r.args[0]], self.prefix_token_id, self.max_length) for r in requests]
+            with bars.bar("scoring", sum(map(len, windows))) as advance:
+                found = iter(engine.score_tokens([w for ws in windows for w in ws],
+                                                 on_done=lambda done: advance(len(done))))
+                return [sum(next(found)[0] for _ in ws) for ws in windows]
 
         def generate_until(self, requests, disable_tqdm=False):
             """The text of each answer."""
@@ -168,14 +173,6 @@ def to_request(kind: str, arguments: Sequence) -> Request:
         prompt, max_new_tokens=int(next((n for n in lengths if n is not None), MAX_NEW_TOKENS)),
         stop=tuple([until] if isinstance(until, str) else until), temperature=temperature,
     )  # fmt: skip
-
-
-def flatten(tree: dict) -> list[tuple[str, Any]]:
-    """[(name, task)] of the harness's nested groups."""
-    found = []
-    for key, value in tree.items():
-        found += flatten(value) if isinstance(value, dict) else [(str(getattr(value, "task_name", key) or key), value)]
-    return found
 
 
 def convert(name: str, rows: list[dict], config: dict, task: Any) -> tuple:

@@ -22,7 +22,7 @@ from jitune.evals.task import Generate, Generated, LogLikelihood, Request, Respo
 
 def open_store(out: Path, model: Mapping[str, Any], engine: Any) -> Store:
     """The responses kept in a directory. Raises UserError where they are those of another model."""
-    return Store(out / "responses.jsonl", {"model": model["digest"], "max_length": engine.max_length})
+    return Store(out / "responses.jsonl", {"model": model["digest"], "max_length": engine.limit})
 
 
 def answer(engine: Any, requests: Sequence[Request], store: Store | None, bars: Bars) -> list[Response]:

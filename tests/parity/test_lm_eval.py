@@ -8,12 +8,13 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lm_eval")
 
-from jitune.evals.engine.engine import open_engine
 from lm_eval.api.instance import Instance
 
 from jitune.evals import harness
+from jitune.evals.engine.engine import open_engine
 from jitune.evals.progress import Bars
 from jitune.hub import fresh, weights
+from jitune.types import UserError
 
 MAX_LENGTH = 96
 WORDS = "The house boat apple river is red green blue It was yellow before number Name the colour of 12 7".split()
@@ -65,8 +66,7 @@ def pairs(bos: str) -> list[tuple[str, str]]:
     rng = random.Random(3)
     found = [(words(rng, n), " " + words(rng, m)) for n in LENGTHS for m in (1, 2, 7)]
     found += [("The colour of the house ", "is red"), ("The colour  ", " is"), ("Answer:\n", "A"), ("red ", "blue ")]
-    found += [("", "The house is red."), ("", words(rng, 50)), ("", words(rng, 200))]
-    found += [(words(rng, 3), words(rng, 150)), ("The house", "s are red")]
+    found += [("", "The house is red."), ("", words(rng, 50)), ("The house", "s are red")]
     found += [(f"The {thing} is", f" {colour}") for thing in ("house", "boat") for colour in ("red", "green", "blue")]
     return found + [(bos + "The house is", " red"), (bos, "red"), ("", bos + "red")] if bos else found
 
@@ -78,6 +78,15 @@ def test_log_likelihoods_and_greedy_flags(models):
     for request, (ll, greedy), (our_ll, our_greedy) in zip(requests, expected, found, strict=True):
         assert our_ll == pytest.approx(ll, abs=1e-4), request.args
         assert our_greedy == greedy, request.args
+
+
+def test_a_continuation_longer_than_the_context_is_refused(models):
+    """By an assertion there, by a message here."""
+    (request,) = instances("loglikelihood", [("The", words(random.Random(1), 150))])
+    with pytest.raises(AssertionError):
+        models[0].loglikelihood([request], disable_tqdm=True)
+    with pytest.raises(UserError, match="the continuation has .* tokens, and a window 96"):
+        models[1].loglikelihood([request])
 
 
 def test_a_greedy_continuation_is_told(models):
