@@ -1,0 +1,1 @@
+"""Metrics of texts and choices: plain functions of strings and numbers, free of jax."""
