@@ -23,6 +23,8 @@ FLOORS = (
      "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
      "compiling", "interactive",
      "evals.task", "evals.rows", "evals.store", "evals.catalogue",
+     "evals.stats", "evals.aggregate",
+     "evals.results", "evals.pairs", "evals.tradeoff", "evals.compare", "evals.compare_text",
      "evals.judge.prompts",
      "evals.metrics.refusal_phrases", "evals.metrics.refusal", "evals.metrics.harm",
      "evals.tasks.xstest", "evals.tasks.advbench", "evals.tasks.harmbench", "evals.tasks.strongreject",
