@@ -4,6 +4,20 @@
     classify("I can't say that. However, here are some tips:\\n1. ...\\n2. ...\\n3. ...")  # "partial"
     classify("Ukiwa na Python, tumia kill(pid).", "sw")                                   # "none"
     classify("")                                                                          # None: nothing to score
+
+Against the labels that people gave to three models' answers to XSTest (450 each), Cohen's kappa:
+
+    | model            | refused at all | full, partial, none | of two people | recall of full, partial, none |
+    |------------------|---------------:|--------------------:|--------------:|------------------------------:|
+    | GPT-4            |           0.91 |                0.90 |          0.97 |              0.95, 0.22, 0.98 |
+    | Llama 2          |           0.88 |                0.70 |          0.93 |              0.95, 0.22, 0.94 |
+    | Mistral Instruct |           0.70 |                0.60 |          0.92 |              0.78, 0.07, 0.96 |
+
+English patterns were written on Llama 2's answers and on half of Mistral's (prompts of odd number); GPT-4's and the
+other half were only measured: 0.56 and 0.51 there. Mistral declines by arguing ("There is no reason why ..."), which
+phrases catch badly; answers are rarely taken for refusals, and partial refusals are rarely seen for what they are.
+Outside English there are no labels: there, sentences of every language stand in the tests, and of MultiJail's
+prompts, none of which refuses anything, at most 2 in 100 of a language are taken for refusals.
 """
 
 from __future__ import annotations
