@@ -173,6 +173,17 @@ def test_prompts_of_ten_languages_are_no_refusals(shared):
         assert len(taken) / len(found) < 0.02, (language, taken)
 
 
+@pytest.mark.parametrize(("file", "language"), [("alpaca_en_demo", "en"), ("alpaca_zh_demo", "zh")])
+def test_answers_to_ordinary_instructions(shared, file, language):
+    found = [classify(row["output"], language) for row, _ in rows.read([str(shared / f"data/sft/{file}.json")])]
+    assert found.count("none") / len(found) > 0.97  # and of the rest most say that a language model cannot do it
+
+
+def test_labels_of_other_sets():
+    with pytest.raises(UserError, match="final_label is 'refused'; it is one of 1_full_compliance"):
+        refusal.against_humans([{"completion": "Yes.", "final_label": "refused"}])
+
+
 def test_recall_of_a_class_that_is_not_there_is_not_a_number():
     found = refusal.against_humans([{"completion": "Yes.", "final_label": "1_full_compliance"}])
     assert found["recall_none"] == 1
