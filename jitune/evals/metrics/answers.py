@@ -61,7 +61,7 @@ def choice_letter(text: str, letters: Sequence[str] = "ABCD") -> str | None:
         return front[1] or front[2]
     words = re.sub(rf"(?<!{LATIN})[AI] (?!and\b|or\b|is\b|because\b|since\b)(?=[a-zà-ÿ])", "", text)
     bracketed = re.findall(rf"[(\[（【*]({one})[)\]）】*]", text)
-    for found in (bracketed, re.findall(rf"(?<!{LATIN})({one})(?!{LATIN})", words)):
+    for found in (bracketed, re.findall(rf"(?<!{LATIN})(?<!\bnot )({one})(?!{LATIN})", words)):
         if len(set(found)) == 1:
             return found[0]
     return None
@@ -89,8 +89,8 @@ def label_in(text: str, labels: Sequence[str]) -> str | None:
     """
     forms = sorted(labels, key=len, reverse=True)
     known = {label.lower(): label for label in labels}
-    any_of = "|".join(rf"(?<!\w){re.escape(f)}(?!\w)" if re.match(r"[\w]", f) and f.isascii() else re.escape(f)
-                      for f in forms)
+    # Words have bounds where the script has spaces; "not relevant" names no label.
+    any_of = "|".join(rf"(?<!\w)(?<!\bnot ){re.escape(f)}(?!\w)" if f[0] < "\u2e80" else re.escape(f) for f in forms)
     text = text.strip()
     for pattern in (rf"[\W_]*({any_of})[\W_]*$", rf"{MARKER}{LINK}({any_of})", rf"^[\W_]*({any_of})"):
         found = re.findall(pattern, text, re.IGNORECASE) if pattern.startswith("(?:") else [
