@@ -1,0 +1,19 @@
+"""English, for instructions of IFEval (Zhou et al., 2023); their ids bear no code of a language.
+
+    ENGLISH.split("Mr. Ng left. Why?")      # ["Mr. Ng left.", "Why?"]
+"""
+
+from __future__ import annotations
+
+from jitune.evals.instructions.language import Language, at_least, less_than
+
+ENGLISH = Language(
+    code="en",
+    name="english",
+    relations={"at least": at_least, "less than": less_than},
+    answers=("My answer is yes.", "My answer is no.", "My answer is maybe."),
+    abbreviations=frozenset(
+        "mr mrs ms dr prof st jr sr gen col capt lt rev hon gov sen rep vs etc inc ltd co corp bros dept est fig no vol "
+        "approx appt apt ave blvd rd mt ft jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    ),
+)
