@@ -7,7 +7,8 @@ Every check is `check(response, language, **arguments) -> bool`, where the argum
 The definitions are those of Zhou et al., 2023 (arXiv 2311.07911) and its published checker, but for:
 
 - keywords are texts, no regular expressions;
-- any character may be the "letter" whose frequency is checked: "#" and "!" are asked for in the data;
+- two rows ask for the letters "#" and "!". The published checker counts a letter drawn at random in their stead, anew
+  for every reading, which no answer can know. Here such an instruction is not followed, by any answer;
 - a paragraph may have to begin with several words;
 - a postscript's marker is a word of its own;
 - what languages name "at most" is at most, and an optional `relation` is honoured (default: at least).
@@ -56,9 +57,9 @@ def keywords_forbidden(response: str, language: Language, *, forbidden_words: Se
 def letter_frequency(
     response: str, language: Language, *, letter: str, let_frequency: int, let_relation: str
 ) -> bool:
-    """The character occurs so many times; letters that the language folds together are one."""
+    """The letter occurs so many times; letters that the language folds together are one. No letter: not followed."""
     found = language.fold(response).count(language.fold(letter.strip()))
-    return count(language, let_relation, found, let_frequency)
+    return letter.strip().isalpha() and count(language, let_relation, found, let_frequency)
 
 
 def response_language(response: str, language: Language, *, language_code: str) -> bool:
@@ -92,7 +93,7 @@ def nth_paragraph_first_word(
     if sum(bool(part.strip()) for part in parts) != num_paragraphs or nth_paragraph > num_paragraphs:
         return False
     paragraph = parts[nth_paragraph - 1].strip().lstrip("'" + language.trim).lower()
-    follows = r"(?![^\W_]|[-*_])" if language.spaced else ""
+    follows = r"""(?=[\s.,?!'"]|$)""" if language.spaced else ""  # as published: "Summary:" is another word
     return re.match(re.escape(first_word.strip().lower()) + follows, paragraph) is not None
 
 

@@ -33,9 +33,9 @@ OPENING = "\"'“‘«([*_#-–—¿¡ \t\n"
 def split_sentences(text: str, abbreviations: frozenset[str] | set[str] = frozenset()) -> list[str]:
     """The sentences of a text of a language that ends them with `.`, `!` or `?` and a space.
 
-    A full stop ends none after an abbreviation, an initial or a word with stops inside (U.S.), and none before a
-    small letter. Line ends alone end none. The rules are those of Punkt (Kiss and Strunk, 2006) with a given list of
-    abbreviations instead of a learned one, so that nothing is downloaded.
+    A full stop ends none after an abbreviation, an initial or a word with stops inside (U.S.); three of them, or one
+    after a number, end none before a small letter. Line ends alone end none. The rules are those of Punkt (Kiss and
+    Strunk, 2006) with a given list of abbreviations instead of a learned one, so that nothing is downloaded.
 
     Args:
       text: any text.
@@ -53,15 +53,12 @@ def split_sentences(text: str, abbreviations: frozenset[str] | set[str] = frozen
 def _ends(text: str, stop: re.Match, abbreviations: frozenset[str] | set[str]) -> bool:
     if set(stop[1]) & {"!", "?"}:
         return True
-    following = text[stop.end():].lstrip(OPENING)[:1]
-    if following.islower():
-        return False
-    if len(stop[1]) > 1 or stop[1] == "…":
-        return True
-    before = text[:stop.start()]
-    word = re.search(r"\S*$", before)[0].lstrip(OPENING).lower()
+    word = re.search(r"\S*$", text[:stop.start()])[0].lstrip(OPENING).lower()
+    small = text[stop.end():].lstrip(OPENING)[:1].islower()
+    if len(stop[1]) > 1 or stop[1] == "…" or word.isdigit():
+        return not small
     initial = len(word) == 1 and word.isalpha() and word != "i"
-    return not (initial or "." in word.strip(".") or word in abbreviations)
+    return not (initial or "." in word or word in abbreviations)
 
 
 def spellings(text: str) -> list[str]:
