@@ -25,7 +25,7 @@ def _factory() -> Any:
     try:
         from langdetect import detector_factory
     except ImportError as error:
-        raise UserError(f"instructions about languages need langdetect: pip install 'jitune[eval]' ({error})") from error
+        raise UserError(f"instructions on languages need langdetect: pip install 'jitune[eval]' ({error})") from error
     factory = detector_factory.DetectorFactory()
     factory.load_profile(detector_factory.PROFILES_DIRECTORY)
     factory.set_seed(0)

@@ -13,7 +13,8 @@ ENGLISH = Language(
     relations={"at least": at_least, "less than": less_than},
     answers=("My answer is yes.", "My answer is no.", "My answer is maybe."),
     abbreviations=frozenset(
-        "mr mrs ms dr prof st jr sr gen col capt lt rev hon gov sen rep vs etc inc ltd co corp bros dept est fig no vol "
-        "approx appt apt ave blvd rd mt ft jan feb mar apr jun jul aug sep sept oct nov dec".split()
+        "mr mrs ms dr prof st jr sr gen col capt lt rev hon gov sen rep vs etc inc ltd co corp bros dept est fig vol "
+        "approx appt apt ave blvd rd mt ft jan feb mar apr jun jul aug sep sept oct nov dec "
+        "e.g i.e u.s u.k u.n d.c a.m p.m ph.d".split()
     ),
 )

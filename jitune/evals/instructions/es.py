@@ -54,7 +54,10 @@ SPANISH = Language(
     name="spanish",
     relations={"al menos": at_least, "como máximo": at_most},
     answers=("Sí.", "No.", "Quizás."),
-    abbreviations=frozenset("sr sra srta dr dra d dña prof ud uds etc pág págs núm art cap vol av avda p.ej aprox".split()),
+    abbreviations=frozenset(
+        "sr sra srta dr dra dña prof ud uds etc pág págs núm art cap vol av avda p.ej aprox ee.uu "
+        "a.m p.m a.c d.c".split()
+    ),
     words=spellings,
     bullets=r"^\s*\*[^*].*$",
     checks=CHECKS,

@@ -18,9 +18,12 @@ HIRAGANA = re.compile("[ぁ-ゖ]")
 KATAKANA = re.compile("[ァ-ヺｦ-ﾟ]")
 QUOTED = re.compile("「[^「」]*」|『[^『』]*』")
 STOPS = "。！？!?"
-# Nouns in hiragana that sentences end with, and what stands between a noun and its stop.
-HIRAGANA_NOUNS = ("こと", "もの", "ところ", "ため", "とき", "ひと", "まち", "ひとつ", "はず", "わけ", "つもり", "おかげ", "さ",
-                  "ばかり", "とおり", "まま", "ほう", "うち", "あと", "まえ", "なか", "みんな", "りんご", "いのち", "こころ")
+# How nouns in hiragana end: sentences seldom end with a verb's stem. In い only these do; the rest are adjectives.
+NOUN_ENDS = tuple(
+    "り み び ち ぎ さ こと もの ところ ため とき ひと はず わけ おかげ まま ほう あと まえ なか こころ "
+    "思い 想い 願い 違い 戦い 誓い 出会い 匂い 味わい にぎわい 賑わい お祝い".split()
+)
+# What may stand between a sentence's last word and its stop.
 CLOSING = "」』）)》】”\"'* 　"
 
 
@@ -117,7 +120,7 @@ def nominal_ending(response: str, language: Language, *, count: int) -> bool:
 
 
 def _is_noun(end: str) -> bool:
-    return not HIRAGANA.match(end[-1]) and end[-1].isalnum() or end.endswith(HIRAGANA_NOUNS)
+    return not HIRAGANA.match(end[-1]) and end[-1].isalnum() or end.endswith(NOUN_ENDS)
 
 
 CHECKS = {

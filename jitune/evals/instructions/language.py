@@ -24,8 +24,8 @@ from jitune.types import UserError
 
 __all__ = ["Language", "at_least", "at_most", "count", "less_than", "split_sentences", "spellings"]
 
-# Stops, with the quotes, brackets and stars that close after them, before a space.
-STOP = re.compile(r"""([.!?…]+)["'”’»)\]*_]*\s+""")
+# Stops, with what closes after them, before a space.
+STOP = re.compile(r"""([.!?…]+)(?:["'”’»)\]}*_][,;:"'”’»)\]}*_]*)?\s+""")
 # What may stand in front of a word's first letter.
 OPENING = "\"'“‘«([*_#-–—¿¡ \t\n"
 
@@ -33,13 +33,13 @@ OPENING = "\"'“‘«([*_#-–—¿¡ \t\n"
 def split_sentences(text: str, abbreviations: frozenset[str] | set[str] = frozenset()) -> list[str]:
     """The sentences of a text of a language that ends them with `.`, `!` or `?` and a space.
 
-    A full stop ends none after an abbreviation, an initial or a word with stops inside (U.S.); three of them, or one
-    after a number, end none before a small letter. Line ends alone end none. The rules are those of Punkt (Kiss and
-    Strunk, 2006) with a given list of abbreviations instead of a learned one, so that nothing is downloaded.
+    A full stop ends none after an abbreviation or an initial; three of them, or one after a number, end none before a
+    small letter. Line ends alone end none. The rules are those of Punkt (Kiss and Strunk, 2006) with a given list of
+    abbreviations instead of a learned one, so that nothing is downloaded.
 
     Args:
       text: any text.
-      abbreviations: in small letters, without their last stop.
+      abbreviations: in small letters, without their last stop: "e.g".
     """
     sentences, start = [], 0
     for stop in STOP.finditer(text):
@@ -53,12 +53,12 @@ def split_sentences(text: str, abbreviations: frozenset[str] | set[str] = frozen
 def _ends(text: str, stop: re.Match, abbreviations: frozenset[str] | set[str]) -> bool:
     if set(stop[1]) & {"!", "?"}:
         return True
-    word = re.search(r"\S*$", text[:stop.start()])[0].lstrip(OPENING).lower()
+    word = re.search(r"\S*$", text[:stop.start()])[0].lstrip(OPENING)
     small = text[stop.end():].lstrip(OPENING)[:1].islower()
     if len(stop[1]) > 1 or stop[1] == "…" or word.isdigit():
         return not small
-    initial = len(word) == 1 and word.isalpha() and word != "i"
-    return not (initial or "." in word or word in abbreviations)
+    initial = len(word) == 1 and word.isupper() and word != "I"
+    return not (initial or word.lower() in abbreviations)
 
 
 def spellings(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -77,7 +78,9 @@ def bind(languages: Mapping[str, Language], instruction: str, arguments: Mapping
 RENAMED = {"language_code": "language"}
 
 
-def _check_arguments(instruction: str, language: Language, check: Callable[..., bool], given: Mapping[str, Any]) -> None:
+def _check_arguments(
+    instruction: str, language: Language, check: Callable[..., bool], given: Mapping[str, Any]
+) -> None:
     parameters = [p for p in inspect.signature(check).parameters.values() if p.kind is p.KEYWORD_ONLY]
     allowed = [RENAMED.get(p.name, p.name) for p in parameters]
     lacking = [n for n, p in zip(allowed, parameters, strict=True) if p.default is p.empty and n not in given]
@@ -85,18 +88,25 @@ def _check_arguments(instruction: str, language: Language, check: Callable[..., 
     if lacking or unknown:
         raise UserError(f"{instruction} takes {', '.join(allowed) or 'no arguments'}; "
                         f"{'it lacks ' + ', '.join(lacking) if lacking else 'there is no ' + ', '.join(unknown)}")
-    for name, value in given.items():
-        kind = _kind(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"{instruction}: {name} is {value!r:.40}; {kind.__name__} is needed")
-        if name.endswith("relation") and value not in language.relations:
-            raise UserError(f"{instruction}: {name} is {value!r}; it is one of {', '.join(language.relations)}")
-        if name == "language" and value not in LANGUAGES:
-            raise UserError(f"{instruction}: language {value!r} cannot be detected; it is one of "
-                            f"{' '.join(sorted(LANGUAGES))}")
+    for parameter, name in zip(parameters, allowed, strict=True):
+        if name in given:
+            _check_value(instruction, language, name, given[name], parameter.annotation)
 
 
-def _kind(name: str) -> type:
-    """What an argument of a name must be, in every instruction that takes one of that name."""
-    return {"keywords": list, "forbidden_words": list, "word_to_accentuate": dict}.get(
-        name, int if name.startswith("num_") or name.endswith(("frequency", "limit", "count", "nth_paragraph")) else str)
+def _check_value(instruction: str, language: Language, name: str, value: Any, annotation: Any) -> None:
+    kind = _kind(annotation)
+    if kind and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise UserError(f"{instruction}: {name} is {value!r:.40}; {kind.__name__} is needed")
+    if kind in (list, dict) and not all(isinstance(v, str) for v in (value.values() if kind is dict else value)):
+        raise UserError(f"{instruction}: {name} is {value!r:.60}; it holds something else than texts")
+    if name.endswith("relation") and value not in language.relations:
+        raise UserError(f"{instruction}: {name} is {value!r}; it is one of {', '.join(language.relations)}")
+    if name == "language" and value not in LANGUAGES:
+        raise UserError(f"{instruction}: language {value!r} cannot be detected; it is one of "
+                        f"{' '.join(sorted(LANGUAGES))}")
+
+
+def _kind(annotation: Any) -> type | None:
+    """What JSON gives for an argument of this annotation; None where anything may be."""
+    word = re.match(r"\w*", getattr(annotation, "__name__", str(annotation)))[0]
+    return {"int": int, "str": str, "Sequence": list, "list": list, "Mapping": dict, "dict": dict}.get(word)

@@ -54,7 +54,7 @@ def _document(row: dict, where: str, languages: Mapping[str, Language]) -> Docum
         raise UserError(f"{where}: has {len(ids)} instructions and {len(arguments)} kwargs")
     for name, given in zip(ids, arguments, strict=True):
         if not isinstance(name, str) or not isinstance(given or {}, dict):
-            raise UserError(f"{where}: an instruction is {name!r:.40} with {given!r:.40}; a text and an object are needed")
+            raise UserError(f"{where}: {name!r:.40} with {given!r:.40} is no instruction; a text and an object are needed")
         try:
             table.bind(languages, name, given or {})
         except UserError as error:
@@ -69,7 +69,9 @@ def _document(row: dict, where: str, languages: Mapping[str, Language]) -> Docum
         id=f"{code}-{key}",
         row={"prompt": prompt, "instructions": ids, "arguments": arguments},
         requests=(Generate(chat(prompt), max_new_tokens=MAX_NEW_TOKENS),),
-        tags={"language": code, "group": groups.pop() if len(groups) == 1 else "several", "instructions": str(len(ids))},
+        tags={
+            "language": code, "group": groups.pop() if len(groups) == 1 else "several", "instructions": str(len(ids)),
+        },
     )
 
 
