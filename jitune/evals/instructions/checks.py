@@ -190,8 +190,8 @@ def capital_word_frequency(
 
 
 def all_capital(response: str, language: Language) -> bool:
-    """It is in the language, and all letters are capitals."""
-    return response.isupper() and detect(response) == language.code
+    """It is in the language, and all letters are capitals; the detector is misled by them, and sees small ones."""
+    return response.isupper() and detect(response.lower()) == language.code
 
 
 def all_lowercase(response: str, language: Language) -> bool:

@@ -5,7 +5,14 @@
 
 from __future__ import annotations
 
+from jitune.evals.instructions.detect import detect
 from jitune.evals.instructions.language import Language, at_least, less_than
+
+
+def all_capital(response: str, language: Language) -> bool:
+    """It is English, and all letters are capitals. The detector sees the capitals, as it did for published figures."""
+    return response.isupper() and detect(response) == language.code
+
 
 ENGLISH = Language(
     code="en",
@@ -17,4 +24,5 @@ ENGLISH = Language(
         "approx appt apt ave blvd rd mt ft jan feb mar apr jun jul aug sep sept oct nov dec "
         "e.g i.e u.s u.k u.n d.c a.m p.m ph.d".split()
     ),
+    checks={"change_case:english_capital": all_capital},
 )

@@ -54,10 +54,11 @@ def _ends(text: str, stop: re.Match, abbreviations: frozenset[str] | set[str]) -
     if set(stop[1]) & {"!", "?"}:
         return True
     word = re.search(r"\S*$", text[:stop.start()])[0].lstrip(OPENING)
-    small = text[stop.end():].lstrip(OPENING)[:1].islower()
+    following = text[stop.end():].lstrip(OPENING)[:1]
     if len(stop[1]) > 1 or stop[1] == "…" or word.isdigit():
-        return not small
-    initial = len(word) == 1 and word.isupper() and word != "I"
+        return not following.islower()
+    # "A. Smith" and "5 p. m. en punto", but "it was an o. We wondered".
+    initial = len(word) == 1 and word.isalpha() and word != "I" and (word.isupper() or not following.isupper())
     return not (initial or word.lower() in abbreviations)
 
 

@@ -54,7 +54,7 @@ def _document(row: dict, where: str, languages: Mapping[str, Language]) -> Docum
         raise UserError(f"{where}: has {len(ids)} instructions and {len(arguments)} kwargs")
     for name, given in zip(ids, arguments, strict=True):
         if not isinstance(name, str) or not isinstance(given or {}, dict):
-            raise UserError(f"{where}: {name!r:.40} with {given!r:.40} is no instruction; a text and an object are needed")
+            raise UserError(f"{where}: {name!r:.40} with {given!r:.40} is no instruction: a text with an object")
         try:
             table.bind(languages, name, given or {})
         except UserError as error:
