@@ -47,6 +47,7 @@ def test_rouge_l_is_that_of_rouge_score():
 
 
 def test_sentences():
-    assert grounding.sentences("It is 3.5 m. \"Really?\" Yes!\n\n- A list") == ["It is 3.5 m.", '"Really?', "Yes!", "- A list"]
+    found = grounding.sentences('It is 3.5 m. "Really?" Yes!\n\n- A list')
+    assert found == ["It is 3.5 m.", '"Really?', "Yes!", "- A list"]
     assert grounding.sentences("黑豹队赢了。他们高兴！") == ["黑豹队赢了。", "他们高兴！"]
     assert grounding.sentences(" ... ") == []
