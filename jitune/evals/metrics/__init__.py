@@ -1,1 +1,1 @@
-"""Metrics: pure functions of answers and references."""
+"""Metrics of texts and choices: plain functions of strings and numbers, free of jax."""
