@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jitune.evals.judge import arguments as judges
+from jitune.evals.judge import options
 from jitune.types import UserError
 
 
@@ -15,8 +15,8 @@ def add(commands) -> None:
                    "the tasks whose files are in --data")  # fmt: skip
     p.add_argument("--tasks", default="", metavar="NAMES", help="tasks by name, joined by commas: gsm8k, "
                    "multiple_choice:FILE, lm_eval:hellaswag, module:TASK")  # fmt: skip
-    p.add_argument("--data", action="append", default=[], metavar="DIR", help="a folder with the files of tasks, at any "
-                   "depth; may be repeated")  # fmt: skip
+    p.add_argument("--data", action="append", default=[], metavar="DIR", help="a folder with the files of tasks, at "
+                   "any depth; may be repeated")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="results.json, samples/, report.html; a run that was "
                    "killed goes on there")  # fmt: skip
     p.add_argument("--limit", type=int, default=0, help="documents of a task, drawn evenly over its parts; 0: all")
@@ -31,7 +31,10 @@ def add(commands) -> None:
                    help="run the programs that the model writes, in a process with limits (humaneval)")
     p.add_argument("--num_fewshot", "--num-fewshot", type=int, default=None, help="for the tasks of lm_eval")
     p.add_argument("--include_path", "--include-path", default="", metavar="DIR", help="task files for lm_eval")
-    judges.add_arguments(p)
+    p.add_argument("--classifier", default="", metavar="SPEC", help="of toxicity: module:function, from texts to numbers "
+                   "in [0, 1], or moderations@https://host/v1")  # fmt: skip
+    p.add_argument("--classifier_model", "--classifier-model", default="", help="of an endpoint")
+    options.add_arguments(p)
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
     p.set_defaults(run=run)

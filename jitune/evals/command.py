@@ -16,9 +16,11 @@ from jitune import compile_cache, sharding, tree
 from jitune.data import chat
 from jitune.evals import choose, harness, page, sandbox, screen, task
 from jitune.evals.engine.engine import open_engine
-from jitune.evals.judge import arguments as judges
+from jitune.evals.judge import options
+from jitune.evals.judge.classifier import open_classifier
+from jitune.evals.judge.local import identify
 from jitune.evals.run import evaluate
-from jitune.hub import files, peft, weights
+from jitune.hub import peft, weights
 from jitune.hub.tokenizer import tokenizer_digest
 from jitune.types import Pretrained, UserError
 
@@ -85,9 +87,14 @@ def describe_settings(a: Any, engine: Any) -> dict:
 
 def open_assessors(a: Any) -> dict:
     """The judge, the classifier and the sandbox, where they are asked for."""
-    found = judges.from_arguments(a)
+    found = {}
+    if judge := options.from_arguments(a, a.out):
+        found["judge"] = judge
+    if a.classifier:
+        found["classifier"] = open_classifier(a.classifier, cache=Path(a.out) / "classifier.jsonl",
+                                              model=a.classifier_model)
     if a.allow_code:
-        found["execution"] = sandbox.execute
+        found["execution"] = sandbox.Sandbox()
     return found
 
 
@@ -106,14 +113,13 @@ def open_model(a: Any, mesh) -> tuple[Pretrained, dict]:
     pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
     if pretrained.tokenizer is None:
         raise UserError(f"{a.model}: has no tokenizer")
-    parts = [files.digest(base), a.dtype]
     parameters = tree.count_params(pretrained.params)
     if adapter:
         pretrained = peft.open_adapters(pretrained, {"adapter": adapter}, base=base)["adapter"]
-        parts.append(files.digest(Path(adapter)))
     if a.chat_template not in ("", "none"):
         pretrained.tokenizer.chat_template = chat.load_template(a.chat_template, tokenizer=pretrained.tokenizer)
     return pretrained, {
-        "path": str(a.model), "adapter": str(adapter) if adapter else "", "digest": "-".join(parts),
+        "path": str(a.model), "adapter": str(adapter) if adapter else "", "dtype": a.dtype,
+        "digest": identify(base, Path(adapter) if adapter else None),
         "family": pretrained.config.family, "parameters": parameters,
     }

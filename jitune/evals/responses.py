@@ -22,7 +22,8 @@ from jitune.evals.task import Generate, Generated, LogLikelihood, Request, Respo
 
 def open_store(out: Path, model: Mapping[str, Any], engine: Any) -> Store:
     """The responses kept in a directory. Raises UserError where they are those of another model."""
-    return Store(out / "responses.jsonl", {"model": model["digest"], "max_length": engine.limit})
+    return Store(out / "responses.jsonl", {name: model[name] for name in ("digest", "dtype") if name in model}
+                 | {"max_length": engine.limit})
 
 
 def answer(engine: Any, requests: Sequence[Request], store: Store | None, bars: Bars) -> list[Response]:

@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +27,26 @@ from jitune import __version__
 from jitune.evals import aggregate, choose
 from jitune.evals.progress import Bars
 from jitune.evals.responses import answer, open_store, shown
-from jitune.evals.task import Ask, Classify, Document, Execute, Outcome, Response, Task, Verdict, digest
+from jitune.evals.task import (
+    Ask,
+    Classify,
+    Document,
+    Execute,
+    Generated,
+    Outcome,
+    Response,
+    Task,
+    Verdict,
+    digest,
+)
 from jitune.runlog import write_atomically
 from jitune.types import UserError
 
 NEEDS = {Ask: "judge", Classify: "classifier", Execute: "execution"}
-# {what a question needs: (questions, on_done(count)) -> verdicts}
-Assessors = Mapping[str, Callable[[Sequence[Any], Callable[[int], None]], list[Verdict]]]
+# What a question needs -> an object with `answer(questions, on_done=...) -> verdicts` and `account`: a Judge, a
+# Classifier, a Sandbox.
+Assessors = Mapping[str, Any]
+THOUGHTS = "</think>"
 
 
 class Work(NamedTuple):
@@ -117,26 +130,47 @@ def load(chosen: Sequence[choose.Chosen], limit: int, seed: int, languages: Sequ
 
 
 def assess(loaded, given, assessors: Assessors, bars: Bars) -> list[list[tuple[Verdict, ...]]]:
-    """The verdicts on every document's questions; each assessor gets those of all tasks at once."""
-    questions = [[task.ask(d, rs) if task.ask else () for d, rs in zip(documents, responses, strict=True)]
+    """The verdicts on every document's questions; each assessor gets those of all tasks at once.
+
+    A document none of whose questions has an assessor has no verdicts.
+    """
+    questions = [[served(task.ask(d, said(rs)), assessors) if task.ask else ()
+                  for d, rs in zip(documents, responses, strict=True)]
                  for (task, documents), responses in zip(loaded, given, strict=True)]
-    found: dict[int, Verdict] = {}
     flat = [q for rows in questions for row in rows for q in row]
+    found = {i: Verdict(None, f"no {NEEDS[type(q)]}") for i, q in enumerate(flat)}
     for kind, need in NEEDS.items():
-        places = [i for i, question in enumerate(flat) if isinstance(question, kind)]
-        if need not in assessors:
-            found |= {i: Verdict(None, f"no {need}") for i in places}
-            continue
+        places = [i for i, question in enumerate(flat) if isinstance(question, kind) and need in assessors]
         with bars.bar(need, len(places)) as advance:
-            verdicts = assessors[need]([flat[i] for i in places], advance) if places else []
-        found |= dict(zip(places, verdicts, strict=True))
+            if places and here(assessors[need]):
+                def count(done, advance=advance):
+                    advance(len(done))
+
+                verdicts = assessors[need].answer([flat[i] for i in places], on_done=count)
+                found |= dict(zip(places, verdicts, strict=True))
     taken = iter(found[i] for i in range(len(flat)))
     return [[tuple(next(taken) for _ in row) for row in rows] for rows in questions]
 
 
+def served(questions: tuple, assessors: Assessors) -> tuple:
+    """The questions, or none where no assessor is there for any of them."""
+    return questions if any(NEEDS[type(q)] in assessors for q in questions) else ()
+
+
+def here(assessor: Any) -> bool:
+    """Whether this process asks it: an endpoint is asked by the first one only, a model of ours by all together."""
+    return jax.process_index() == 0 or getattr(assessor, "identity", {}).get("kind") == "local"
+
+
+def said(responses: tuple[Response, ...]) -> tuple[Response, ...]:
+    """Responses without the thoughts in front of the answers, as models write them that think aloud."""
+    return tuple(replace(r, text=r.text.rpartition(THOUGHTS)[2].lstrip()) if isinstance(r, Generated) and
+                 THOUGHTS in r.text else r for r in responses)
+
+
 def score(task: Task, documents, responses, verdicts) -> list[Outcome]:
     """How every document came out."""
-    return [task.score(d, rs, vs) for d, rs, vs in zip(documents, responses, verdicts, strict=True)]
+    return [task.score(d, said(rs), vs) for d, rs, vs in zip(documents, responses, verdicts, strict=True)]
 
 
 def summarize(engine: Any, work: Work, assessors: Assessors) -> dict:

@@ -22,6 +22,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jitune.evals.task import Execute, Verdict
@@ -200,3 +202,22 @@ def verdict(execute: Execute) -> Verdict:
         return Verdict(run(execute.program, seconds=execute.seconds))
     except OSError as error:
         return Verdict(None, f"execution: the sandbox did not start: {error}")
+
+
+class Sandbox:
+    """An assessor of programs, `workers` at a time."""
+
+    account = None
+
+    def __init__(self, workers: int = 2):
+        self.workers = workers
+
+    def answer(self, programs: Sequence[Execute], on_done=None) -> list[Verdict]:
+        """Verdicts in order. on_done: called with [(index, verdict), ...]."""
+        found = []
+        with ThreadPoolExecutor(self.workers) as pool:
+            for i, one in enumerate(pool.map(verdict, programs)):
+                found.append(one)
+                if on_done:
+                    on_done([(i, one)])
+        return found

@@ -16,7 +16,8 @@ from jitune.quickstart import grade
 from jitune.quickstart.tasks import Question
 from jitune.types import Pretrained
 
-TITLES = {"utility": "Twelve tasks with exact answers", "faithfulness": "Questions about a text that may not answer them",
+TITLES = {"utility": "Twelve tasks with exact answers",
+          "faithfulness": "Questions about a text that may not answer them",
           "safety": "Requests to decline, and harmless look-alikes"}
 
 
