@@ -19,7 +19,7 @@ FLOORS = (
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.rows", "generation.generate", "hub.files", "hub.tokenizer", "hub.resize", "hub.weights", "hub.fresh",
      "hub.peft_config", "hub.adapter", "hub.peft_read", "hub.peft"),
-    ("report.style", "report.page", "report.charts", "report.records", "report.run",
+    ("report.style", "report.page", "report.axes", "report.charts", "report.intervals", "report.records", "report.run",
      "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
      "compiling", "interactive",
      "evals.task", "evals.rows", "evals.store", "evals.catalogue",

@@ -55,6 +55,7 @@ figure { margin: 0; min-width: 0; }
 .chart .rule { stroke: var(--grid); stroke-width: 1; }
 .chart .axis { stroke: var(--muted); stroke-width: 1; }
 .chart .line { fill: none; stroke-width: 1.75; stroke-linejoin: round; stroke-linecap: round; }
+.chart .mark { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 2 1.5; fill: none; }
 .chart .whisker { stroke: var(--text); stroke-width: 1.25; fill: none; }
 .chart .hit { fill-opacity: 0; }
 .chart .hit:hover { fill-opacity: 1; }
@@ -76,7 +77,7 @@ td, tbody th { max-width: 26rem; overflow-wrap: anywhere; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
 .answer { padding: .7rem .9rem; border-top: 1px solid var(--line); min-width: 0; }
 .label { color: var(--muted); font-size: .82rem; margin: 0 0 .15rem; }
-.text { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; font-size: .95rem; }
+.text { margin: 0; white-space: pre-wrap; unicode-bidi: plaintext; overflow-wrap: anywhere; max-width: none; font-size: .95rem; }
 .answer .label { display: flex; justify-content: space-between; gap: .75rem; }
 .verdict { font-weight: 600; color: var(--muted); }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
