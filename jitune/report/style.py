@@ -77,7 +77,8 @@ td, tbody th { max-width: 26rem; overflow-wrap: anywhere; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
 .answer { padding: .7rem .9rem; border-top: 1px solid var(--line); min-width: 0; }
 .label { color: var(--muted); font-size: .82rem; margin: 0 0 .15rem; }
-.text { margin: 0; white-space: pre-wrap; unicode-bidi: plaintext; overflow-wrap: anywhere; max-width: none; font-size: .95rem; }
+.text { margin: 0; white-space: pre-wrap; unicode-bidi: plaintext; overflow-wrap: anywhere; max-width: none;
+  font-size: .95rem; }
 .answer .label { display: flex; justify-content: space-between; gap: .75rem; }
 .verdict { font-weight: 600; color: var(--muted); }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
