@@ -23,6 +23,8 @@ FLOORS = (
      "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
      "compiling", "interactive",
      "evals.task", "evals.rows", "evals.store", "evals.catalogue",
+     "evals.stats", "evals.aggregate",
+     "evals.results", "evals.pairs", "evals.tradeoff", "evals.compare", "evals.compare_text",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",

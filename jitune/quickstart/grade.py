@@ -10,9 +10,9 @@ Such answers are counted (`unscored`) and are in no share. Intervals are Wilson'
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 
+from jitune.evals.stats import wilson
 from jitune.quickstart.tasks import DECLINED, NOT_IN_TEXT, RELATIONS, UTILITY, Question
 
 VALUES = {value for values, _ in RELATIONS.values() for value in values}
@@ -86,10 +86,3 @@ def make_share(outcomes: Sequence[str | None], goal: str) -> dict:
     low, high = wilson(k, n) if n else (None, None)
     return {"n": n, "correct": k, "share": k / n if n else None, "low": low, "high": high,
             "unscored": len(outcomes) - n}
-
-
-def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval of a share k / n at 95 %: wilson(5, 10) -> (0.2366, 0.7634)."""
-    p, spread = k / n, z * z / n
-    centre, half = p + spread / 2, z * math.sqrt(p * (1 - p) / n + spread / (4 * n))
-    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
