@@ -25,6 +25,7 @@ FLOORS = (
      "evals.task", "evals.rows", "evals.store", "evals.catalogue",
      "evals.stats", "evals.aggregate",
      "evals.results", "evals.pairs", "evals.tradeoff", "evals.compare", "evals.compare_text",
+     "evals.shown", "evals.examples", "evals.page_tasks", "evals.page", "evals.page_compare",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",

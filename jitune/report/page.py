@@ -171,7 +171,7 @@ def cell(what: Any) -> Markup:
     return escape(DASH if what is None else what)
 
 
-def sample(prompt: str, answers: Iterable[Sequence], *, label: str = "") -> Markup:
+def sample(prompt: str, answers: Iterable[Sequence], *, label: str = "", wide: bool = False) -> Markup:
     """A prompt and answers to it, side by side.
 
     Args:
@@ -179,11 +179,12 @@ def sample(prompt: str, answers: Iterable[Sequence], *, label: str = "") -> Mark
       answers: each (label, text) or (label, text, verdict); True and False read right and wrong, another verdict
         stands as it is. A text may be a block too.
       label: of the prompt, such as its number.
+      wide: the first answer takes twice the room of another, where there is room.
     """
     title = Markup('<p class="label">{}</p>').format(label) if label else ""
     shown = Markup("\n").join(_answer(*answer) for answer in answers)
     return Markup('<figure class="sample"><figcaption>{}{}</figcaption>\n'
-                  '<div class="answers">\n{}\n</div></figure>').format(title, said(prompt), shown)
+                  '<div class="answers{}">\n{}\n</div></figure>').format(title, said(prompt), " wide" * wide, shown)
 
 
 def _answer(label: str, text: str, verdict: Any = None) -> Markup:

@@ -71,10 +71,12 @@ thead th { font-weight: 600; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
 td, tbody th { max-width: 26rem; overflow-wrap: anywhere; }
 .grid > .scroll { margin: 0; }
+a { color: var(--c1); } summary small { color: var(--muted); font-size: inherit; font-weight: 400; }
 .right { text-align: right; white-space: nowrap; }
 .sample { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0; overflow: hidden; break-inside: avoid; }
 .sample figcaption { padding: .7rem .9rem; background: var(--panel); }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
+@media (min-width: 48rem) { .wide > .answer:first-child { grid-column: span 2; } }
 .answer { padding: .7rem .9rem; border-top: 1px solid var(--line); min-width: 0; }
 .label { color: var(--muted); font-size: .82rem; margin: 0 0 .15rem; }
 .text { margin: 0; white-space: pre-wrap; unicode-bidi: plaintext; overflow-wrap: anywhere; max-width: none;
@@ -88,6 +90,8 @@ pre { background: var(--panel); border-radius: .5rem; padding: .75rem .9rem; mar
 :focus-visible { outline: 2px solid var(--c1); outline-offset: 2px; }
 @media (max-width: 30rem) {
   main { padding-top: 1.5rem; } h1 { font-size: 1.45rem; } .tiles .value { font-size: 1.25rem; }
+  .scroll table { width: max-content; } th, td { padding-right: 1rem; } td { max-width: 16rem; }
+  tbody th { max-width: 9rem; } th:first-child { position: sticky; left: 0; background: var(--bg); }
 }
 @media print {
   :root { color-scheme: light; }
