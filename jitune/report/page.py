@@ -171,27 +171,33 @@ def cell(what: Any) -> Markup:
     return escape(DASH if what is None else what)
 
 
-def sample(prompt: str, answers: Iterable[Sequence], *, label: str = "") -> Markup:
+def sample(prompt: str, answers: Iterable[Sequence], *, label: str = "", wide: bool = False) -> Markup:
     """A prompt and answers to it, side by side.
 
     Args:
-      prompt: as the model was asked.
+      prompt: as the model was asked; text, or a block.
       answers: each (label, text) or (label, text, verdict); True and False read right and wrong, another verdict
-        stands as it is.
+        stands as it is. A text may be a block too.
       label: of the prompt, such as its number.
+      wide: the first answer takes twice the room of another, where there is room.
     """
     title = Markup('<p class="label">{}</p>').format(label) if label else ""
     shown = Markup("\n").join(_answer(*answer) for answer in answers)
-    return Markup('<figure class="sample"><figcaption>{}<p class="text">{}</p></figcaption>\n'
-                  '<div class="answers">\n{}\n</div></figure>').format(title, prompt, shown)
+    return Markup('<figure class="sample"><figcaption>{}{}</figcaption>\n'
+                  '<div class="answers{}">\n{}\n</div></figure>').format(title, said(prompt), " wide" * wide, shown)
 
 
 def _answer(label: str, text: str, verdict: Any = None) -> Markup:
     words = {True: ("good", "\N{CHECK MARK} right"), False: ("bad", "\N{MULTIPLICATION SIGN} wrong")}
     kind, word = words[verdict] if isinstance(verdict, bool) else ("", verdict)
     mark = Markup(' <span class="verdict {}">{}</span>').format(kind, word) if word else ""
-    shown = Markup('<p class="text">{}</p>').format(text) if text else Markup('<p class="note">(nothing)</p>')
+    shown = said(text) if text else Markup('<p class="note">(nothing)</p>')
     return Markup('<div class="answer"><p class="label">{}{}</p>{}</div>').format(label, mark, shown)
+
+
+def said(text: str) -> Markup:
+    """A text with its line breaks, each line in the direction of its script; a block stays as it is."""
+    return text if isinstance(text, Markup) else Markup('<p class="text">{}</p>').format(text)
 
 
 def join(blocks: Iterable[str]) -> Markup:

@@ -55,6 +55,7 @@ figure { margin: 0; min-width: 0; }
 .chart .rule { stroke: var(--grid); stroke-width: 1; }
 .chart .axis { stroke: var(--muted); stroke-width: 1; }
 .chart .line { fill: none; stroke-width: 1.75; stroke-linejoin: round; stroke-linecap: round; }
+.chart .mark { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 2 1.5; fill: none; }
 .chart .whisker { stroke: var(--text); stroke-width: 1.25; fill: none; }
 .chart .hit { fill-opacity: 0; }
 .chart .hit:hover { fill-opacity: 1; }
@@ -70,13 +71,16 @@ thead th { font-weight: 600; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
 td, tbody th { max-width: 26rem; overflow-wrap: anywhere; }
 .grid > .scroll { margin: 0; }
+a { color: var(--c1); } summary small { color: var(--muted); font-size: inherit; font-weight: 400; }
 .right { text-align: right; white-space: nowrap; }
 .sample { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0; overflow: hidden; break-inside: avoid; }
 .sample figcaption { padding: .7rem .9rem; background: var(--panel); }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
+@media (min-width: 48rem) { .wide > .answer:first-child { grid-column: span 2; } }
 .answer { padding: .7rem .9rem; border-top: 1px solid var(--line); min-width: 0; }
 .label { color: var(--muted); font-size: .82rem; margin: 0 0 .15rem; }
-.text { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; font-size: .95rem; }
+.text { margin: 0; white-space: pre-wrap; unicode-bidi: plaintext; overflow-wrap: anywhere; max-width: none;
+  font-size: .95rem; }
 .answer .label { display: flex; justify-content: space-between; gap: .75rem; }
 .verdict { font-weight: 600; color: var(--muted); }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
@@ -86,6 +90,8 @@ pre { background: var(--panel); border-radius: .5rem; padding: .75rem .9rem; mar
 :focus-visible { outline: 2px solid var(--c1); outline-offset: 2px; }
 @media (max-width: 30rem) {
   main { padding-top: 1.5rem; } h1 { font-size: 1.45rem; } .tiles .value { font-size: 1.25rem; }
+  .scroll table { width: max-content; } th, td { padding-right: 1rem; } td { max-width: 16rem; }
+  tbody th { max-width: 9rem; } th:first-child { position: sticky; left: 0; background: var(--bg); }
 }
 @media print {
   :root { color-scheme: light; }

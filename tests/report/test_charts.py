@@ -1,11 +1,11 @@
-"""Charts: round ticks, means over stretches, gaps where there is no value."""
+"""Charts: means over stretches, gaps where there is no value."""
 
 import math
 import re
 
 import pytest
 
-from jitune.report import charts
+from jitune.report import axes, charts
 
 pytestmark = pytest.mark.core
 
@@ -17,29 +17,6 @@ def values(figure: str) -> list[tuple[str, str]]:
 
 def pairs(text: str) -> list[tuple[float, float]]:
     return [tuple(map(float, pair.split(","))) for pair in text.split()]
-
-
-@pytest.mark.parametrize("low, high, whole, wanted", [
-    (0, 12, False, [0, 2, 4, 6, 8, 10, 12]),
-    (0.13, 0.52, False, [0.2, 0.3, 0.4, 0.5]),
-    (-3e-6, 1.1e-5, False, [0, 5e-6, 1e-5]),
-    (1, 3, True, [1, 2, 3]),
-    (0, 123456, True, [0, 20000, 40000, 60000, 80000, 100000, 120000]),
-])
-def test_ticks_are_round(low, high, whole, wanted):
-    assert charts.ticks(low, high, whole=whole) == wanted
-
-
-def test_log_ticks_are_powers_of_ten_where_there_are_enough():
-    assert charts.log_ticks(0.05, 200) == pytest.approx([0.1, 1, 10, 100])
-    assert charts.log_ticks(0.5, 6) == pytest.approx([0.5, 1, 2, 5])
-    assert len(charts.log_ticks(1e-12, 1e12)) <= 6
-    assert charts.log_ticks(3.1, 3.2) == [3.1, 3.2]
-
-
-def test_ticks_are_told_apart():
-    assert [text for _, text in charts.labelled(20.8862, 20.8901)] == ["20.887", "20.888", "20.889", "20.89"]
-    assert [text for _, text in charts.labelled(0, 2.1e6)] == ["0", "500k", "1M", "1.5M", "2M"]
 
 
 def test_long_lines_are_thinned_to_means():
@@ -56,7 +33,7 @@ def test_long_lines_are_thinned_to_means():
 def test_points_lie_where_the_axes_say():
     figure = charts.lines({"a": [(0, 0.0), (5, 5.0), (10, 10.0)]}, title="A", zero=True)
     (first, middle, last) = pairs(re.search(r'points="([^"]*)"', figure)[1])
-    assert first == (charts.LEFT, charts.HEIGHT - charts.BOTTOM) and last[0] == charts.WIDTH - charts.RIGHT
+    assert first == (charts.LEFT, charts.HEIGHT - charts.BOTTOM) and last[0] == axes.WIDTH - charts.RIGHT
     assert middle[0] == pytest.approx((first[0] + last[0]) / 2, abs=0.1)
     assert middle[1] == pytest.approx((first[1] + last[1]) / 2, abs=0.1)
     tick = re.search(r'y="([\d.]+)" text-anchor="end" class="">10<', figure)

@@ -1,0 +1,128 @@
+"""How pages show what an evaluation found: estimates as cells and points, a model's texts made safe and short.
+
+    clean({"text": "a\\0b"})                                  # {"text": "a\\\\u0000b"}: nothing stays unseen
+    long_text("..." * 9000, where="samples/gsm8k.jsonl")     # the start, more to unfold, and how much is left out
+    missing({"n": 90, "unscored": 10})                       # 10 (10.0%)
+
+A page stays small whatever models wrote: texts are cut by the bytes that they take on the page.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from jitune.report import page
+from jitune.report.intervals import Point
+from jitune.report.page import DASH, number, value
+
+SHOWN, FOLDED = 700, 1500  # bytes of a text: at once, and where the reader unfolds it
+DOUBTFUL = 0.05  # a value of which more is unscored is drawn as a ring
+# Control characters but tab and newline; surrogates, which no file can hold; what turns or hides parts of a line.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]")
+
+
+def clean(tree: Any, *, most: int | None = None) -> Any:
+    """Anything of JSON with what cannot be seen in its texts written out, as in \\u202e.
+
+    most: characters of a text that are kept.
+    """
+    if isinstance(tree, str):
+        text = tree if most is None or len(tree) <= most else tree[:most] + "\N{HORIZONTAL ELLIPSIS}"
+        return UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", text.replace("\r\n", "\n"))
+    if isinstance(tree, Mapping):
+        return {clean(str(k), most=most): clean(v, most=most) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [clean(v, most=most) for v in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def as_text(what: Any) -> str:
+    """A text as it is, anything else as JSON; None is empty."""
+    if what is None or isinstance(what, str):
+        return what or ""
+    return json.dumps(what, ensure_ascii=False)
+
+
+def fitting(text: str, most: int) -> int:
+    """How many characters of a text take no more than `most` bytes on a page."""
+    if len(text) * 5 <= most:
+        return len(text)
+    taken = 0
+    for i, c in enumerate(text):
+        taken += len(str(escape(c)).encode("utf-8", "surrogatepass"))
+        if taken > most:
+            return i
+    return len(text)
+
+
+def short(text: Any, most: int = 200) -> str:
+    """A text of at most `most` bytes on a page."""
+    text = as_text(text)
+    end = fitting(text, most)
+    return text if end == len(text) else text[:end] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def long_text(what: Any, *, where: str = "", shown: int = SHOWN, folded: int = FOLDED) -> Markup:
+    """A text of any length as a block. where: the file in which the rest can be read."""
+    text = as_text(what)
+    if not text:
+        return Markup("")
+    end = fitting(text, shown)
+    if end == len(text):
+        return page.said(text)
+    rest = text[end:]
+    more = fitting(rest, folded)
+    left = numbered(len(rest) - more, "more character") + (f" in {where}" if where else "") + "."
+    note = Markup('<p class="note">{}</p>').format(left) if more < len(rest) else ""
+    return page.join((page.said(text[:end] + "\N{HORIZONTAL ELLIPSIS}"),
+                      page.details(numbered(len(rest), "more character"), page.said(rest[:more]), note)))
+
+
+def figure(x: float | None, unit: str | None) -> Markup:
+    """A value of a metric: shares in percent."""
+    return value(x, percent=unit == "share")
+
+
+def between(estimate: Mapping, unit: str | None) -> Markup:
+    """The ends of an interval: 40.0% – 46.2%."""
+    low, high = estimate.get("low"), estimate.get("high")
+    if low is None or high is None:
+        return Markup(DASH)
+    percent = unit == "share"
+    return Markup('<span class="num" data-low="{}" data-high="{}">{}</span>').format(
+        page.exact(low), page.exact(high),
+        f"{number(low, percent=percent)} {DASH} {number(high, percent=percent)}".replace(" ", "\N{NO-BREAK SPACE}"))
+
+
+def missing(estimate: Mapping) -> Markup | int:
+    """How many documents have no score, and their share of all: 10 (10.0%)."""
+    return part(estimate.get("unscored") or 0, (estimate.get("n") or 0) + (estimate.get("unscored") or 0))
+
+
+def part(count: int, of: int) -> Markup | int:
+    """A count and its share: 10 (10.0%); 0 is 0."""
+    if not count or not of:
+        return count
+    return Markup("{}\N{NO-BREAK SPACE}<small>({})</small>").format(value(count), number(count / of, percent=True))
+
+
+def doubtful(estimate: Mapping) -> bool:
+    """Whether so much is unscored that the value may stand for another set."""
+    unscored = estimate.get("unscored") or 0
+    return unscored > DOUBTFUL * ((estimate.get("n") or 0) + unscored)
+
+
+def point(estimate: Mapping) -> Point:
+    """An estimate as it is drawn."""
+    return Point(estimate.get("value"), estimate.get("low"), estimate.get("high"), doubtful(estimate))
+
+
+def numbered(count: int, noun: str) -> str:
+    """1 document, 1,200 documents"""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
