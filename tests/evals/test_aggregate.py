@@ -93,6 +93,19 @@ def test_clusters_widen_the_interval():
     assert "10 clusters" in found["note"]
 
 
+def test_intervals_of_shares_stay_within_0_and_1():
+    share, plain = Metric("f1", "", unit="share"), Metric("f1", "", unit="")
+    scores = [0.9, 1.0, 1.0, 0.95]
+    mean = stats.mean_interval(scores)
+    assert mean.high > 1
+    found = summarize(make_task(metrics=(share,)), make_documents(4), outcomes(scores, "f1"))["metrics"]["f1"]
+    assert (found["low"], found["high"]) == (pytest.approx(mean.low), 1)
+    found = summarize(make_task(metrics=(plain,)), make_documents(4), outcomes(scores, "f1"))["metrics"]["f1"]
+    assert found["high"] == pytest.approx(mean.high)
+    signed = summarize(make_task(metrics=(share,)), make_documents(4), outcomes([-0.5, 0.2, -0.1, 0.1], "f1"))
+    assert signed["metrics"]["f1"]["low"] < 0, "a bias from -1 to 1"
+
+
 def test_corpus_metrics_are_bootstrapped_over_clusters():
     documents = make_documents(60, cluster=lambda i: f"text {i // 2}")
     found = [Outcome({}, answer="yes" if i % 3 else "no") for i in range(60)]

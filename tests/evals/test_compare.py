@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from jitune.cli import main
 from jitune.evals import stats, tradeoff
@@ -125,6 +126,11 @@ def test_corpus_metrics_are_paired_by_their_resamples(tmp_path):
     assert found["sd"] == pytest.approx(np.sqrt((before.var() + after.var()) / 2), rel=0.1)
     assert found["se"] == pytest.approx(twin.se, rel=0.1), "far below the error of two runs that are not paired"
     assert found["p"] < 0.01 and found["method"] == "bootstrap"
+    assert 0 < found["low"] < found["delta"] < found["high"]
+    others = [*documents[:-1], Document("new", {"question": "new"}, ())]
+    c = write_run(tmp_path / "c", [(task, others, [Outcome({}, answer="yes" if v else "no") for v in after])])
+    forced = compare(runs[0], c, force=True)["tasks"]["colours"]["metrics"]["yes"]
+    assert (forced["pairs"], forced["se"], forced["method"]) == (199, None, "none"), "resamples of other documents"
     header = json.loads((runs[1] / "results.json").read_text())
     header["tasks"]["colours"]["metrics"]["yes"]["resamples"] = "others"
     (runs[1] / "results.json").write_text(json.dumps(header))
@@ -211,6 +217,21 @@ def test_other_prompts_are_refused(tmp_path):
     with pytest.raises(UserError, match="^colours: the prompt of document d0 and of 11 more is another in .*templates"):
         compare(a, b)
     assert "colours: the prompt of document d0" in compare(a, b, force=True)["warnings"][0]
+    header = json.loads((a / "results.json").read_text())
+    header["tasks"]["colours"]["prompts"] = "of more requests than the first"
+    (tmp_path / "c" / "samples").mkdir(parents=True)
+    (tmp_path / "c" / "results.json").write_text(json.dumps(header))
+    sample_file(tmp_path / "c", "colours").write_text(sample_file(a, "colours").read_text())
+    with pytest.raises(UserError, match="^colours: the runs' prompts differ"):
+        compare(a, tmp_path / "c")
+
+
+def test_other_clusters_are_told(tmp_path):
+    a = write_run(tmp_path / "a", [(COLOURS, make_documents(12, cluster=lambda i: f"t{i // 6}"), outcomes(BEFORE))])
+    b = write_run(tmp_path / "b", [(COLOURS, make_documents(12), outcomes(AFTER))])
+    found = compare(a, b)
+    assert found["tasks"]["colours"]["metrics"]["accuracy"]["clusters"] == 2
+    assert "other clusters" in found["warnings"][0]
 
 
 @pytest.mark.parametrize("first, second, message", [
@@ -247,7 +268,10 @@ def test_runs_without_a_common_task_are_refused(tmp_path):
 
 def test_equal_documents_are_told_apart(tmp_path):
     twice = [Document(f"d{i}", {"question": "the same"}, ()) for i in range(3)]
-    found = compare(*two_runs(tmp_path, [1, 0, 0], [1, 1, 0], twice))
+    a, b = two_runs(tmp_path, [1, 0, 0], [1, 1, 0], twice)
+    file = sample_file(b, "colours")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[::-1]))
+    found = compare(a, b)
     assert found["tasks"]["colours"]["metrics"]["accuracy"]["pairs"] == 3
     assert [e["id"] for e in found["tasks"]["colours"]["flips"]["examples"]["better"]] == ["d1"]
 
@@ -302,7 +326,7 @@ def test_the_command_prints_80_columns(tmp_path, capsys, monkeypatch):
     row = next(line for line in text.splitlines() if line.startswith("harm: refused")).split()
     c = found["tasks"]["harm"]["metrics"]["refused"]
     assert row[2:5] == ["40", f"{100 * c['a']:.1f}", f"{100 * c['b']:.1f}"]
-    assert row[5] == f"{100 * c['delta']:+.1f}"
+    assert row[5:7] == [f"{100 * c['delta']:+.1f}", f"±{50 * (c['high'] - c['low']):.1f}"]
 
 
 @pytest.mark.parametrize("words, message", [
@@ -315,3 +339,21 @@ def test_the_command_refuses(words, message, capsys):
     assert main(["report", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_solutions_of_two_models_to_real_questions(tmp_path, shared):
+    lines = (shared / "data" / "self_improvement" / "gsm8k_example_model_solutions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    documents = [Document(f"q{i}", {"question": r["question"]}, (), target=r["ground_truth"])
+                 for i, r in enumerate(rows)]
+    right = {m: [int(r[f"{m}_finetuning"]["is_correct"]) for r in rows] for m in ("6b", "175b")}
+    runs = [write_run(tmp_path / m, [(COLOURS, documents, outcomes(right[m]))]) for m in right]
+    c = compare(*runs)["tasks"]["colours"]["metrics"]["accuracy"]
+    assert (round(100 * c["a"], 1), round(100 * c["b"], 1), c["pairs"]) == (21.7, 34.7, 1319)
+    both = np.array([right["6b"], right["175b"]])
+    better, worse = int((both[1] > both[0]).sum()), int((both[1] < both[0]).sum())
+    assert c["p"] == pytest.approx(binomtest(better, better + worse).pvalue, rel=1e-9) and c["p"] < 1e-15
+    # The error of two shares that are not paired is larger: easy questions are easy for both.
+    alone = math.sqrt(sum(p * (1 - p) / 1319 for p in (c["a"], c["b"])))
+    assert c["se"] == pytest.approx(math.sqrt((better + worse) / 1319 - c["delta"] ** 2) / math.sqrt(1318))
+    assert c["se"] < 0.93 * alone
