@@ -9,8 +9,8 @@ from pathlib import Path
 from jitune.evals.judge.options import add_arguments, from_arguments
 from jitune.types import UserError
 
-ANSWERS = ('JSON lines of {"prompt" or "instruction", "text" or "output"}, samples of a generation task, or a folder of '
-           "jitune eval")
+ANSWERS = ('JSON lines of {"prompt" or "instruction", "text" or "output"}, samples of a generation task, or a '
+           "folder of jitune eval")
 
 
 def add(commands) -> None:
@@ -145,7 +145,8 @@ def collect(a) -> None:
         Path(a.out).write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     agree = found["agreement"]
     print(f"{found['a']} against {found['b']}: {of(found['win_rate'])} over {found['answered']} of "
-          f"{found['questions']} questions ({found['wins']} votes for, {found['ties']} ties, {found['losses']} against)")
+          f"{found['questions']} questions ({found['wins']} votes for, {found['ties']} ties, "
+          f"{found['losses']} against)")
     print("votes: " + ", ".join(f"{name} {count}" for name, count in found["annotators"].items()))
     if agree["pairs"]:
         rest = (f"{name} {value:.3f}" for name, value in (("kappa", agree["kappa"]), ("alpha", agree["alpha"]))

@@ -11,13 +11,15 @@ a judge what is left is how long answers are and how many were cut off.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jitune.evals.judge import prompts
 from jitune.evals.rows import need, read
-from jitune.evals.task import Ask, Document, Generate, Metric, Outcome, Response, Task, Verdict, chat
+from jitune.evals.task import Ask, Document, Generate, Metric, Outcome, Response, Task, Verdict, chat, digest
 from jitune.types import UserError
 
 MAX_NEW_TOKENS = 1024
@@ -42,7 +44,9 @@ def load(specs: Sequence[str]) -> list[Document]:
             documents.append(document)
     if not documents:
         raise UserError(f"{', '.join(map(str, specs))}: no instructions in it")
-    return documents
+    # AlpacaEval's set holds Vicuna's questions: the same question twice is not two independent items.
+    counts = Counter(document.row["question"] for document in documents)
+    return [replace(d, cluster=digest(d.row["question"])) if counts[d.row["question"]] > 1 else d for d in documents]
 
 
 def _is_reference(row: dict) -> bool:
