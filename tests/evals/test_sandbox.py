@@ -65,7 +65,8 @@ def test_the_clock_ends_it(program):
 def test_nothing_outside_is_written(tmp_path):
     (tmp_path / "kept").write_text("kept")
     for line in ("open({!r} + '/new', 'w')", "os.remove({!r} + '/kept')", "shutil.rmtree({!r})",
-                 "os.mkdir({!r} + '/d')", "os.rename('program.py', {!r} + '/kept')", "pathlib.Path({!r} + '/new').write_text('x')",
+                 "os.mkdir({!r} + '/d')", "os.rename('program.py', {!r} + '/kept')",
+                 "pathlib.Path({!r} + '/new').write_text('x')",
                  "os.symlink({!r}, 'link')", "os.open({!r} + '/kept', os.O_RDWR)", "os.truncate({!r} + '/kept', 0)"):
         ending = sandbox.run(f"import os, shutil, pathlib\n{line.format(str(tmp_path))}")
         assert ending.startswith("PermissionError: the sandbox refuses"), line
@@ -98,8 +99,8 @@ def test_limits_hold_without_the_hook(monkeypatch):
     """The kernel's limits are there on their own: time, memory, and under Linux the processes."""
     monkeypatch.setattr(sandbox, "DRIVER", sandbox.DRIVER.replace("sys.addaudithook(watch)", "pass"))
     assert sandbox.run("assert True") == "passed"
-    bomb = (f"import os, time\nfor n in range({10 * sandbox.PROCESSES}):\n    if os.fork() == 0:\n        time.sleep(1)\n"
-            "        os._exit(0)")
+    bomb = f"import os, time\nfor n in range({10 * sandbox.PROCESSES}):\n    if not os.fork():\n        " \
+           "time.sleep(1)\n        os._exit(0)"
     assert "BlockingIOError" in sandbox.run(bomb, seconds=10)
     if not os.getuid():  # under root it is another user
         assert "PermissionError" in sandbox.run("open('/etc/passwd', 'a')")
