@@ -1,4 +1,4 @@
-"""The command `jitune`: quickstart, init, data show, plan, train, generate, export, report; each in `commands/`.
+"""The command `jitune`: quickstart, init, data show, plan, train, generate, judge, export, report; each in `commands/`.
 
 Errors in what was given are one line on standard error and exit code 2; a disk or device that is full, and a run
 that diverged, exit with 1; a run that was asked to stop with 143.
@@ -12,10 +12,10 @@ import os
 import sys
 
 from jitune import __version__, failures
-from jitune.commands import data, export, generate, init, plan, quickstart, report, train
+from jitune.commands import data, export, generate, init, judge, plan, quickstart, report, train
 from jitune.types import UserError
 
-COMMANDS = (quickstart, init, data, plan, train, generate, export, report)
+COMMANDS = (quickstart, init, data, plan, train, generate, judge, export, report)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -51,7 +51,11 @@ def ask_many(e: Endpoint, questions: Sequence[Question], purse: Purse, *, proven
         e.sleep(seconds)
 
     def work(question):
-        return None if stop.is_set() else _one(replace(e, sleep=sleep), question, purse)
+        try:
+            return None if stop.is_set() else _one(replace(e, sleep=sleep), question, purse)
+        except UserError:
+            stop.set()  # before this thread takes the next question
+            raise
 
     with ThreadPoolExecutor(e.concurrency) as pool:
         futures = {pool.submit(work, q): i for i, q in enumerate(questions) if i}
@@ -60,7 +64,6 @@ def ask_many(e: Endpoint, questions: Sequence[Question], purse: Purse, *, proven
                 try:
                     reply = future.result()
                 except UserError as error:
-                    stop.set()
                     trouble = trouble or error
                     continue
                 if reply is None:

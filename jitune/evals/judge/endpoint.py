@@ -67,15 +67,15 @@ class Endpoint:
     def __post_init__(self):
         parts = urllib.parse.urlsplit(self.base_url)
         if "@" in parts.netloc:
-            raise UserError("--judge_base_url: a URL with a user or password in it is refused; put the key into an "
-                            "environment variable (--judge_key_env)")
+            raise UserError("the endpoint's URL: a user or password in it is refused; put the key into an environment "
+                            f"variable ({KEY_ENV}, or another that is named)")
         printable = all("!" <= c <= "~" for c in self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not printable:
-            raise UserError(f"--judge_base_url {self.shown}: http://HOST/v1 or https://HOST/v1 is needed")
+            raise UserError(f"the endpoint's URL {self.shown!r}: http://HOST/v1 or https://HOST/v1 is needed")
         if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
-            raise UserError("--judge_key_env: takes the name of an environment variable, not the key itself")
+            raise UserError("the key's environment variable: its name is needed (--judge_key_env NAME), not the key")
         if self.concurrency < 1 or self.tries < 1 or not self.timeout > 0:
-            raise UserError("the judge's concurrency and tries must be 1 or more, and its timeout above 0")
+            raise UserError("an endpoint's concurrency and tries must be 1 or more, and its timeout above 0")
 
     @property
     def shown(self) -> str:

@@ -20,12 +20,12 @@ from jitune.types import UserError
 
 def open_local(path: str, *, batch_size: int = 8, dtype: str = "float32", mesh: Any = None, chat_template=None):
     """(identity, ask, parameters) as `judge.Judge` takes them. Raises UserError for what cannot be loaded."""
-    from jitune.evals.engine.engine import open_engine
-    from jitune.hub import peft, weights
-
     if not Path(path).expanduser().is_dir() and "/" not in path:
         raise UserError(f"--judge {path}: no such directory; a model behind an endpoint is MODEL@https://host/v1, or "
                         "--judge_base_url")
+    from jitune.evals.engine.engine import open_engine
+    from jitune.hub import peft, weights
+
     base, adapters = weights.resolve(path), {}
     if peft.is_adapter(base):
         base, adapters = weights.resolve(peft.base_of(base)), {"judge": base}
