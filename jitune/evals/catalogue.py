@@ -24,7 +24,7 @@ SAFETY = (
 )
 SUITES = {"utility": UTILITY, "faithfulness": FAITHFULNESS, "safety": SAFETY}
 # Not in a suite: they take a file of yours.
-OF_A_FILE = ("multiple_choice", "generation")
+OF_A_FILE = ("multiple_choice", "generation", "perplexity")
 NAMES = (*UTILITY, *FAITHFULNESS, *SAFETY, *OF_A_FILE)
 
 

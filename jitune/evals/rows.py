@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,16 @@ def read(specs: Sequence[str]) -> Iterator[tuple[dict, str]]:
     for spec in specs:
         for row, (file, number) in sources.read_rows(str(spec)):
             yield row, f"{file}:{number}"
+
+
+def text(spec: str) -> str:
+    """The whole of a text file in UTF-8, `.gz` too, for layouts that are no rows."""
+    try:
+        data = Path(spec).read_bytes()
+        data = gzip.decompress(data) if spec.endswith(".gz") else data
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{spec}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def need(row: Any, name: str, where: str, kind: type | tuple[type, ...] = str) -> Any:

@@ -60,7 +60,8 @@ def choice_letter(text: str, letters: Sequence[str] = "ABCD") -> str | None:
     if front:
         return front[1] or front[2]
     words = re.sub(rf"(?<!{LATIN})[AI] (?!and\b|or\b|is\b|because\b|since\b)(?=[a-zà-ÿ])", "", text)
-    for found in (re.findall(rf"[(\[（【*]({one})[)\]）】*]", text), re.findall(rf"(?<!{LATIN})({one})(?!{LATIN})", words)):
+    bracketed = re.findall(rf"[(\[（【*]({one})[)\]）】*]", text)
+    for found in (bracketed, re.findall(rf"(?<!{LATIN})(?<!\bnot )({one})(?!{LATIN})", words)):
         if len(set(found)) == 1:
             return found[0]
     return None
@@ -68,6 +69,15 @@ def choice_letter(text: str, letters: Sequence[str] = "ABCD") -> str | None:
 
 def _in_case(letter: str, letters: Sequence[str]) -> str:
     return next(a for a in letters if a.lower() == letter.lower())
+
+
+def marked_text(text: str) -> str | None:
+    """What stands behind the last "Answer:" or "answer is" of a text, to the end of its line; None without one.
+
+    Example: marked_text("So 2 of them.\\n**Answer:** red, blue.") -> "red, blue".
+    """
+    found = re.findall(rf"{MARKER}[*_ ]*(?:\s*[:：]|\s+(?:is|ist|es|est)\b)[*_\s]*([^\n]*)", text, re.IGNORECASE)
+    return found[-1].strip(" \t*_`").removesuffix(".").strip(" \t*_`") or None if found else None
 
 
 def label_in(text: str, labels: Sequence[str]) -> str | None:
@@ -79,8 +89,8 @@ def label_in(text: str, labels: Sequence[str]) -> str | None:
     """
     forms = sorted(labels, key=len, reverse=True)
     known = {label.lower(): label for label in labels}
-    any_of = "|".join(rf"(?<!\w){re.escape(f)}(?!\w)" if re.match(r"[\w]", f) and f.isascii() else re.escape(f)
-                      for f in forms)
+    # Words have bounds where the script has spaces; "not relevant" names no label.
+    any_of = "|".join(rf"(?<!\w)(?<!\bnot ){re.escape(f)}(?!\w)" if f[0] < "\u2e80" else re.escape(f) for f in forms)
     text = text.strip()
     for pattern in (rf"[\W_]*({any_of})[\W_]*$", rf"{MARKER}{LINK}({any_of})", rf"^[\W_]*({any_of})"):
         found = re.findall(pattern, text, re.IGNORECASE) if pattern.startswith("(?:") else [
