@@ -1,4 +1,4 @@
-"""How well a number or a yes tells two kinds of items apart: AUC-ROC, balanced accuracy, the best threshold, kappa.
+"""How well a number or a yes tells two kinds of items apart: AUC-ROC, balanced accuracy, the best threshold.
 
 In: `truth` [n] of booleans, `scores` [n] of numbers (higher: more likely true), or `said` [n] of booleans.
 
@@ -48,12 +48,3 @@ def best_threshold(truth: Sequence[bool], scores: Sequence[float]) -> float | No
     gain = np.cumsum(truth) / truth.sum() - np.cumsum(~truth) / (~truth).sum()
     last = np.append(scores[1:] != scores[:-1], True)  # a threshold takes all items of one score
     return float(scores[last][np.argmax(gain[last])])
-
-
-def kappa(first: Sequence, second: Sequence) -> float | None:
-    """Cohen's kappa (1960) of two raters: agreement beyond that of chance, over the chance's complement."""
-    first, second = np.asarray(first), np.asarray(second)
-    if not len(first):
-        return None
-    chance = sum(float((first == kind).mean() * (second == kind).mean()) for kind in np.union1d(first, second))
-    return None if chance == 1 else (float((first == second).mean()) - chance) / (1 - chance)

@@ -43,6 +43,12 @@ def sentences(text: str) -> list[str]:
     return [s.strip() for s in SENTENCE_END.split(text) if words(s)]
 
 
+def contains(text: str, phrase: str) -> bool:
+    """Whether a phrase stands in a text as a run of words; one without words stands in none."""
+    needle = words(phrase)
+    return bool(needle) and tuple(needle) in set(ngrams(words(text), len(needle)))
+
+
 def word_precision(answer: str, source: str) -> float | None:
     """The share of the answer's words that occur in the source."""
     return ngram_coverage(answer, source, n=1)

@@ -32,11 +32,3 @@ def test_the_best_threshold_is_the_best_of_all():
             found = detection.balanced_accuracy(truth, scores >= detection.best_threshold(truth, scores))
             assert found == pytest.approx(max(detection.balanced_accuracy(truth, scores >= t) for t in range(7)))
     assert detection.best_threshold([True], [1.0]) is None
-
-
-def test_kappa():
-    # Agreement 0.7; chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
-    first = ["y"] * 5 + ["n"] * 5
-    second = ["y"] * 4 + ["n"] + ["y"] * 2 + ["n"] * 3
-    assert detection.kappa(first, second) == pytest.approx((0.7 - 0.5) / 0.5)
-    assert detection.kappa(["y"], ["y"]) is None

@@ -28,6 +28,12 @@ def test_values_by_hand():
     assert grounding.word_precision("次擒杀", "24 次") == pytest.approx(1 / 3)
 
 
+def test_contains():
+    assert grounding.contains("Crayola BEGAN with, chalk.", "began with")
+    assert not grounding.contains("began 1308", "308") and not grounding.contains("with it, began", "began with")
+    assert grounding.contains("共四次。", "四次") and not grounding.contains("anything", "?")
+
+
 @pytest.mark.parametrize("name", grounding.METRICS)
 def test_a_copy_is_grounded_and_no_words_are_unscored(name):
     metric = grounding.METRICS[name]

@@ -146,5 +146,5 @@ def test_the_first_choice_is_not_the_right_one(translated):
 
 def test_the_order_is_the_same_in_every_run(tmp_path):
     [document] = TASK.load(write(tmp_path / "x.json", ROW))
-    assert document.row["choices"] == ["Light", "Blue blood", "", "Light's colour"]
-    assert [p for p, _ in document.row["mc1"]] == [0, 1, 2]
+    assert document.row["choices"] == ["Light's colour", "Light", "Blue blood", ""]
+    assert [p for p, _ in document.row["mc1"]] == [1, 2, 3]
