@@ -106,8 +106,8 @@ TASK = Task(
     "open_ended", axis="utility", title="Open instructions, graded by a judge", load=load, score=score, ask=ask,
     metrics=(
         Metric("grade", "the judge's grade from 1 to 10", unit="", needs="judge"),
-        Metric("length", "characters of the answer", unit=""),
-        Metric("cut_off", f"answers that did not end within {MAX_NEW_TOKENS} tokens", better="lower"),
+        Metric("length", "characters of the answer", unit="", needs="judge"),
+        Metric("cut_off", f"answers that did not end within {MAX_NEW_TOKENS} tokens", better="lower", needs="judge"),
     ),
     files=("mt_bench_question*.jsonl", "mt_bench_reference*.jsonl", "vicuna_bench_question*.jsonl",
            "wizardlm_testset*.jsonl", "alpaca_eval*.json", "open_ended*.jsonl"),
