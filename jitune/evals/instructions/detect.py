@@ -33,13 +33,16 @@ def _factory() -> Any:
 
 
 def detect(text: str) -> str:
-    """The likeliest of LANGUAGES, an ISO 639-1 code; "" for a text without letters. The same in every run.
+    """The likeliest of LANGUAGES, an ISO 639-1 code; "" for a text that tells nothing. The same in every run.
 
     Raises:
       UserError: langdetect is not installed.
     """
     detector = _factory().create()
-    if not any(map(str.isalpha, text)):
-        return ""
+    from langdetect import LangDetectException
+
     detector.append(text)
-    return detector.detect().partition("-")[0]
+    try:
+        return detector.detect().partition("-")[0]
+    except LangDetectException:  # no letters, or only those of an address or of a script that it does not know
+        return ""

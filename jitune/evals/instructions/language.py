@@ -8,7 +8,7 @@ A language of your own is one more `Language`; its ids begin with its code, as i
     GERMAN = Language("de", "german", relations={"mindestens": at_least, "weniger als": less_than},
                       answers=("Ja.", "Nein.", "Vielleicht."), abbreviations={"dr", "z.b"})
 
-    jitune eval --tasks ifeval:my_package.german:GERMAN
+The task takes it as `ifeval:my_package.german:GERMAN`; docs/instructions.md has more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jitune.types import UserError
 __all__ = ["Language", "at_least", "at_most", "count", "less_than", "split_sentences", "spellings"]
 
 # Stops, with what closes after them, before a space.
-STOP = re.compile(r"""([.!?…]+)(?:["'”’»)\]}*_][,;:"'”’»)\]}*_]*)?\s+""")
+STOP = re.compile(r"""(?<![.!?…])([.!?…]+)(?:["'”’»)\]}*_][,;:"'”’»)\]}*_]*)?\s+""")
 # What may stand in front of a word's first letter.
 OPENING = "\"'“‘«([*_#-–—¿¡ \t\n"
 
@@ -53,7 +53,7 @@ def split_sentences(text: str, abbreviations: frozenset[str] | set[str] = frozen
 def _ends(text: str, stop: re.Match, abbreviations: frozenset[str] | set[str]) -> bool:
     if set(stop[1]) & {"!", "?"}:
         return True
-    word = re.search(r"\S*$", text[:stop.start()])[0].lstrip(OPENING)
+    word = re.search(r"\S*$", text[max(0, stop.start() - 40):stop.start()])[0].lstrip(OPENING)
     following = text[stop.end():].lstrip(OPENING)[:1]
     if len(stop[1]) > 1 or stop[1] == "…" or word.isdigit():
         return not following.islower()

@@ -1,10 +1,13 @@
 """Every instruction of every language with answers that follow it and answers that do not, written by hand."""
 
+import sys
+
 import pytest
 
 from jitune.evals.instructions import table
-from jitune.evals.instructions.detect import detect
+from jitune.evals.instructions.detect import _factory, detect
 from jitune.evals.instructions.language import split_sentences
+from jitune.types import UserError
 
 LANGUAGES = table.known()
 FRENCH_TEXT = "Le petit bateau rouge quitte le port avant la nuit et les enfants le regardent partir."
@@ -224,8 +227,26 @@ def test_sentences():
     assert split_sentences("") == split_sentences(" \n ") == []
 
 
+ODD = ("", "\x00", "\ud800", "ᎠᎡᎢ", "http://a.b", "🦉 🦉", "[" * 2000, "1" * 9999, "*" * 999, "<<>>" * 99, "\n" * 999,
+       "." * 9999)
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_no_answer_breaks_a_check(text):
+    for name, (arguments, _, _) in TABLE.items():
+        assert table.bind(LANGUAGES, name, arguments)(text) in (True, False)
+
+
 def test_the_detector_says_the_same_every_time():
     assert [detect(FRENCH_TEXT), detect(SPANISH_TEXT), detect("これは日本語の文章です。"), detect("12")] == [
         "fr", "es", "ja", ""]
     unsure = "coastal elegance properties"
     assert len({detect(unsure) for _ in range(20)}) == 1
+
+
+def test_a_package_that_lacks_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "langdetect", None)
+    _factory.cache_clear()
+    with pytest.raises(UserError, match=r"need langdetect: pip install 'jitune\[eval\]'"):
+        detect("text")
+    _factory.cache_clear()

@@ -1,5 +1,10 @@
 """What is refused, and languages of one's own."""
 
+import re
+import sys
+import types
+from pathlib import Path
+
 import pytest
 
 from jitune.evals.instructions import table
@@ -59,6 +64,15 @@ def test_a_language_of_ones_own(monkeypatch):
     assert capital("DAS KLEINE BOOT FÄHRT HEUTE NICHT MEHR AUS DEM HAFEN.") and not capital("Das kleine Boot")
     with pytest.raises(UserError, match="int is needed"):
         bind(languages, "de:mood:shouting", {"marks": "2"})
+
+
+def test_the_language_of_the_documentation(monkeypatch):
+    text = (Path(__file__).parents[3] / "docs" / "instructions.md").read_text()
+    module = types.ModuleType("documented")
+    monkeypatch.setitem(sys.modules, "documented", module)
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], vars(module))
+    check = table.bind(table.known("documented:GERMAN"), "de:special_character:umlauts", {"num_words": 2})
+    assert check("Ein schöner Tag in Österreich") and not check("Ein schöner Tag")
 
 
 @pytest.mark.parametrize("word", ["no_such_module:X", "json:nothing", "json:dumps", "json"])
