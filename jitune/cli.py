@@ -1,4 +1,6 @@
-"""The command `jitune`: quickstart, init, data show, plan, train, generate, eval, judge, export, report; in `commands/`.
+"""The command `jitune`: quickstart, init, data show, plan, train, generate, eval, judge, export, report.
+
+Each lies in `commands/`.
 
 Errors in what was given are one line on standard error and exit code 2; a disk or device that is full, and a run
 that diverged, exit with 1; a run that was asked to stop with 143.

@@ -31,8 +31,8 @@ def add(commands) -> None:
                    help="run the programs that the model writes, in a process with limits (humaneval)")
     p.add_argument("--num_fewshot", "--num-fewshot", type=int, default=None, help="for the tasks of lm_eval")
     p.add_argument("--include_path", "--include-path", default="", metavar="DIR", help="task files for lm_eval")
-    p.add_argument("--classifier", default="", metavar="SPEC", help="of toxicity: module:function, from texts to numbers "
-                   "in [0, 1], or moderations@https://host/v1")  # fmt: skip
+    p.add_argument("--classifier", default="", metavar="SPEC", help="of toxicity: module:function, from texts to "
+                   "numbers in [0, 1], or moderations@https://host/v1")  # fmt: skip
     p.add_argument("--classifier_model", "--classifier-model", default="", help="of an endpoint")
     options.add_arguments(p)
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
