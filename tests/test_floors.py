@@ -54,7 +54,7 @@ FLOORS = (
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.measure", "quickstart.screen",
      "quickstart.page", "quickstart.run"),
     ("commands.quickstart", "commands.init", "commands.data", "commands.plan", "commands.train",
-     "commands.generate", "commands.judge", "commands.export",
+     "commands.generate", "commands.eval", "commands.judge", "commands.export",
      "commands.report", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import chain, zip_longest
@@ -55,6 +56,8 @@ def choose(*, suite: str = "", tasks: Sequence[str] = (), data: Sequence[str] = 
             why = f"no {' nor '.join(task.files)} in {', '.join(map(str, data)) or 'any folder given with --data'}"
         elif all(metric.needs and metric.needs not in available for metric in task.metrics):
             why = f"needs {ASSESSORS[task.metrics[0].needs]}"
+        elif missing := [package for package in task.packages if importlib.util.find_spec(package) is None]:
+            why = f"needs {', '.join(missing)}: pip install 'jitune[eval]'"
         if why and by_name:
             raise UserError(f"--tasks {name}: {why}")
         if why:

@@ -27,6 +27,7 @@ from jitune import __version__
 from jitune.evals import aggregate, choose
 from jitune.evals.progress import Bars
 from jitune.evals.responses import answer, open_store, shown
+from jitune.evals.results import sample_file
 from jitune.evals.task import (
     Ask,
     Classify,
@@ -108,7 +109,8 @@ def evaluate(
         "jitune": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": dict(model),
-        "settings": {"limit": limit, "seed": seed, "languages": list(languages), **(settings or {})},
+        "settings": {"limit": limit, "seed": seed, "languages": list(languages), **(settings or {}),
+                     **{need: getattr(a, "identity", True) for need, a in assessors.items()}},
         "tasks": {work.task.name: summarize(engine, work, assessors) for work in works},
         "skipped": dict(skipped or {}),
         "engine": dict(engine.stats),
@@ -192,9 +194,14 @@ def write(out: Path, results: dict, engine: Any, works: Sequence[Work]) -> None:
     """Writes samples and results; results.json comes last, for it marks the evaluation as whole."""
     (out / "samples").mkdir(parents=True, exist_ok=True)
     for work in works:
-        lines = (json.dumps(sample(engine, *item), ensure_ascii=False) for item in zip(*work[1:], strict=True))
-        write_atomically(out / "samples" / f"{work.task.name}.jsonl", "".join(f"{line}\n" for line in lines))
-    write_atomically(out / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        lines = [to_json(sample(engine, *item)) for item in zip(*work[1:], strict=True)]
+        write_atomically(sample_file(out, work.task.name), "".join(f"{line}\n" for line in lines))
+    write_atomically(out / "results.json", to_json(results, indent=2) + "\n")
+
+
+def to_json(value: dict, **options) -> str:
+    """JSON without what is no JSON: NaN is an error here, not a number that readers stumble over."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
 
 
 def sample(engine: Any, document: Document, responses, verdicts, outcome: Outcome) -> dict:

@@ -188,6 +188,7 @@ class Task:
       files: patterns of file names, looked for at any depth of the data folder; all that match are loaded.
       hub: specs to load where `files` are not there and the task was asked for by name.
       ask: `(document, responses) -> questions` to assessors (Ask, Classify, Execute).
+      packages: that its scores need, all of them in the extra `eval`; looked for before a model is asked.
       source: the paper or library of the method.
     """
 
@@ -201,6 +202,7 @@ class Task:
     hub: tuple[str, ...] = ()
     domain: str = "general"
     ask: Callable[[Document, tuple[Response, ...]], tuple[Ask | Classify | Execute, ...]] | None = None
+    packages: tuple[str, ...] = ()
     source: str = ""
 
 

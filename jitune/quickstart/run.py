@@ -50,6 +50,7 @@ from jitune import __version__, sharding, train, tree
 from jitune import config as configs
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.page import write_page
+from jitune.evals.results import sample_file
 from jitune.evals.run import evaluate
 from jitune.hub import fresh, weights
 from jitune.quickstart import grade, measure, page, screen, tasks
@@ -208,7 +209,7 @@ def ask(model: Path, questions: list[Question], out: Path) -> list[Answer]:
     chosen = measure.make_tasks(questions, max_new_tokens=ANSWER_TOKENS)
     evaluate(engine, chosen, out, model=measure.describe(pretrained, model), progress=False)
     write_page(out)
-    lines = [line for c in chosen for line in read_lines(out / "samples" / f"{c.task.name}.jsonl")]
+    lines = [line for c in chosen for line in read_lines(sample_file(out, c.task.name))]
     found = {int(line["id"]): Answer(line["responses"][0]["text"], line["details"]["outcome"]) for line in lines}
     return [found[i] for i in range(len(questions))]
 

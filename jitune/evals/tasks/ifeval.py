@@ -145,7 +145,8 @@ def make(argument: str = "") -> Task:
         ),
         files=("ifeval_input_data*.jsonl", "m_ifeval_*.jsonl"),
         hub=("google/IFEval",),
-        source="Zhou et al., 2023, arXiv 2311.07911; Dussolle et al., 2025, arXiv 2502.04688",
+        packages=("langdetect",),
+    source="Zhou et al., 2023, arXiv 2311.07911; Dussolle et al., 2025, arXiv 2502.04688",
     )
 
 
