@@ -48,7 +48,7 @@ def make(argument: str) -> Task:
     return Task(f"generation:{name}", axis="utility", title=f"Generation, {name}",
                 load=partial(load, max_new_tokens=limit), score=score, metrics=METRICS, hub=(spec,),
                 packages=("sacrebleu", "rouge_score"),
-    source="Rajpurkar et al. 2016; Lin 2004; Popović 2015; Papineni et al. 2002")
+                source="Rajpurkar et al. 2016; Lin 2004; Popović 2015; Papineni et al. 2002")
 
 
 def load(specs: Sequence[str], *, max_new_tokens: int = 256) -> list[Document]:

@@ -118,5 +118,7 @@ TASK = Task(
         Metric("informative", "answers that tell something of what was asked, by a judge", needs="judge"),
         Metric("both", "answers that are truthful and informative, by a judge", needs="judge"),
     ),
-    files=truthfulqa_rows.FILES, packages=("sacrebleu",), source="Lin et al. 2022, arXiv 2109.07958; similarities by sacrebleu",
+    files=truthfulqa_rows.FILES,
+    packages=("sacrebleu",),
+    source="Lin et al. 2022, arXiv 2109.07958; similarities by sacrebleu",
 )
