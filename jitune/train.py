@@ -256,12 +256,8 @@ def make_batches(run: Run, prepared):
     config = run.config
     index, count = sharding.process_share(run.mesh, config.batch_size)
     return iter(pipeline.batches(
-        prepared,
-        epochs=None if config.steps else config.epochs,
-        process_index=index,
-        process_count=count,
-        prefetch=config.data.prefetch,
-        **batching(config),
+        prepared, epochs=None if config.steps else config.epochs, process_index=index, process_count=count,
+        prefetch=config.data.prefetch, **batching(config),
     ))
 
 

@@ -1,9 +1,10 @@
-"""jitune report: the HTML page of a training run; jitune report compare: two evaluations side by side."""
+"""jitune report: the HTML page of a training run or an evaluation; jitune report compare: two evaluations."""
 
 from __future__ import annotations
 
 EXAMPLES = """\
   jitune report runs/alpaca                          the page of a training run, finished or not
+  jitune report eval/tuned                           the page of an evaluation
   jitune report compare eval/base eval/tuned         what changed from the first evaluation to the second
 """
 
@@ -12,11 +13,11 @@ def add(commands) -> None:
     """jitune report"""
     import argparse
 
-    p = commands.add_parser("report", help="make the HTML page of a training run; compare two evaluations",
+    p = commands.add_parser("report", help="make the HTML page of a run or an evaluation; compare two evaluations",
                             description="Makes the HTML page of a run, or compares two evaluations.",
                             epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("words", nargs="*", metavar="DIR | compare A B",
-                   help="the output_dir of a run; or the word compare and the folders of two evaluations")
+                   help="the output_dir of a run, the --out of an evaluation; or the word compare and two of the latter")
     p.add_argument("--run", dest="directory", metavar="DIR", help="the same as DIR")
     p.add_argument("--out", metavar="FILE.html", help="where the page goes; DIR/report.html by default, and nowhere "
                                                       "for compare")
@@ -42,7 +43,14 @@ def run(a) -> None:
 
 
 def write(directory: str, out: str | None) -> None:
-    """The page of a run."""
+    """The page of a run or of an evaluation."""
+    from pathlib import Path
+
+    if (Path(directory) / "results.json").is_file():
+        from jitune.evals.page import write_page
+
+        print(write_page(directory, out))
+        return
     from jitune.report.run import write_report
 
     path, steps = write_report(directory, out)
