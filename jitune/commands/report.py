@@ -17,7 +17,7 @@ def add(commands) -> None:
                             description="Makes the HTML page of a run, or compares two evaluations.",
                             epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("words", nargs="*", metavar="DIR | compare A B",
-                   help="the output_dir of a run, the --out of an evaluation; or the word compare and two of the latter")
+                   help="the output_dir of a run, the --out of an evaluation; or compare and two of the latter")
     p.add_argument("--run", dest="directory", metavar="DIR", help="the same as DIR")
     p.add_argument("--out", metavar="FILE.html", help="where the page goes; DIR/report.html by default, and nowhere "
                                                       "for compare")

@@ -1,7 +1,7 @@
 """Evaluation while a model is trained: a suite every so often, its headlines in metrics.jsonl.
 
     plan = prepare(config.evals)                       # every file is read before the first step
-    numbers = run(plan, pretrained, out=..., digest=...)   # {"evals/gsm8k/accuracy": 0.12, ...}
+    numbers = run(plan, pretrained, out=..., digest=...)   # {"evals/gsm8k/accuracy": 0.12, "evals/gsm8k/unscored": 0}
 
 Each evaluation leaves a directory of its own, `evals/step-000100`, which `jitune report compare` reads. Metrics that
 need a judge, a classifier or to run programs are left out.
@@ -46,7 +46,7 @@ def prepare(options: Any) -> Plan | None:
 
 
 def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int, say) -> dict[str, float]:
-    """Evaluates the model as it is and returns the headline of every task that has one."""
+    """Evaluates the model as it is; returns the headline of every task, where it has one, and the share not scored."""
     engine = open_engine(pretrained, batch_size=plan.batch_size, max_length=plan.max_length)
     model = {"path": str(out.parent.parent), "adapter": "", "digest": f"{digest}-step-{step}",
              "family": pretrained.config.family, "step": step}
@@ -54,7 +54,12 @@ def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int
                        settings={"max_length": engine.limit}, progress=False)
     if jax.process_index() == 0:
         page.write_page(out)
-    headlines = {(name, task["headline"]): task["metrics"][task["headline"]] for name, task in results["tasks"].items()}
-    shown = ", ".join(f"{name} {x['value']:.3g}" for (name, _), x in headlines.items() if x["value"] is not None)
-    say(f"step {step} evaluation in {results['seconds']:.0f} s: {shown}")
-    return {f"evals/{name}/{metric}": x["value"] for (name, metric), x in headlines.items() if x["value"] is not None}
+    numbers, shown = {}, []
+    for name, task in results["tasks"].items():
+        value = task["metrics"][task["headline"]]["value"]
+        numbers[f"evals/{name}/unscored"] = task["unscored"] / task["n"]
+        if value is not None:
+            numbers[f"evals/{name}/{task['headline']}"] = value
+        shown.append(f"{name} {'not scored' if value is None else f'{value:.3g}'}")
+    say(f"step {step} evaluation in {results['seconds']:.0f} s: {', '.join(shown)}")
+    return numbers
