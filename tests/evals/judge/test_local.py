@@ -90,3 +90,24 @@ def test_a_real_model_judges_and_is_told_apart(toy_model, toy_data, tmp_path):
     third.close()
     assert third.account["calls"] == 3
     assert len(cache.read_text().splitlines()) == 7 and json.loads(cache.read_text().splitlines()[0])
+
+
+def test_an_adapter_judges_with_the_base_that_it_names(toy_model, tmp_path):
+    pytest.importorskip("jitune.evals.engine.engine")
+    import jax
+    import numpy as np
+
+    import jitune
+    from jitune.hub import peft
+    from jitune.transforms.lora import lora
+
+    base, transform = jitune.load(toy_model, dtype="float32"), lora(2, 16, select="q_proj/kernel")
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), base.params)
+    seen = {"base": open_judge(str(toy_model)).identity}
+    for name, size in (("small", 0.0), ("large", 1.0)):
+        changed = jax.tree.map(lambda x, size=size: np.full(x.shape, size, np.float32), trainable)
+        peft.save(tmp_path / name, base, transform, changed, frozen=frozen, base=str(toy_model))
+        judge = open_judge(str(tmp_path / name))
+        seen[name] = judge.identity
+        assert 0 <= judge.prefer([prompts.letter("Q", "x", "y")])[0].value <= 1
+    assert len({i["digest"] for i in seen.values()}) == 3
