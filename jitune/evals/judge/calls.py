@@ -41,40 +41,24 @@ def ask_many(e: Endpoint, questions: Sequence[Question], purse: Purse, *, proven
         return
     first = _one(e, questions[0], purse, patient=proven)
     yield 0, first
-    good, row = proven or isinstance(first, Reply), int(_failed(first))
+    good, row, why = proven or isinstance(first, Reply), int(_failed(first)), first if _failed(first) else ""
     stop, trouble = threading.Event(), None
-    why = first if row else ""
-
-    def sleep(seconds):
-        if stop.is_set():
-            raise Failed("stopped")
-        e.sleep(seconds)
-
-    def work(question):
-        try:
-            return None if stop.is_set() else _one(replace(e, sleep=sleep), question, purse)
-        except UserError:
-            stop.set()  # before this thread takes the next question
-            raise
-
     with ThreadPoolExecutor(e.concurrency) as pool:
+        work = _worker(e, purse, stop)
         futures = {pool.submit(work, q): i for i, q in enumerate(questions) if i}
         try:
             for future in as_completed(futures):
-                try:
-                    reply = future.result()
-                except UserError as error:
-                    trouble = trouble or error
-                    continue
-                if reply is None:
-                    if not trouble:
-                        yield futures[future], f"endpoint: not asked after {IN_A_ROW} failures in a row ({why})"
-                    continue
-                yield futures[future], reply
-                good, row = good or isinstance(reply, Reply), row + 1 if _failed(reply) else 0
-                why = reply if _failed(reply) else why
-                if row >= IN_A_ROW:
-                    stop.set()
+                reply = future.result()
+                if isinstance(reply, UserError):
+                    trouble = trouble or reply
+                elif reply is None and not trouble:
+                    yield futures[future], f"endpoint: not asked after {IN_A_ROW} failures in a row ({why})"
+                elif reply is not None:
+                    yield futures[future], reply
+                    good, row = good or isinstance(reply, Reply), row + 1 if _failed(reply) else 0
+                    why = reply if _failed(reply) else why
+                    if row >= IN_A_ROW:
+                        stop.set()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -82,6 +66,23 @@ def ask_many(e: Endpoint, questions: Sequence[Question], purse: Purse, *, proven
         raise trouble
     if row >= IN_A_ROW and not good:
         raise UserError(f"{e.shown}: {IN_A_ROW} calls failed and none worked; the last: {why}")
+
+
+def _worker(e: Endpoint, purse: Purse, stop: threading.Event):
+    """`(question) -> Reply, reason, UserError, or None where it was not asked`; once stopped, nothing is sent."""
+    def sleep(seconds):
+        if stop.is_set():
+            raise Failed("stopped")
+        e.sleep(seconds)
+
+    def work(question: Question):
+        try:
+            return None if stop.is_set() else _one(replace(e, sleep=sleep), question, purse)
+        except UserError as error:
+            stop.set()  # before this thread takes the next question
+            return error
+
+    return work
 
 
 def _failed(reply: Reply | str) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 
 from jitune.evals.judge.answers import Pair
 from jitune.evals.judge.human_page import make
-from jitune.evals.stats import kappa, krippendorff, mean_interval
+from jitune.evals.judge.pairwise import rate
+from jitune.evals.stats import kappa, krippendorff
 from jitune.evals.task import digest
 from jitune.types import UserError
 
@@ -90,7 +91,7 @@ def collect(key: str | Path, files: Sequence[str | Path]) -> dict[str, Any]:
     decided = [vote for votes in people.values() for vote in votes.values() if vote != "tie"]
     return {
         "a": record["a"], "b": record["b"],
-        "win_rate": mean_interval(scores, clusters, bounds=(0.0, 1.0))._asdict(),
+        "win_rate": rate(scores, clusters),
         "wins": scores.count(1.0), "ties": scores.count(0.5), "losses": scores.count(0.0),
         "questions": len(items), "answered": len({i for i, _ in cast}), "identical": record.get("identical", 0),
         "annotators": {name: len(votes) for name, votes in sorted(people.items())},

@@ -21,7 +21,7 @@ STYLE = CSS + """
 [hidden] { display: none !important; }
 body { padding-bottom: 9rem; }
 main { padding-top: 1.25rem; }
-.bar { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: center; margin: .75rem 0; }
+.bar { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .75rem 0; }
 .bar label { flex: 1 1 12rem; max-width: 20rem; }
 progress { width: 100%; height: .5rem; accent-color: var(--c1); }
 input { font: inherit; width: 100%; padding: .5rem .6rem; border: 1px solid var(--line); border-radius: .4rem;

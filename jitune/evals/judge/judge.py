@@ -187,15 +187,7 @@ def open_judge(spec: str, *, base_url: str = "", key_env: str = KEY_ENV, cache: 
     Raises:
       UserError: for what is missing or cannot be.
     """
-    model, at, url = spec.partition("@")
-    if at and url.startswith(("http://", "https://")):
-        if base_url:
-            raise UserError(f"--judge {spec.partition('?')[0]}: names its endpoint; --judge_base_url must not be given")
-        base_url = url
-    elif at and "://" in url:
-        raise UserError("--judge: MODEL@http://HOST/v1 or MODEL@https://HOST/v1 is needed")
-    else:
-        model = spec
+    model, base_url = split_spec(spec, base_url)
     if not base_url:
         from jitune.evals.judge.local import open_local
 
@@ -218,3 +210,15 @@ def open_judge(spec: str, *, base_url: str = "", key_env: str = KEY_ENV, cache: 
     identity = {"kind": "endpoint", "model": model, "base_url": endpoint.shown}
     return Judge(identity, ask, asked_with, cache=cache, purse=Purse(prices, budget), partial=partial,
                  max_tokens=lengths[0] if lengths else max_tokens)
+
+
+def split_spec(spec: str, base_url: str = "") -> tuple[str, str]:
+    """(model, base URL) of `MODEL@https://host/v1`; of a directory's or a model's name (name, base_url)."""
+    model, at, url = spec.partition("@")
+    if at and url.startswith(("http://", "https://")):
+        if base_url:
+            raise UserError(f"--judge {spec.partition('?')[0]}: names its endpoint; --judge_base_url must not be given")
+        return model, url
+    if at and "://" in url:
+        raise UserError("--judge: MODEL@http://HOST/v1 or MODEL@https://HOST/v1 is needed")
+    return spec, base_url

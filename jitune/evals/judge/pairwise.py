@@ -76,7 +76,7 @@ def summarize(games: Sequence[Game]) -> dict[str, Any]:
             kind = game.failure.partition(":")[0]
             failures[kind] = failures.get(kind, 0) + 1
     return {
-        "win_rate": mean_interval(scores, clusters, bounds=(0.0, 1.0))._asdict(),
+        "win_rate": rate(scores, clusters),
         "length_controlled": controlled(scores, *lengths, clusters),
         "wins": scores.count(1.0), "ties": scores.count(0.5), "losses": scores.count(0.0),
         "identical": sum(not g.winners for g in scored),
@@ -84,6 +84,14 @@ def summarize(games: Sequence[Game]) -> dict[str, Any]:
         "position_bias": position_bias(scored),
         "length": {side: sum(n) / len(n) if n else None for side, n in zip("ab", lengths, strict=True)},
     }
+
+
+def rate(scores: Sequence[float], clusters: Sequence[str] | None = None) -> dict[str, Any]:
+    """The mean of wins (1), ties (0.5) and losses (0) with its interval. Nothing but ties: none can be told."""
+    found = mean_interval(scores, clusters, bounds=(0.0, 1.0))
+    if scores and set(scores) == {0.5}:
+        found = found._replace(se=None, low=None, high=None, note="nothing but ties: no error can be told")
+    return found._asdict()
 
 
 def position_bias(scored: Sequence[Game]) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jitune.evals.judge.answers import Pair
-from jitune.evals.judge.pairwise import Game, position_bias
+from jitune.evals.judge.pairwise import Game, position_bias, rate
 from jitune.evals.rows import need, read
-from jitune.evals.stats import mean_interval
 from jitune.types import UserError
 
 
@@ -60,8 +59,8 @@ def _one(part: Sequence[tuple[Labelled, Game]]) -> dict[str, Any]:
     single = [({r.better: 1.0, "tie": 0.5}.get(winner, 0.0), r.pair.id) for r, g in scored for winner in g.winners]
     bias = position_bias([g for _, g in scored])
     return {
-        "accuracy": mean_interval(right, bounds=(0.0, 1.0))._asdict(),
-        "verdicts": mean_interval([s for s, _ in single], [c for _, c in single], bounds=(0.0, 1.0))._asdict(),
+        "accuracy": rate(right),
+        "verdicts": rate([s for s, _ in single], [c for _, c in single]),
         "agreement": None if bias["disagreement"] is None else 1 - bias["disagreement"],
         "position_bias": bias, "n": len(part), "unscored": len(part) - len(scored),
     }

@@ -152,22 +152,26 @@ def test_a_server_that_drips_is_left():
         assert time.monotonic() - start < 0.8
 
 
+def says(message, code=""):
+    return json.dumps({"error": {"message": message, "code": code}}).encode()
+
+
 WRONG = {
-    401: (b'{"error": {"message": "Incorrect API key provided: %s"}}' % KEY.encode(), "does not accept the key in OPENAI"),
-    403: (b'{"error": {"message": "no access for %s"}}' % KEY.encode(), "refuses the key in OPENAI_API_KEY, or the model"),
-    404: (b'{"error": {"message": "The model `judge` does not exist"}}', "has no model 'judge', or is not the base URL"),
+    401: (says(f"Incorrect API key provided: {KEY}"), "does not accept the key in OPENAI_API_KEY"),
+    403: (says(f"no access for {KEY}"), "refuses the key in OPENAI_API_KEY, or the model"),
+    404: (says("The model `judge` does not exist"), "has no model 'judge', or is not the base URL"),
     402: (b"", "quota is used up"),
-    429: (b'{"error": {"message": "You exceeded", "code": "insufficient_quota"}}', "quota is used up"),
+    429: (says("You exceeded your quota", "insufficient_quota"), "quota is used up"),
     307: (b"", "redirects"),
 }
 
 
 @pytest.mark.parametrize("status", WRONG)
 def test_what_can_never_work_is_one_error_after_one_call(status):
-    raw, says = WRONG[status]
+    raw, expected = WRONG[status]
     with serve(script=[(status, {"Location": "http://127.0.0.1:1/"}, raw)]) as fake:
         judge, naps = opened(fake)
-        with pytest.raises(UserError, match=says) as caught:
+        with pytest.raises(UserError, match=expected) as caught:
             judge.answer(asks(5))
     assert len(fake.requests) == 1 and naps == []
     assert KEY not in str(caught.value) and "\n" not in str(caught.value)
@@ -357,7 +361,7 @@ def test_a_key_that_no_header_takes_is_not_shown(bad, monkeypatch):
 
 
 def test_bad_specs_say_what_is_needed(tmp_path):
-    for spec, options, says in (
+    for spec, options, expected in (
         ("judge@ftp://host/v1", {}, "MODEL@http"), ("judge@https://", {}, "http://HOST/v1"),
         ("@https://host/v1", {}, "names no model"), ("judge@https://u:sk-secret@host/v1", {}, "user or password"),
         ("judge", {"base_url": "host/v1"}, "http://HOST/v1"), ("nowhere", {}, "no such directory"),
@@ -365,7 +369,7 @@ def test_bad_specs_say_what_is_needed(tmp_path):
         ("judge@https://host/v1", {"key_env": "sk-secret-1"}, "its name is needed"),
         ("judge@https://host/v1", {"concurrency": 0}, "1 or more"),
     ):
-        with pytest.raises(UserError, match=says) as caught:
+        with pytest.raises(UserError, match=expected) as caught:
             open_judge(spec, **options)
         assert "sk-secret" not in str(caught.value)
 

@@ -55,6 +55,7 @@ def test_a_judge_that_goes_by_position_gives_ties_only_and_is_found_out(says, si
     games = pairwise.play(made(("aaa", "b"), ("aa", "b"), ("a", "bb")), Scripted(lambda *_: says))
     summary = pairwise.summarize(games)
     assert (summary["ties"], summary["win_rate"]["value"]) == (3, 0.5)
+    assert summary["win_rate"]["low"] is None and "nothing but ties" in summary["win_rate"]["note"]
     bias = summary["position_bias"]
     assert bias["disagreement"] == bias[side] == 1 and bias["first"] + bias["second"] == 1
 
