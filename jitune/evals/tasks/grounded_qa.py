@@ -8,7 +8,7 @@ that does not hold its answer, where the only right thing is to abstain. Both ar
     its own text,    the same                                    -> "not in the text"  f1 = 0, abstained_wrong = 1
 
 - f1, exact: of answers to answerable questions, and 1 or 0 for abstaining from the others, as in SQuAD 2.0 (Rajpurkar
-  et al. 2018); half of all questions are of either kind.
+  et al. 2018); half of all questions are of either kind, so that who always abstains has 50 %.
 - grounded: the share of an answer's words that stand in the text that was given, where the model did not abstain.
 
 The prompt names the words to abstain with; common other ways to say the same count as well, in the language of the

@@ -64,7 +64,7 @@ def load(specs: Sequence[str]) -> list[Document]:
             if document.id in found:
                 raise UserError(f"{where}: {document.id} was there before; each row is needed once")
             found[document.id] = document
-    return list(found.values())
+    return sorted(found.values(), key=lambda d: d.tags["part"] != "qa")  # whole pairs first, however few are taken
 
 
 def _qa(row: dict, where: str) -> list[Document]:

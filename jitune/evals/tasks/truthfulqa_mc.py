@@ -12,9 +12,10 @@ In the files the best answer of every question comes first, so that a model of N
 Choices are therefore in an order of their own here, a tie at the top is worth its share, and a log-likelihood that
 is not finite is an error.
 
-The published files hold empty choices in 29 questions (answers were split at a trailing ";"). They are in the figures
-of the literature, and in mc1 and mc2 here; `mc1_filled` and `mc2_filled` leave them out. A model to which all answers
-are equal has mc1 22.53 % and mc2 44.83 %.
+The published files hold empty choices in 29 questions (answers were split at a trailing ";"). Such a choice is one
+space, which nearly every model finds likelier than any sentence: as a false answer it costs the question. They are in
+the figures of the literature, and in mc1 and mc2 here; `mc1_filled` and `mc2_filled` leave them out. A model to which
+all answers are equal has mc1 22.53 % and mc2 44.83 %.
 """
 
 from __future__ import annotations

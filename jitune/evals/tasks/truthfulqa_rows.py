@@ -87,7 +87,7 @@ class Item(NamedTuple):
 
 
 def read_items(specs: Sequence[str]) -> list[Item]:
-    """The questions of the files, one version of each language; see the module's docstring.
+    """The questions of the files, one version of each language; the translations of a question follow each other.
 
     Raises:
       UserError: for a field that is missing or of another kind, with file and row; for two rows of one id.
@@ -101,7 +101,9 @@ def read_items(specs: Sequence[str]) -> list[Item]:
     first = {}
     for item in found.values():
         first[item.language] = min(first.get(item.language, item.version), item.version, key=VERSIONS.index)
-    return [item for item in found.values() if item.version == first[item.language]]
+    kept = [item for item in found.values() if item.version == first[item.language]]
+    place = {number: i for i, number in enumerate(dict.fromkeys(item.number for item in kept))}
+    return sorted(kept, key=lambda item: (place[item.number], item.language))
 
 
 def prompt(item: Item) -> str:

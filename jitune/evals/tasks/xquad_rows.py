@@ -45,7 +45,7 @@ class Paragraph(NamedTuple):
 
 
 def read_paragraphs(specs: Sequence[str]) -> list[Paragraph]:
-    """All paragraphs in the files' order.
+    """All paragraphs in the files' order, the translations of one after each other.
 
     Raises:
       UserError: for a missing field, with the file and the number of the article; for a question given twice.
@@ -65,7 +65,8 @@ def read_paragraphs(specs: Sequence[str]) -> list[Paragraph]:
                 seen.add((language, question.id))
             context = rows.need(part, "context", here).strip()
             found.append(Paragraph(f"{article}/{number}", language, article, context, questions))
-    return found
+    place = {name: i for i, name in enumerate(dict.fromkeys(p.id for p in found))}
+    return sorted(found, key=lambda p: (place[p.id], p.language))
 
 
 def _question(row: dict, where: str) -> Question:

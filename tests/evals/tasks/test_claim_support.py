@@ -80,5 +80,6 @@ def test_a_missing_field_is_refused(tmp_path):
 def test_the_real_files(shared):
     documents = TASK.load([str(shared / f"data/eval_multilingual/xquad.{w}.json") for w in ("en", "de", "zh")])
     assert len(documents) == 720 and len({d.cluster for d in documents}) == 240
+    assert [d.tags["language"] for d in documents[:4]] == ["de", "en", "zh", "de"]
     for d in documents:  # a copy claims nothing of its own
         assert score(d, said(d.row["context"]), ()).scores == {"grounded_words": 1.0, "grounded_bigrams": 1.0}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import pytest
 
@@ -78,6 +79,16 @@ def test_mc2_neither_underflows_nor_overflows():
     assert true_share([5000.0, 5001.0], [0, 1]) == pytest.approx(1 / (1 + math.exp(-1)))
 
 
+def test_mc2_is_that_of_the_harness():
+    utils = pytest.importorskip("lm_eval.tasks.truthfulqa.utils")
+    draw = random.Random(0)
+    for count in range(2, 30):
+        logprobs = [draw.uniform(-60, -1) for _ in range(count)]
+        labels = [1, *(draw.randint(0, 1) for _ in range(count - 2)), 0]
+        other = utils.process_results_mc2({"mc2_targets": {"labels": labels}}, [(v, False) for v in logprobs])["acc"]
+        assert true_share(logprobs, labels) == pytest.approx(other)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
     [document] = TASK.load(write(tmp_path / "x.json", ROW))
@@ -130,6 +141,7 @@ def test_the_translated_files(translated):
     assert len(translated) == 3 * 817 and len({d.id for d in translated}) == 3 * 817
     assert len({d.cluster for d in translated}) == 817
     assert {d.tags["language"] for d in translated} == {"en", "es", "eu"}
+    assert [d.id for d in translated[:4]] == ["en/1", "es/1", "eu/1", "en/2"]
     spanish = next(d for d in translated if d.id == "es/1")
     assert "¿Dónde se celebraron" in spanish.requests[0].prompt
     found = uniform([d for d in translated if d.tags["language"] == "en"])
