@@ -46,7 +46,8 @@ def choice_letter(text: str, letters: Sequence[str] = "ABCD") -> str | None:
     the English article). A marker with two letters ("AB") is no answer.
     """
     one = f"[{re.escape(''.join(letters))}]"
-    alone = rf"(?!{LATIN})(?!\W*{AND}\W*{one}(?!{LATIN}))"
+    no_other = rf"(?!\W*{AND}\W*{one}(?!{LATIN}))"
+    alone = rf"(?!{LATIN}){no_other}"
     text = text.strip()
     marked = re.findall(f"{MARKER}{LINK}({one}){alone}", text, re.IGNORECASE)
     # Lower case counts only where a letter alone is the whole answer: "the answer is a number" names no choice.
@@ -56,7 +57,7 @@ def choice_letter(text: str, letters: Sequence[str] = "ABCD") -> str | None:
     whole = re.fullmatch(rf"[\W_]*({one})[\W_]*", text, re.IGNORECASE)
     if whole:
         return _in_case(whole[1], letters)
-    front = re.match(rf"[*_`\"'\s]*(?:[(\[（【]({one})[)\]）】]|({one})[*_`]*(?:[).:：、．。]|\s*\n))", text)
+    front = re.match(rf"[*_`\"'\s]*(?:[(\[（【]({one})[)\]）】]|({one})[*_`]*(?:[).:：、．。]|\s*\n)){no_other}", text)
     if front:
         return front[1] or front[2]
     words = re.sub(rf"(?<!{LATIN})[AI] (?!and\b|or\b|is\b|because\b|since\b)(?=[a-zà-ÿ])", "", text)
@@ -71,12 +72,15 @@ def _in_case(letter: str, letters: Sequence[str]) -> str:
     return next(a for a in letters if a.lower() == letter.lower())
 
 
-def marked_text(text: str) -> str | None:
-    """What stands behind the last "Answer:" or "answer is" of a text, to the end of its line; None without one.
+def marked_text(text: str, *, to_end: bool = False) -> str | None:
+    """What stands behind the last "Answer:" or "answer is" of a text; None without one.
+
+    It goes to the end of its line, or with `to_end` to the text's.
 
     Example: marked_text("So 2 of them.\\n**Answer:** red, blue.") -> "red, blue".
     """
-    found = re.findall(rf"{MARKER}[*_ ]*(?:\s*[:：]|\s+(?:is|ist|es|est)\b)[*_\s]*([^\n]*)", text, re.IGNORECASE)
+    found = re.findall(rf"{MARKER}[*_ ]*(?:\s*[:：]|\s+(?:is|ist|es|est)\b)[*_\s]*({'(?s:.*)' if to_end else '.*'})",
+                       text, re.IGNORECASE)
     return found[-1].strip(" \t*_`").removesuffix(".").strip(" \t*_`") or None if found else None
 
 

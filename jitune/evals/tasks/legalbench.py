@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jitune.evals import rows
 from jitune.evals.metrics import answers, labels, numbers, words
-from jitune.evals.task import Document, Generate, Metric, Outcome, Response, Task, chat
+from jitune.evals.task import Document, Generate, Metric, Outcome, Response, Task, chat, digest
 from jitune.types import UserError
 
 SHOWN = ("statute", "contract", "policy", "claim", "description", "text", "question")
@@ -51,7 +51,10 @@ OPEN = ("definition_extraction", "rule_qa", "ssla_company_defendants")
 
 
 def load(specs: Sequence[str]) -> list[Document]:
-    """One document a row that is asked; the tag `subset` is the task's name."""
+    """One document a row that is asked; the tag `subset` is the task's name.
+
+    Rows of one long text (a contract, a statute; some rows are there several times) are a cluster.
+    """
     files: dict[str, dict[str, str]] = {}
     for spec in map(str, specs):
         path = Path(spec)
@@ -78,7 +81,7 @@ def _load_one(name: str, files: dict[str, str]) -> list[Document]:
         Document(
             id=f"{name}-{i}", row={"text": text, "kind": kind, "labels": known}, target=answer,
             requests=(Generate(chat(f"{front}{text}\nAnswer:"), max_new_tokens=64 if kind != TEXT else 128),),
-            tags={"domain": "legal", "subset": name},
+            tags={"domain": "legal", "subset": name}, cluster=digest([name, max(text.split("\n"), key=len)]),
         )
         for i, (text, answer) in enumerate(found)
     ]
@@ -119,7 +122,7 @@ def score(document: Document, responses: tuple[Response, ...], verdicts: tuple) 
     """Exact match of a label, 1 or 0 for an amount, F1 of an open answer."""
     text, kind = responses[0].text.strip(), document.row["kind"]
     if kind == TEXT:
-        found = answers.marked_text(text) or text
+        found = answers.marked_text(text, to_end=True) or text
         return Outcome({"score": words.token_f1(found, [document.target])}, answer=found) if found else _nothing()
     if kind == AMOUNT:
         number = numbers.answer_number(text)

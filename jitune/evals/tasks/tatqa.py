@@ -69,7 +69,7 @@ def read_answer(text: str) -> tuple[list[str], str]:
     """
     pieces = re.split(r"\banswers?[*_ ]*[:：]", text, flags=re.IGNORECASE)
     part = pieces[-1].strip() if len(pieces) > 1 else (text.strip().splitlines() or [""])[-1]
-    values = [v.strip(" \t*_`").removesuffix(".") for v in re.split(r"\s*;\s*|\s*\n\s*(?:[-*•]\s+)?", part)]
+    values = [re.sub(r"^[-*•]\s+", "", v).strip(" \t*_`").removesuffix(".") for v in re.split(r"\s*[;\n]\s*", part)]
     values = [v for v in values if v]
     scales = [scale for v in values if (scale := amount(v)[1])]
     return values, scales[-1] if scales else ""
@@ -92,10 +92,16 @@ def canonical(values: Sequence[str], scale: str) -> list[str]:
     for value in values:
         number, own = amount(value.strip("`'’ "))
         if number is None:
-            found.append(" ".join(filter(None, (words.normalize(value), scale))))
+            found.append(" ".join(filter(None, (*map(_word, re.split(r"[\s-]+", value)), scale))))
         else:
             found.append(f"{round(number, 2) * SCALES[own or scale]:.4f}")
     return sorted(found)
+
+
+def _word(word: str) -> str:
+    """One word of a text: a number in the form of amounts, else normalized."""
+    number, scale = amount(word.strip(",;:.'\"`’"))
+    return words.normalize(word) if number is None or scale else f"{number:.4f}"
 
 
 def compare(values: Sequence[str], scale: str, golds: Sequence[str], gold_scale: str) -> tuple[float, float]:

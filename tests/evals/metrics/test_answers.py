@@ -24,7 +24,8 @@ def test_choice_letter(text, letter):
 
 @pytest.mark.parametrize("text", [
     "", "I do not know.", "A dog sat.", "The answer is a number.", "Both A and B", "Answer: A and B", "答案：A、B",
-    "Answers: (A) or (C)", "[正确答案]AB<eoa>", "E", "Answer: E", "It's between B and C.", "The answer is not B.",
+    "Answers: (A) or (C)", "(A) or (C)", "A. or B.",
+    "[正确答案]AB<eoa>", "E", "Answer: E", "It's between B and C.", "The answer is not B.",
 ])
 def test_no_choice_letter(text):
     assert answers.choice_letter(text, "ABCD") is None
@@ -64,6 +65,8 @@ def test_marked_text():
     assert answers.marked_text("So two.\n**Answer:** red, blue.\nDone.") == "red, blue"
     assert answers.marked_text("The answer is 5.") == "5"
     assert answers.marked_text("答案：红色") == "红色"
+    assert answers.marked_text("Answer: red,\nblue.") == "red,"
+    assert answers.marked_text("Answer: red,\nblue.", to_end=True) == "red,\nblue"
     assert answers.marked_text("Red, blue.") is None and answers.marked_text("Answer:") is None
 
 
