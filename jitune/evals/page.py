@@ -228,9 +228,9 @@ def left_out(found: Mapping, tasks: Mapping) -> Markup:
     if not skipped and not metrics:
         return Markup("")
     return page.section(
-        "Left out", page.table(["task", "why"], skipped, caption="Tasks that were skipped") if skipped else "",
-        page.table(["task", "metrics"], metrics, caption="Metrics whose assessor (judge, classifier, sandbox) was not "
-                                                         "there") if metrics else "")
+        "Left out", page.table(["task", "why"], skipped, caption="Tasks") if skipped else "",
+        page.table(["task", "metrics"], metrics, caption="Metrics") if metrics else "",
+        note="A metric is left out where its assessor (judge, classifier or sandbox) is not there.")
 
 
 def measured(found: Mapping) -> Markup:

@@ -76,6 +76,7 @@ def long_text(what: Any, *, where: str = "", shown: int = SHOWN, folded: int = F
     end = fitting(text, shown)
     if end == len(text):
         return page.said(text)
+    end = max(end - 40, text.rfind(" ", 0, end) + 1)  # between words, where there are any
     rest = text[end:]
     more = fitting(rest, folded)
     left = numbered(len(rest) - more, "more character") + (f" in {where}" if where else "") + "."
@@ -89,15 +90,37 @@ def figure(x: float | None, unit: str | None) -> Markup:
     return value(x, percent=unit == "share")
 
 
-def between(estimate: Mapping, unit: str | None) -> Markup:
-    """The ends of an interval: 40.0% – 46.2%."""
+def between(estimate: Mapping, unit: str | None, *, change: bool = False) -> Markup:
+    """The ends of an interval: 40.0% – 46.2%; of a change +1.0 to +3.2 (points)."""
     low, high = estimate.get("low"), estimate.get("high")
     if low is None or high is None:
         return Markup(DASH)
-    percent = unit == "share"
+    a, b = (plus(v, unit) if change else number(v, percent=unit == "share") for v in (low, high))
+    text = f"{a} {'to' if change else DASH} {b}".replace(" ", "\N{NO-BREAK SPACE}")
     return Markup('<span class="num" data-low="{}" data-high="{}">{}</span>').format(
-        page.exact(low), page.exact(high),
-        f"{number(low, percent=percent)} {DASH} {number(high, percent=percent)}".replace(" ", "\N{NO-BREAK SPACE}"))
+        page.exact(low), page.exact(high), text)
+
+
+def plus(x: float, unit: str | None) -> str:
+    """A change with its sign, shares in points: 0.0213 -> "+2.1"."""
+    return f"{round(100 * x, 1) + 0.0:+.1f}" if unit == "share" else f"{float(f'{x:.3g}') + 0.0:+.3g}"
+
+
+def signed(x: float | None, unit: str | None) -> Markup:
+    """A change as a cell."""
+    return value(x) if x is None else value(x, text=plus(x, unit), unit="points" if unit == "share" else "")
+
+
+def points(x: float | None, unit: str | None, *, named: bool = True) -> Markup:
+    """The size of a change as a cell: 0.0213 -> 2.1 points."""
+    if x is None or unit != "share":
+        return value(x, text="" if x is None else f"{x:.3g}")
+    return value(x, text=f"{100 * x:.1f}", unit="points" if named else "")
+
+
+def said_p(p: float | None) -> Markup:
+    """A p-value: 0.031, <0.001."""
+    return value(p) if p is None else value(p, text="<0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def missing(estimate: Mapping) -> Markup | int:

@@ -65,12 +65,14 @@ figure { margin: 0; min-width: 0; }
 .scroll { overflow-x: auto; margin: .75rem 0 1.25rem; max-width: 100%; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--muted); font-size: .85rem; padding-bottom: .35rem; }
-th, td { text-align: left; vertical-align: top; font-weight: 400; padding: .35rem 1.5rem .35rem 0;
+th, td { text-align: left; vertical-align: top; font-weight: 400; padding: .35rem 1.25rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
-td, tbody th { max-width: 26rem; overflow-wrap: anywhere; }
+td, tbody th { max-width: 26rem; overflow-wrap: break-word; }
+td:not(.right) { min-width: 5.5rem; }
 .grid > .scroll { margin: 0; }
+abbr { text-decoration: none; cursor: help; }
 a { color: var(--c1); } summary small { color: var(--muted); font-size: inherit; font-weight: 400; }
 .right { text-align: right; white-space: nowrap; }
 .sample { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0; overflow: hidden; break-inside: avoid; }
