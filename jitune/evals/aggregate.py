@@ -10,6 +10,8 @@
       "failures": {reason: count}, "extraction_failures": count,
       "metrics": {name: estimate}, "left_out": [metrics whose assessor is not available],
       "slices": {tag: {value: {"n": documents, name: estimate without its words}}},
+      "requests": asked of the model; a task without one measures measures, and is in no axis' mean,
+      "requests": asked of the model; a task without one measures measures, and is in no axis' mean,
       "documents": digest of all documents' hashes, in any order}
 
     estimate = {
@@ -74,7 +76,7 @@ def summarize(task: Task, documents: Sequence[Document], outcomes: Sequence[Outc
         "failures": dict(failures.most_common()), "extraction_failures": failures["extraction"],
         "metrics": {m.name: {**found[m.name], **words(m)} for m in metrics},
         "left_out": [m.name for m in task.metrics if m.needs not in present],
-        "slices": slices(task, metrics, items),
+        "slices": slices(task, metrics, items, found), "requests": sum(len(d.requests) for d in documents),
         "documents": digest(sorted(i.document.hash for i in items)),
     }
 
@@ -144,8 +146,10 @@ def of_the_whole(metric: Metric, items: Sequence[Item], *, replicates: int) -> d
     if interval is None:
         return {**found, "note": "most resamples have no value"}
     se, low, high = interval
-    return {**found, "se": se, "low": low, "high": high, "method": "bootstrap",
-            "note": stats.few(count) if count < len(items) else "",
+    note = stats.few(count) if count < len(items) else ""
+    if not se:  # at the edge of what it can be, as a rule: that is no proof of certainty
+        se, low, high, note = None, None, None, "every resample has this value, so that no error can be told"
+    return {**found, "se": se, "low": low, "high": high, "method": "bootstrap", "note": note,
             "resamples": digest(last), "replicates": [r if r is None else float(f"{r:.7g}") for r in drawn]}
 
 
@@ -155,14 +159,17 @@ def whole(metric: Metric, items: Sequence[Item]) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def slices(task: Task, metrics: Sequence[Metric], items: Sequence[Item]) -> dict[str, dict]:
-    """The estimates by every tag with 2 to 50 values, and by language and domain always."""
+def slices(task: Task, metrics: Sequence[Metric], items: Sequence[Item], whole: dict[str, dict]) -> dict[str, dict]:
+    """The estimates by every tag with 2 to 50 values, and by language and domain always. whole: those of all items."""
     found = {}
     for tag in (*ALWAYS, *sorted({t for i in items for t in i.document.tags} - {*ALWAYS})):
-        values = sorted({v for i in items if (v := tag_of(task, i.document, tag))})
-        if values and (tag in ALWAYS or 2 <= len(values) <= MOST_VALUES):
-            found[tag] = {v: a_slice(metrics, [i for i in items if tag_of(task, i.document, tag) == v],
-                                     keep=tag in ALWAYS) for v in values}
+        groups: dict[str, list[Item]] = {}
+        for item in items:
+            groups.setdefault(tag_of(task, item.document, tag), []).append(item)
+        groups.pop("", None)
+        if groups and (tag in ALWAYS or 2 <= len(groups) <= MOST_VALUES):
+            found[tag] = {value: a_slice(metrics, group, whole if len(group) == len(items) else {}, keep=tag in ALWAYS)
+                          for value, group in sorted(groups.items())}
     return found
 
 
@@ -171,12 +178,12 @@ def tag_of(task: Task, document: Document, tag: str) -> str:
     return str(document.tags.get(tag) or (task.domain if tag == "domain" else ""))
 
 
-def a_slice(metrics: Sequence[Metric], items: Sequence[Item], *, keep: bool) -> dict[str, Any]:
-    """The estimates of the metrics that apply to these items; replicates only where `keep`."""
+def a_slice(metrics: Sequence[Metric], items: Sequence[Item], known: dict, *, keep: bool) -> dict[str, Any]:
+    """The estimates of the metrics that apply to these items, but for those known; replicates only where `keep`."""
     found: dict[str, Any] = {"n": len(items)}
     for m in metrics:
         if m.corpus is None and not any(m.name in i.outcome.scores for i in items):
             continue
-        numbers = estimate(m, items, replicates=SLICE_REPLICATES)
+        numbers = known.get(m.name) or estimate(m, items, replicates=SLICE_REPLICATES)
         found[m.name] = {k: v for k, v in numbers.items() if keep or k not in ("replicates", "resamples")}
     return found

@@ -89,6 +89,8 @@ def compare(a: str | Path, b: str | Path, *, force: bool = False, examples: int 
             left_out[name] = "no metric in common"
             continue
         tasks[name] = found
+        if not entries[0].get("requests", 1):  # the same whatever the model
+            continue
         headlines[name] = found["axis"], found["metrics"][found["headline"]]
         for tag, values in found["slices"].items():
             for value, comparison in values.items():

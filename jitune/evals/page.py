@@ -109,6 +109,7 @@ def share(count: int, of: int) -> str:
 
 def axis_tile(axis: str, tasks: Mapping) -> tuple:
     """The mean of an axis' headlines that are shares, turned so that more is better."""
+    tasks = {name: task for name, task in tasks.items() if task.get("requests", 1)}  # others measure measures
     shares = [h for _, h in map(headline, tasks.values()) if h.get("unit") == "share" and h.get("value") is not None]
     if not shares:
         return axis.capitalize(), None, f"{numbered(len(tasks), 'task')}; no headline is a share"

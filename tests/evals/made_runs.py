@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jitune.evals.aggregate import summarize
 from jitune.evals.results import sample_file
-from jitune.evals.task import Document, Metric, Outcome, Task, digest
+from jitune.evals.task import Document, Generate, Metric, Outcome, Task, digest
 
 ACCURACY = Metric("accuracy", "right answers", chance=0.25, worst=0.0)
 REFUSED = Metric("refused", "harmless prompts that were refused", better="lower")
@@ -28,7 +28,7 @@ def make_task(name="colours", axis="utility", metrics=(ACCURACY,), domain="gener
 
 def make_documents(count, *, cluster=lambda i: "", **tags) -> list[Document]:
     """Tags are functions of the number."""
-    return [Document(f"d{i}", {"question": f"q{i}"}, (), tags={t: v for t, f in tags.items() if (v := f(i))},
+    return [Document(f"d{i}", {"question": f"q{i}"}, (Generate(f"q{i}"),), tags={t: v for t, f in tags.items() if (v := f(i))},
                      cluster=cluster(i), target="red") for i in range(count)]
 
 

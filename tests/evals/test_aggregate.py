@@ -121,7 +121,16 @@ def test_corpus_metrics_are_bootstrapped_over_clusters():
     order = list(np.random.default_rng(0).permutation(60))
     again = summarize(task, [documents[i] for i in order], [found[i] for i in order])
     assert again == first, "the order of loading does not matter"
-    assert len(first["slices"]["domain"]["general"]["yes"]["replicates"]) == SLICE_REPLICATES
+    assert first["slices"]["domain"]["general"]["yes"]["replicates"] == metric["replicates"]
+    halves = make_documents(60, language=lambda i: "en" if i % 2 else "de")
+    half = summarize(task, halves, found)["slices"]["language"]["en"]["yes"]
+    assert len(half["replicates"]) == SLICE_REPLICATES and half["n"] == 30
+
+
+def test_resamples_that_are_all_alike_are_no_certainty():
+    metric = summarize(make_task(metrics=(YES,)), make_documents(9), [Outcome({}, answer="yes")] * 9)["metrics"]["yes"]
+    assert (metric["value"], metric["se"], metric["low"], metric["high"]) == (1, None, None, None)
+    assert "every resample has this value" in metric["note"] and len(metric["replicates"]) == stats.REPLICATES
 
 
 def test_corpus_metrics_count_what_failed():
