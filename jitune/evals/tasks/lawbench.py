@@ -65,6 +65,8 @@ def article_numbers(text: str) -> set[int]:
     marked = re.findall(r"\[法条\](.*?)(?:<eoa>|$)", text, re.DOTALL)
     part = marked[-1] if marked else text
     found = re.findall(rf"({NUMBER}(?:\s*[、,，和及与]\s*第?{NUMBER})*)\s*条", part)
+    if not found and (marked or len(part) < 40):  # numbers alone
+        return {int(n) for n in re.findall(r"\d+", part)}
     return {number for group in found for number in map(read_numeral, re.findall(NUMBER, group)) if number}
 
 
