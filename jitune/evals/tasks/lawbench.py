@@ -21,7 +21,7 @@ from jitune.types import UserError
 CHOICES, ARTICLES = ("1-2", "3-6"), ("3-1",)
 DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 UNITS = {"十": 10, "百": 100, "千": 1000}
-NUMBER = f"(?:[0-9０-９]+|[{''.join([*DIGITS, *UNITS])}]+)"
+NUMBER = f"(?:[0-9０-９]{{1,4}}|[{''.join([*DIGITS, *UNITS])}]{{1,9}})"
 
 
 def load(specs: Sequence[str]) -> list[Document]:
@@ -64,9 +64,10 @@ def article_numbers(text: str) -> set[int]:
     """
     marked = re.findall(r"\[法条\](.*?)(?:<eoa>|$)", text, re.DOTALL)
     part = marked[-1] if marked else text
-    found = re.findall(rf"({NUMBER}(?:\s*[、,，和及与]\s*第?{NUMBER})*)\s*条", part)
+    lists = re.findall(rf"({NUMBER}(?:\s*[、,，和及与]\s*第?{NUMBER})*)(\s*条)?", part)
+    found = [numbers for numbers, article in lists if article]
     if not found and (marked or len(part) < 40):  # numbers alone
-        return {int(n) for n in re.findall(r"\d+", part)}
+        return {int(n) for n in re.findall(r"\d{1,4}", part)}
     return {number for group in found for number in map(read_numeral, re.findall(NUMBER, group)) if number}
 
 

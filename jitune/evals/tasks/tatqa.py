@@ -26,7 +26,8 @@ PROMPT = (
 )
 WORKED_OUT = ("arithmetic", "count")
 SCALE = r"(?P<scale>%|percent(?:age points?)?|thousands?|millions?|billions?)"
-AMOUNT = re.compile(rf"(?P<sign>[-−(]?\s*)(?:[$€£¥]|US\$|RMB|USD)?\s*(?P<digits>-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)"
+DIGITS = r"-?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?|-?\.[0-9]{1,40}"
+AMOUNT = re.compile(rf"(?P<sign>[-−(]?\s*)(?:[$€£¥]|US\$|RMB|USD)?\s*(?P<digits>{DIGITS})"
                     rf"\s*\)?\s*{SCALE}?\s*\)?(?:\s*(?:dollars|USD|usd))?", re.IGNORECASE)
 
 

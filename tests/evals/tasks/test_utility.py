@@ -83,6 +83,20 @@ def test_garbage_scores_nothing(loaded, name):
         assert not any(outcome.scores.values()), document.id
 
 
+LOOPS = ("1" * 5000, "1,111" * 900, "\\frac{1}{0}" * 300, "Answer: " * 500, "(A) " * 900, "A, B and " * 500, "\n" * 4000,
+         "```\n" * 900, "½" * 900, "#### " * 500, "[正确答案]A、" * 300, "十" * 4000 + "条", "$-" * 900, "**(" * 900)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_what_a_model_in_a_loop_writes_is_read(loaded, name):
+    task = catalogue.find_task(name)
+    for document in loaded(name)[::400]:
+        for text in LOOPS:
+            outcome = task.score(document, (Generated(text, "length", 512),), ())
+            assert all(value is None or 0 <= value <= 1 for value in outcome.scores.values())
+            json.dumps(outcome.answer)
+
+
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_right_choice_scores_one_and_ties_are_chance(loaded, name):
     task = catalogue.find_task(name)
