@@ -95,7 +95,9 @@ def score(document: Document, responses: tuple[Response, ...], verdicts: tuple) 
             return Outcome({"score": None}, failure="extraction")
         value = words.bag_f1(sorted(found), document.target)
         return Outcome({"score": value}, answer="、".join(map(str, sorted(found))))
-    letter = read_choice(text)
+    # Of a text that was cut off only a marked answer counts.
+    cut = responses[0].finish_reason == "length" and "[正确答案]" not in text
+    letter = read_choice(answers.marked_text(text) or "" if cut else text)
     if not letter:
         return Outcome({"score": None}, failure="extraction")
     return Outcome({"score": float(letter == document.target)}, answer=letter)

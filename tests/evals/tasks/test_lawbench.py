@@ -46,6 +46,9 @@ def test_scores(tmp_path):
 
     assert [value(choice, t) for t in ("[正确答案]B<eoa>", "[正确答案]AB<eoa>", "无")] == [1.0, 0.0, None]
     # two named, one right, one missing: 2 * 1 / (2 + 2)
+    for text, expected in (("B对", None), ("答案：B。因为", 1.0), ("[正确答案]B", 1.0)):
+        outcome = lawbench.score(choice, (Generated(text, "length", 512),), ())
+        assert outcome.scores["score"] == expected
     assert [value(articles, t) for t in ("第234条、第1条", "第275、234条", "第2条", "无")] == [0.5, 1.0, 0.0, None]
 
 

@@ -83,8 +83,8 @@ def test_garbage_scores_nothing(loaded, name):
         assert not any(outcome.scores.values()), document.id
 
 
-LOOPS = ("1" * 5000, "1,111" * 900, "\\frac{1}{0}" * 300, "Answer: " * 500, "(A) " * 900, "A, B and " * 500, "\n" * 4000,
-         "```\n" * 900, "½" * 900, "#### " * 500, "[正确答案]A、" * 300, "十" * 4000 + "条", "$-" * 900, "**(" * 900)
+LOOPS = ("1" * 5000, "1,111" * 900, "\\frac{1}{0}" * 300, "Answer: " * 500, "(A) " * 900, "A, B and " * 500,
+         "\n" * 4000, "```\n" * 900, "½" * 900, "#### " * 500, "[正确答案]A、" * 300, "十" * 4000 + "条", "$-" * 900, "**(" * 900)
 
 
 @pytest.mark.parametrize("name", GENERATED)
