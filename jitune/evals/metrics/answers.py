@@ -26,7 +26,7 @@ MARKER = (
 )
 LINK = (
     r"(?:\s*(?:\b(?:is|are|would be|should be|must be|ist|es|est|è|é|adalah|ni|là|correct|option|choice|therefore|thus)"
-    r"\b|是|为|為|は|选|应|该|হল|คือ|[:：=\]】*_`\"'“「(\[【（]|\\boxed\{|\\text\{))*\s*"
+    r"\b|是|为|為|は|选|应|该|হল|คือ|[:：=\]】*_`\"'“「(\[【（]|\\boxed\{|\\text\{)){0,8}\s*"
 )
 LATIN = "[A-Za-zÀ-ÿ0-9_'’]"
 AND = r"(?:[,，、/&]|\b(?:and|or|und|oder|y|o|et|ou)\b|和|或|及)"

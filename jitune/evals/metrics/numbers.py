@@ -29,7 +29,7 @@ DIGITS = rf"[0-9]+(?:[.,'’{SPACE}][0-9]+)*"
 SPACED = r"[0-9]{1,3}(?: [0-9]{3})+(?![0-9])(?:,[0-9]+)?"
 CURRENCY = r"[$€£¥₹₽฿৳₫₺]"
 MARKERS = (
-    r"####", r"\\boxed\s*\{", r"\banswer(?:\s+is|\s*:)", r"(?m:^\s*A\s*:)", r"\bantwort(?:\s+ist|\s*:)",
+    r"####", r"\\boxed\s*\{", r"\banswer(?:\s+is|\s*:)", r"(?m:^[ \t]*A\s*:)", r"\bantwort(?:\s+ist|\s*:)",
     r"\brespuesta(?:\s+final)?(?:\s+es|\s*:)", r"\bréponse(?:\s+finale)?(?:\s+est|\s*:)",
     r"\bответ(?:\s+равен|\s*[:—-])",
     r"答案(?:是|为|為|\s*[:：])", r"答え(?:は|\s*[:：])", r"\bjibu(?:\s+ni|\s*:)", r"উত্তর(?:\s*হল|\s*হলো|\s*[:：])",
@@ -70,7 +70,7 @@ def marked_number(text: str, *, language: str = "en", markers: Sequence[str] = M
 
 
 def find_numbers(text: str, *, language: str = "en") -> list[Fraction]:
-    """All numbers of a text in order; see the module's docstring."""
+    """All numbers of a text in order; see the module's docstring. Runs of 100 digits and more are none."""
     comma = language in DECIMAL_COMMA
     digits = f"(?:{SPACED}|{DIGITS})" if comma else DIGITS
     named = f"[{''.join(NAMED)}]"
@@ -138,6 +138,7 @@ def plain_digits(text: str) -> str:
     Example: "১২½" -> "12 1/2"; r"\\frac{1}{2}" -> "1/2"; "2{,}125" -> "2,125".
     """
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2", text)
+    text = re.sub(r"\d{100,}", " ", text)  # what a model in a loop writes is no number
     text = re.sub(r"\{([.,])\}|\\[,!;](?=[0-9])", lambda m: m[1] or "", text).replace("\\", "")
     out = []
     for c in text:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import string
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,9 +31,6 @@ ARTICLES = {
 ELIDING = ("fr", "it")
 BY_CHARACTERS = ("zh", "ja")
 CHARACTER = r"[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f]"
-PUNCTUATION = frozenset(string.punctuation) | frozenset(
-    c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c).startswith("P"))
-REMOVED = dict.fromkeys(map(ord, PUNCTUATION))
 
 
 def normalize(text: str, language: str = "en") -> str:
@@ -45,7 +41,8 @@ def normalize(text: str, language: str = "en") -> str:
     text = text.lower()
     if language in ELIDING:
         text = re.sub(r"['’]", " ", text)
-    words = text.translate(REMOVED).split()
+    kept = (c for c in text if c not in string.punctuation and not unicodedata.category(c).startswith("P"))
+    words = "".join(kept).split()
     articles = ARTICLES.get(language, "").split()
     return " ".join(w for w in words if w not in articles)
 

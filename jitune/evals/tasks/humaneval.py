@@ -49,7 +49,7 @@ def read_code(text: str, entry_point: str) -> str | None:
     A text without a block counts where it defines the function, or begins with an indented line, which goes on where
     the prompt ended; what follows the function is cut off then. None where there is no code.
     """
-    defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(entry_point)}\b", re.MULTILINE)
+    defines = re.compile(rf"^[ \t]*(?:async\s+)?def\s+{re.escape(entry_point)}\b", re.MULTILINE)
     blocks = [b for b in re.findall(r"```[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL) if b.strip()]
     if blocks:
         return next((b for b in reversed(blocks) if defines.search(b)), blocks[-1])

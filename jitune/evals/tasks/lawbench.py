@@ -21,7 +21,7 @@ from jitune.types import UserError
 CHOICES, ARTICLES = ("1-2", "3-6"), ("3-1",)
 DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 UNITS = {"十": 10, "百": 100, "千": 1000}
-NUMBER = f"(?:[0-9０-９]+|[{''.join([*DIGITS, *UNITS])}]+)"
+NUMBER = f"(?:[0-9０-９]{{1,4}}|[{''.join([*DIGITS, *UNITS])}]{{1,9}})"
 
 
 def load(specs: Sequence[str]) -> list[Document]:
@@ -64,7 +64,10 @@ def article_numbers(text: str) -> set[int]:
     """
     marked = re.findall(r"\[法条\](.*?)(?:<eoa>|$)", text, re.DOTALL)
     part = marked[-1] if marked else text
-    found = re.findall(rf"({NUMBER}(?:\s*[、,，和及与]\s*第?{NUMBER})*)\s*条", part)
+    lists = re.findall(rf"({NUMBER}(?:\s*[、,，和及与]\s*第?{NUMBER})*)(\s*条)?", part)
+    found = [numbers for numbers, article in lists if article]
+    if not found and (marked or len(part) < 40):  # numbers alone
+        return {int(n) for n in re.findall(r"\d{1,4}", part)}
     return {number for group in found for number in map(read_numeral, re.findall(NUMBER, group)) if number}
 
 
@@ -92,7 +95,9 @@ def score(document: Document, responses: tuple[Response, ...], verdicts: tuple) 
             return Outcome({"score": None}, failure="extraction")
         value = words.bag_f1(sorted(found), document.target)
         return Outcome({"score": value}, answer="、".join(map(str, sorted(found))))
-    letter = read_choice(text)
+    # Of a text that was cut off only a marked answer counts.
+    cut = responses[0].finish_reason == "length" and "[正确答案]" not in text
+    letter = read_choice(answers.marked_text(text) or "" if cut else text)
     if not letter:
         return Outcome({"score": None}, failure="extraction")
     return Outcome({"score": float(letter == document.target)}, answer=letter)

@@ -91,6 +91,7 @@ TASK = Task(
     "pubmedqa", axis="utility", title="PubMedQA, biomedical abstracts", load=load, score=score, domain="healthcare",
     metrics=(Metric("accuracy", "questions answered as by the experts", chance=1 / 3),
              Metric("macro_f1", "mean F1 of yes, no and maybe", corpus=macro_f1)),
-    files=("pubmedqa_ori_pqal.json", "pubmedqa_test_ground_truth.json", "ori_pqal.json", "test_ground_truth.json"),
+    files=("pubmedqa_ori_pqal.json", "pubmedqa_test_ground_truth.json",
+           "pubmedqa*/**/ori_pqal.json", "pubmedqa*/**/test_ground_truth.json"),
     hub=("qiaojin/PubMedQA:pqa_labeled",), source="Jin et al. 2019, arXiv:1909.06146",
 )

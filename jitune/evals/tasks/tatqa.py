@@ -2,9 +2,8 @@
 
 In: contexts of `table`, `paragraphs`, `questions` (`answer`, `answer_type`, `scale`). An answer is one span, several, a
 number worked out, or a count; a number counts with its scale, so that "$1,496.5 million" and "1,496,500 thousand" are
-the same, and "1,496.5" is not. Exact match and F1 are the paper's: numbers to two digits times the scale; F1 over the
-bag of words, where a number of the target has to be among the answer's, and for worked out numbers and counts no more
-than exact match.
+the same, and "1,496.5" is not. Exact match and F1 are those of the paper's evaluator: numbers to two digits times the
+scale, in texts too; F1 over the sets of words, and for worked out numbers and counts no more than exact match.
 
     read_answer("... Answer: 73,260; 57,768 thousand")     # (["73,260", "57,768"], "thousand")
 """
@@ -27,7 +26,8 @@ PROMPT = (
 )
 WORKED_OUT = ("arithmetic", "count")
 SCALE = r"(?P<scale>%|percent(?:age points?)?|thousands?|millions?|billions?)"
-AMOUNT = re.compile(rf"(?P<sign>[-−(]?\s*)(?:[$€£¥]|US\$|RMB|USD)?\s*(?P<digits>-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)"
+DIGITS = r"-?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?|-?\.[0-9]{1,40}"
+AMOUNT = re.compile(rf"(?P<sign>[-−(]?\s*)(?:[$€£¥]|US\$|RMB|USD)?\s*(?P<digits>{DIGITS})"
                     rf"\s*\)?\s*{SCALE}?\s*\)?(?:\s*(?:dollars|USD|usd))?", re.IGNORECASE)
 
 
@@ -119,9 +119,8 @@ def compare(values: Sequence[str], scale: str, golds: Sequence[str], gold_scale:
 
 
 def _f1(found: Sequence[str], gold: Sequence[str]) -> float:
-    bags = [" ".join(part).split() for part in (found, gold)]
-    figures = [{w for w in bag if re.fullmatch(r"-?\d+(\.\d+)?", w)} for bag in bags]
-    return words.bag_f1(*bags) if not figures[1] or figures[0] & figures[1] else 0.0
+    """Of the sets of words."""
+    return words.bag_f1(*(sorted(set(" ".join(part).split())) for part in (found, gold)))
 
 
 def score(document: Document, responses: tuple[Response, ...], verdicts: tuple) -> Outcome:
@@ -139,6 +138,6 @@ def score(document: Document, responses: tuple[Response, ...], verdicts: tuple) 
 TASK = Task(
     "tatqa", axis="utility", title="TAT-QA, tables and text of annual reports", load=load, score=score,
     metrics=(Metric("exact_match", "answers that are right, scale included", worst=0.0),
-             Metric("f1", "overlap with the right answer; numbers must be right", worst=0.0)),
+             Metric("f1", "overlap with the right answer; numbers count as a whole", worst=0.0)),
     files=("tatqa_dev.json", "tatqa_dataset_dev.json"), domain="finance", source="Zhu et al. 2021, arXiv:2105.07624",
 )

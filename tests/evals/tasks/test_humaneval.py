@@ -1,5 +1,8 @@
 """HumanEval: every canonical solution passes, wrong ones do not, and code is found in all kinds of answers."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from jitune.evals import rows, sandbox
@@ -19,15 +22,14 @@ def judge(document, text, reason="stop"):
 
 @pytest.fixture
 def document(tmp_path):
-    import json
-
     (tmp_path / "x.jsonl").write_text(json.dumps(ROW))
     return humaneval.load([str(tmp_path / "x.jsonl")])[0]
 
 
 def test_all_canonical_solutions_pass(shared):
     documents = humaneval.load(rows.find(shared / "data", humaneval.TASK.files))
-    outcomes = [judge(d, d.target) for d in documents]
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda d: judge(d, d.target), documents))
     assert [o.scores["pass@1"] for o in outcomes] == [1.0] * 164
 
 

@@ -22,7 +22,7 @@ def test_read_choice(text, letter):
     ("[法条]刑法第128条、刑法第341条<eoa>，不是第5条", {128, 341}),
     ("《刑法》第二百六十四条、第六十七条第一款", {264, 67}),
     ("刑法第一百三十三条之一", {133}), ("第十条", {10}), ("第一百零三条和第二三四条", {103, 234}),
-    ("第1条及第２条", {1, 2}), ("盗窃罪", set()),
+    ("第1条及第２条", {1, 2}), ("[法条]234、275<eoa>", {234, 275}), ("266", {266}), ("盗窃罪", set()),
 ])
 def test_article_numbers(text, articles):
     assert lawbench.article_numbers(text) == articles
@@ -46,6 +46,9 @@ def test_scores(tmp_path):
 
     assert [value(choice, t) for t in ("[正确答案]B<eoa>", "[正确答案]AB<eoa>", "无")] == [1.0, 0.0, None]
     # two named, one right, one missing: 2 * 1 / (2 + 2)
+    for text, expected in (("B对", None), ("答案：B。因为", 1.0), ("[正确答案]B", 1.0)):
+        outcome = lawbench.score(choice, (Generated(text, "length", 512),), ())
+        assert outcome.scores["score"] == expected
     assert [value(articles, t) for t in ("第234条、第1条", "第275、234条", "第2条", "无")] == [0.5, 1.0, 0.0, None]
 
 

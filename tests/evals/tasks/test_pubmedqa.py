@@ -1,6 +1,8 @@
 """PubMedQA: the published baseline, the split, and what is refused."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,17 @@ def test_ties_have_no_label(shared):
     right = [pubmedqa.score(d, favour(d.target), ()) for d in documents[:2]]
     expected = len({d.target for d in documents[:2]}) / 3  # labels that do not occur have F1 0
     assert pubmedqa.macro_f1(documents, [*right, outcomes[2]]) == pytest.approx(expected)
+
+
+def test_the_prompt_is_lm_evaluation_harness_s(shared):
+    lm_eval = pytest.importorskip("lm_eval")
+    file = Path(lm_eval.__file__).parent / "tasks/pubmedqa/preprocess_pubmedqa.py"
+    spec = importlib.util.spec_from_file_location("preprocess_pubmedqa", file)
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    for document in pubmedqa.load(rows.find(shared / "data", pubmedqa.TASK.files)):
+        doc = {"QUESTION": document.row["question"], "CONTEXTS": document.row["contexts"]}
+        assert document.requests[0].prompt == theirs.doc_to_text(doc)
 
 
 ENTRY = {"QUESTION": "Does it?", "CONTEXTS": ["It was tried.", "It did."], "final_decision": "yes"}

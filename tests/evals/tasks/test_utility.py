@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,21 @@ def test_garbage_scores_nothing(loaded, name):
         assert not any(outcome.scores.values()), document.id
 
 
+LOOPS = ("1" * 5000, "1,111" * 900, "\\frac{1}{0}" * 300, "Answer: " * 500, "(A) " * 900, "A, B and " * 500,
+         "\n" * 4000, "```\n" * 900, "½" * 900, "#### " * 500, "[正确答案]A、" * 300,
+         "十" * 4000 + "条", "$-" * 900, "**(" * 900)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_what_a_model_in_a_loop_writes_is_read(loaded, name):
+    task = catalogue.find_task(name)
+    for document in loaded(name)[::400]:
+        for text in LOOPS:
+            outcome = task.score(document, (Generated(text, "length", 512),), ())
+            assert all(value is None or 0 <= value <= 1 for value in outcome.scores.values())
+            json.dumps(outcome.answer)
+
+
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_right_choice_scores_one_and_ties_are_chance(loaded, name):
     task = catalogue.find_task(name)
@@ -140,4 +156,4 @@ def test_an_empty_file_is_refused(tmp_path, name):
 def test_no_task_imports_jax():
     names = ", ".join(f"jitune.evals.tasks.{name}" for name in (*COUNTS, *catalogue.OF_A_FILE))
     code = f"import sys, {names}\nassert not {{'jax', 'transformers', 'sacrebleu', 'torch'}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=rows.Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
