@@ -17,7 +17,8 @@
       "n": scored documents, "clusters": independent groups among them, "unscored": scores of None,
       "method": "wilson" | "clustered" | "normal" | "bootstrap" | "none", "note": what to doubt, or "",
       "strict": value with failed extractions counted as the metric's worst, None where there is no such reading,
-      "replicates": [numbers or None],     # of a bootstrap: the same resamples for the same documents
+      "replicates": [numbers or None],     # of a bootstrap, and "resamples": a digest of what was drawn, so that two
+                                           # runs' replicates are known to belong together
       "unit", "better", "chance", "meaning", "corpus": whether it is a function of all items at once}
 
 A score of None is unscored: counted, and in no value. A metric that a document's scores do not name at all does not
@@ -48,12 +49,11 @@ class Item(NamedTuple):
 
 
 def summarize(task: Task, documents: Sequence[Document], outcomes: Sequence[Outcome], *,
-              available: Iterable[str] = frozenset(), seed: int = 0) -> dict:
+              available: Iterable[str] = frozenset()) -> dict:
     """The entry of a task; see the module's docstring.
 
     Args:
       available: the assessors that were there: of `judge`, `classifier`, `execution`.
-      seed: of the bootstraps.
 
     Raises:
       UserError: for a score that is no finite number.
@@ -66,7 +66,7 @@ def summarize(task: Task, documents: Sequence[Document], outcomes: Sequence[Outc
     check(task, items)
     failures = Counter(i.outcome.failure for i in items if i.outcome.failure)
     headline = metrics[0].name if metrics else None
-    found = {m.name: estimate(m, items, replicates=stats.REPLICATES, seed=seed) for m in metrics}
+    found = {m.name: estimate(m, items, replicates=stats.REPLICATES) for m in metrics}
     return {
         "axis": task.axis, "title": task.title, "domain": task.domain, "source": task.source,
         "languages": sorted({d.tags["language"] for d in documents if d.tags.get("language")}),
@@ -74,7 +74,7 @@ def summarize(task: Task, documents: Sequence[Document], outcomes: Sequence[Outc
         "failures": dict(failures.most_common()), "extraction_failures": failures["extraction"],
         "metrics": {m.name: {**found[m.name], **words(m)} for m in metrics},
         "left_out": [m.name for m in task.metrics if m.needs not in present],
-        "slices": slices(task, metrics, items, seed=seed),
+        "slices": slices(task, metrics, items),
         "documents": digest(sorted(i.document.hash for i in items)),
     }
 
@@ -94,10 +94,10 @@ def check(task: Task, items: Sequence[Item]) -> None:
                                 "a finite number or None is needed")
 
 
-def estimate(metric: Metric, items: Sequence[Item], *, replicates: int, seed: int = 0) -> dict:
+def estimate(metric: Metric, items: Sequence[Item], *, replicates: int) -> dict:
     """The numbers of one metric over some items; see the module's docstring."""
     if metric.corpus is not None:
-        return of_the_whole(metric, items, replicates=replicates, seed=seed)
+        return of_the_whole(metric, items, replicates=replicates)
     named = [i for i in items if metric.name in i.outcome.scores]
     scored = [i for i in named if i.outcome.scores[metric.name] is not None]
     values = [float(i.outcome.scores[metric.name]) for i in scored]
@@ -117,7 +117,7 @@ def strict(metric: Metric, named: Sequence[Item]) -> float | None:
     return (math.fsum(known) + failed * metric.worst) / (len(known) + failed)
 
 
-def of_the_whole(metric: Metric, items: Sequence[Item], *, replicates: int, seed: int) -> dict:
+def of_the_whole(metric: Metric, items: Sequence[Item], *, replicates: int) -> dict:
     """A metric that is no mean over items, with the percentile interval of a bootstrap over clusters.
 
     All items go to the metric, unscored ones too. An item is counted as unscored where its score of this name is
@@ -132,15 +132,21 @@ def of_the_whole(metric: Metric, items: Sequence[Item], *, replicates: int, seed
              "method": "none", "note": "", "unscored": unscored, "strict": None}
     if value is None or count < 2:
         return found
-    drawn = stats.bootstrap(lambda places: whole(metric, [items[p] for p in places]), labels, len(items),
-                            replicates=replicates, seed=seed)
+    last = None
+
+    def resampled(places):
+        nonlocal last
+        last = places.tolist()
+        return whole(metric, [items[p] for p in last])
+
+    drawn = stats.bootstrap(resampled, labels, len(items), replicates=replicates)
     interval = stats.percentile(drawn)
     if interval is None:
         return {**found, "note": "most resamples have no value"}
     se, low, high = interval
     return {**found, "se": se, "low": low, "high": high, "method": "bootstrap",
             "note": stats.few(count) if count < len(items) else "",
-            "replicates": [r if r is None else float(f"{r:.7g}") for r in drawn]}
+            "resamples": digest(last), "replicates": [r if r is None else float(f"{r:.7g}") for r in drawn]}
 
 
 def whole(metric: Metric, items: Sequence[Item]) -> float | None:
@@ -149,14 +155,14 @@ def whole(metric: Metric, items: Sequence[Item]) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def slices(task: Task, metrics: Sequence[Metric], items: Sequence[Item], *, seed: int = 0) -> dict[str, dict]:
+def slices(task: Task, metrics: Sequence[Metric], items: Sequence[Item]) -> dict[str, dict]:
     """The estimates by every tag with 2 to 50 values, and by language and domain always."""
     found = {}
     for tag in (*ALWAYS, *sorted({t for i in items for t in i.document.tags} - {*ALWAYS})):
         values = sorted({v for i in items if (v := tag_of(task, i.document, tag))})
         if values and (tag in ALWAYS or 2 <= len(values) <= MOST_VALUES):
             found[tag] = {v: a_slice(metrics, [i for i in items if tag_of(task, i.document, tag) == v],
-                                     seed=seed, keep=tag in ALWAYS) for v in values}
+                                     keep=tag in ALWAYS) for v in values}
     return found
 
 
@@ -165,12 +171,12 @@ def tag_of(task: Task, document: Document, tag: str) -> str:
     return str(document.tags.get(tag) or (task.domain if tag == "domain" else ""))
 
 
-def a_slice(metrics: Sequence[Metric], items: Sequence[Item], *, seed: int, keep: bool) -> dict[str, Any]:
+def a_slice(metrics: Sequence[Metric], items: Sequence[Item], *, keep: bool) -> dict[str, Any]:
     """The estimates of the metrics that apply to these items; replicates only where `keep`."""
     found: dict[str, Any] = {"n": len(items)}
     for m in metrics:
         if m.corpus is None and not any(m.name in i.outcome.scores for i in items):
             continue
-        numbers = estimate(m, items, replicates=SLICE_REPLICATES, seed=seed)
-        found[m.name] = {k: v for k, v in numbers.items() if keep or k != "replicates"}
+        numbers = estimate(m, items, replicates=SLICE_REPLICATES)
+        found[m.name] = {k: v for k, v in numbers.items() if keep or k not in ("replicates", "resamples")}
     return found

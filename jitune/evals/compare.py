@@ -28,11 +28,12 @@ so that positive is better (the metric's `better`). What is None could not be co
       "se", "low", "high": of the delta (95 %),
       "p": two-sided, "p_holm": adjusted over the tasks' headlines (None elsewhere),
       "method": "mcnemar" | "t" | "bootstrap" | "none",          # of p; see `paired`
-      "sd": of one document's score, both runs pooled (None for a metric of the whole),
+      "sd": of one document's score, both runs pooled; of a metric of the whole, its error x sqrt(documents),
       "mde": the smallest true delta that would be found with 80 % power at 5 %,
       "pairs": documents scored in both, "clusters": independent groups among them,
       "unscored_a", "unscored_b": documents without a score in each, "better_pairs", "worse_pairs": counts,
       "a_own", "b_own": what each run reports over all that it scored itself,
+      "a_strict", "b_strict": with failed extractions as the worst; None where neither run has such a reading,
       "better": "higher" | "lower", "unit": "share" | "", "meaning", "chance", "note": text, "" as a rule}
 
     change = {"value", "se", "low", "high", "unit": "points" | "sd", "tasks": [names], "left_out": {name: reason}}
@@ -45,6 +46,7 @@ so that positive is better (the metric's `better`). What is None could not be co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,6 +146,9 @@ def compare_metric(metric: str, words: dict, estimates: tuple[dict | None, dict 
       same: the runs' documents are the same, so that bootstraps' replicates belong together.
     """
     own = [e["value"] if e else None for e in estimates]
+    strict = [e.get("strict") if e else None for e in estimates]
+    if strict != [None, None]:
+        strict = [o if s is None else s for s, o in zip(strict, own, strict=True)]
     named = [p for p in pairs if any(metric in s["scores"] for s in p)]
     unscored = [sum(p[side]["scores"].get(metric) is None for p in named) for side in (0, 1)]
     better, worse = changed(metric, words["better"], named)
@@ -158,7 +163,7 @@ def compare_metric(metric: str, words: dict, estimates: tuple[dict | None, dict 
     change = numbers["delta"] if numbers["delta"] is None or words["better"] == "higher" else -numbers["delta"] + 0.0
     return {**numbers, "change": change, "p_holm": None, "unscored_a": unscored[0], "unscored_b": unscored[1],
             "better_pairs": len(better), "worse_pairs": len(worse), "a_own": own[0], "b_own": own[1],
-            **{w: words.get(w) for w in WORDS}}
+            "a_strict": strict[0], "b_strict": strict[1], **{w: words.get(w) for w in WORDS}}
 
 
 def scored(metric: str, pairs: Sequence[Pair]) -> list[Pair]:
@@ -188,15 +193,17 @@ def of_the_whole(estimates: tuple[dict | None, dict | None], pairs: Sequence[Pai
         return found
     found["delta"] = found["b"] - found["a"]
     one, two = a.get("replicates"), b.get("replicates")
-    if not one or not two or not same or len(one) != len(two):
+    if not one or not two or not same or a.get("resamples") != b.get("resamples"):
         return {**found, "note": "no resamples that belong together: no error can be told"}
     differences = [None if x is None or y is None else y - x for x, y in zip(one, two, strict=True)]
     interval = stats.percentile(differences)
     if interval is None:
         return {**found, "note": "most resamples have no value"}
     se, low, high = interval
-    return {**found, "se": se, "low": low, "high": high, "p": stats.bootstrap_p(differences), "method": "bootstrap",
-            "mde": stats.detectable(se) if se else None}
+    spread = [e["se"] ** 2 * len(pairs) for e in (a, b)]
+    return {**found, "sd": math.sqrt(sum(spread) / 2), "se": se, "low": low, "high": high,
+            "p": stats.bootstrap_p(differences),
+            "method": "bootstrap", "mde": stats.detectable(se) if se else None}
 
 
 def changed(metric: str, better: str, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:

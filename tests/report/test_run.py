@@ -115,3 +115,5 @@ def test_the_command_says_what_it_wrote(run, tmp_path, capsys):
     assert main(["report", "--run", str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert re.fullmatch(r".*/page\.html: 30 steps, \d+ KiB\n", capsys.readouterr().out)
     assert not (run / "report.html").exists() and "<h1>" in (tmp_path / "page.html").read_text()
+    assert main(["report", str(run)]) == 0, "the folder without --run"
+    assert "<h1>" in (run / "report.html").read_text()
