@@ -167,6 +167,8 @@ def test_a_page_is_written_where_the_evaluation_lies(made, tmp_path):
     assert page.stat().st_size < MOST
     with pytest.raises(UserError, match="holds no evaluation"):
         write_page(tmp_path)
+    with pytest.raises(UserError, match="there is no directory"):
+        write_page(made, tmp_path / "none" / "page.html")
     few = make_eval(tmp_path / "few", count=3, only="gsm8k")
     (few / "samples" / "gsm8k.jsonl").unlink()
     assert "gsm8k" in write_page(few, tmp_path / "few.html").read_text()  # without samples, no examples

@@ -96,6 +96,16 @@ def test_what_cannot_be_told_stands_with_the_smallest_change_that_would_be_found
     assert said["Cannot be told"].replace("\N{NO-BREAK SPACE}", " ") == "open +5.0 points (found from 8.5 points)."
 
 
+def test_a_stricter_reading_that_goes_the_other_way_is_told(found):
+    def page(a, b):
+        task = found["tasks"]["gsm8k"] | {"metrics": {"accuracy": comparison(a_strict=a, b_strict=b)}}
+        return render(found | {"tasks": {"gsm8k": task}, "axes": found["axes"], "slices": {}})
+
+    assert "gsm8k changed the other way" in page(0.45, 0.4) and re.search(
+        '>45.0%</span> \N{RIGHTWARDS ARROW} <span class="num" data-value="0.4">40.0%<', page(0.45, 0.4))
+    assert "the other way" not in page(0.4, 0.45) and "the other way" not in page(None, None)
+
+
 def test_flips_stand_side_by_side_and_harm_is_folded_away(found):
     html = render(found).split('id="flips"')[1].split("</section>")[0]
     counts = rows('<section id="flips">' + html, "flips")
