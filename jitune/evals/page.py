@@ -25,6 +25,7 @@ from jitune.report import page
 from jitune.report.intervals import intervals
 from jitune.report.page import value
 from jitune.report.run import flatten, setting, short, tail
+from jitune.types import UserError
 
 KEPT = 2000  # characters of any text of results.json
 MOST_ROWS = 40  # of a figure
@@ -36,10 +37,12 @@ ASKS = {"utility": "Does it do what is asked?", "faithfulness": "Is what it says
 def write_page(directory: str | Path, out: str | Path | None = None) -> Path:
     """Writes the page of the evaluation in `directory` to `out` (DIR/report.html); returns its path.
 
-    Raises UserError where there is no evaluation, or a file is broken.
+    Raises UserError where there is no evaluation, a file is broken, or there is no directory for `out`.
     """
     run = read(directory)
-    path = Path(out) if out else run.directory / "report.html"
+    path = Path(out).expanduser() if out else run.directory / "report.html"
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no directory {path.parent}")
     tasks = run.header["tasks"]
     most = examples.budget(len(tasks))
     chosen = {name: examples.choose(held(run, name), entry, most=most) for name, entry in tasks.items()}

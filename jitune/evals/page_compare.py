@@ -35,7 +35,8 @@ def render(comparison: Mapping) -> str:
     return page.page(
         "What changed", page.tiles(axis_tile(axis, c) for axis, c in found["axes"].items()), *notes(found),
         changed_section(tasks), tradeoff_section(found),
-        *(axis_section(axis, {n: t for n, t in tasks.items() if t["axis"] == axis}) for axis in found["axes"]),
+        *(axis_section(axis, {n: t for n, t in tasks.items() if t["axis"] == axis}, note=NOTE * (i == 0))
+          for i, axis in enumerate(found["axes"])),
         *(slices_section(tag, found) for tag in ("language", "domain")), flips_section(tasks), metrics_section(tasks),
         left_out(found), measured(found), lead=lead(found), footer=f"Made by jitune {__version__}.",
     )
@@ -108,7 +109,17 @@ def notes(found: Mapping) -> list[Markup]:
     if doubted:
         told.append(f"More than 5 % of the documents have no score in {', '.join(doubted)}: only pairs with both "
                     "scores are compared, which may be the easier ones. They are drawn as rings.")
+    other = [n for n, t in found["tasks"].items() if reversed_by_strict(headline(t))]
+    if other:
+        told.append(f"Where no answer was found and that counts as the worst, {', '.join(other)} changed the other "
+                    "way: see the column strict.")
     return [page.paragraph(Markup("<strong>Note.</strong> {}").format(text)) for text in told]
+
+
+def reversed_by_strict(c: Mapping) -> bool:
+    """Whether the stricter reading changes the other way than the scored answers."""
+    strict, delta = (c.get("a_strict"), c.get("b_strict")), c.get("delta")
+    return None not in (*strict, delta) and (strict[1] - strict[0]) * delta < 0
 
 
 def sides(c: Mapping) -> tuple[dict, dict]:
@@ -192,21 +203,22 @@ def drawn_point(c: Mapping | None) -> Point | None:
     return Point(**turned(c), hollow=any(map(doubtful, sides(c))))
 
 
-def axis_section(axis: str, tasks: Mapping) -> Markup:
+def axis_section(axis: str, tasks: Mapping, *, note: str = "") -> Markup:
     """Before and after of an axis' headlines."""
     if not tasks:
         return Markup("")
     rows = [[name, t["headline"] + DOWN * (headline(t).get("better") == "lower"), state(headline(t))[1],
              *cells(headline(t))] for name, t in tasks.items()]
-    return page.section(axis.capitalize(), page.table(["task", "headline", "it is", *HEADS], rows,
-                                                      numeric=range(3, 3 + len(HEADS))), note=NOTE)
+    return page.section(axis.capitalize(), page.table(["task", "headline", "verdict", *HEADS], rows,
+                                                      numeric=range(3, 3 + len(HEADS))), note=note)
 
 
 NOTE = ("Alone: so it would be told if the task were the only one. Would be found: the smallest change that would be. "
-        "A star stands where something is to be doubted; All metrics says what.")
+        "Strict: all that a run answered, and the worst where no answer was found. A star stands where something is "
+        "to be doubted; All metrics says what.")
 HOLM = "Holm's p"
 HEADS = ("before", "after", "change", "95 % interval", "p", HOLM, "would be found", "pairs", "better : worse",
-         "not scored")
+         "not scored", "strict")
 
 
 def cells(c: Mapping) -> list:
@@ -219,7 +231,13 @@ def cells(c: Mapping) -> list:
             between(low_high, unit, change=True), said_p(c.get("p")), said_p(c.get("p_holm")),
             points(c.get("mde"), unit, named=False), value(c.get("pairs")),
             Markup("{} : {}").format(value(c.get("better_pairs")), value(c.get("worse_pairs"))),
-            Markup("{} \N{RIGHTWARDS ARROW} {}").format(missing(a), missing(b))]
+            arrow(missing(a), missing(b)),
+            arrow(figure(c["a_strict"], unit), figure(c["b_strict"], unit)) if c.get("a_strict") is not None else None]
+
+
+def arrow(before, after) -> Markup:
+    """before -> after"""
+    return Markup("{} \N{RIGHTWARDS ARROW} {}").format(before, after)
 
 
 def slices_section(tag: str, found: Mapping) -> Markup:

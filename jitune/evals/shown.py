@@ -24,7 +24,8 @@ from jitune.report.page import DASH, number, value
 SHOWN, FOLDED = 700, 1500  # bytes of a text: at once, and where the reader unfolds it
 DOUBTFUL = 0.05  # a value of which more is unscored is drawn as a ring
 # Control characters but tab and newline; surrogates, which no file can hold; what turns or hides parts of a line.
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]")
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff"
+                    "\U000e0000-\U000e007f]")
 
 
 def clean(tree: Any, *, most: int | None = None) -> Any:
@@ -76,7 +77,7 @@ def long_text(what: Any, *, where: str = "", shown: int = SHOWN, folded: int = F
     end = fitting(text, shown)
     if end == len(text):
         return page.said(text)
-    end = max(end - 40, text.rfind(" ", 0, end) + 1)  # between words, where there are any
+    end = text.rfind(" ", max(end - 40, 0), end) + 1 or end  # between words, where there are any
     rest = text[end:]
     more = fitting(rest, folded)
     left = numbered(len(rest) - more, "more character") + (f" in {where}" if where else "") + "."
