@@ -202,7 +202,9 @@ def of_the_whole(estimates: tuple[dict | None, dict | None], pairs: Sequence[Pai
     if interval is None:
         return {**found, "note": "most resamples have no value"}
     se, low, high = interval
-    spread = [e["se"] ** 2 * len(pairs) for e in (a, b)]
+    if not se and found["delta"]:
+        return {**found, "note": "every resample has this difference, so that no error can be told"}
+    spread = [(e["se"] or 0.0) ** 2 * len(pairs) for e in (a, b)]
     return {**found, "sd": math.sqrt(sum(spread) / 2), "se": se, "low": low, "high": high,
             "p": stats.bootstrap_p(differences),
             "method": "bootstrap", "mde": stats.detectable(se) if se else None}

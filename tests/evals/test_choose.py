@@ -75,8 +75,8 @@ def test_a_suite_skips_what_has_no_files_and_a_name_does_not(tmp_path):
     (tmp_path / "gsm8k_test.jsonl").write_text(json.dumps({"question": "1 + 1?", "answer": "It is 2.\n#### 2"}) + "\n")
     chosen, skipped = choose.choose(suite="utility", data=[str(tmp_path)])
     assert [c.task.name for c in chosen] == ["gsm8k"] and "no HumanEval" in skipped["humaneval"]
-    with pytest.raises(UserError, match="--tasks xcopa: no .* in "):
-        choose.choose(tasks=["xcopa"], data=[str(tmp_path)])
+    with pytest.raises(UserError, match="--tasks bbh: no .* in "):
+        choose.choose(tasks=["bbh"], data=[str(tmp_path)])
 
 
 def test_a_task_of_yours_by_its_import_path(tmp_path, monkeypatch):

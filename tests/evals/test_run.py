@@ -140,7 +140,7 @@ def test_identical_runs_do_not_differ(made, pretrained, files, tmp_path):
     found = compare(made[0], tmp_path)
     for task in found["tasks"].values():
         for metric in task["metrics"].values():
-            assert metric["delta"] == 0 and metric["p"] == 1
+            assert metric["delta"] == 0 and metric["p"] == 1, metric
         assert task["flips"]["better"] == task["flips"]["worse"] == 0
 
 
