@@ -47,7 +47,7 @@ def write(directory: str, out: str | None) -> None:
     from pathlib import Path
 
     if (Path(directory) / "results.json").is_file():
-        from jitune.evals.page import write_page
+        from jitune.evals.pages.evaluation import write_page
 
         print(write_page(directory, out))
         return
@@ -64,8 +64,8 @@ def compare(first: str, second: str, a) -> None:
 
     from rich.console import Console
 
-    from jitune.evals.compare import compare as compare_runs
-    from jitune.evals.compare_text import print_comparison
+    from jitune.evals.comparison.compare import compare as compare_runs
+    from jitune.evals.comparison.text import print_comparison
 
     found = compare_runs(first, second, force=a.force)
     print_comparison(Console(highlight=False, emoji=False, markup=False), found)
@@ -80,6 +80,6 @@ def compare(first: str, second: str, a) -> None:
 
 def page(found: dict) -> str:
     """The HTML page of a comparison."""
-    from jitune.evals.page_compare import render
+    from jitune.evals.pages.comparison import render
 
     return render(found)

@@ -14,7 +14,7 @@ import jax
 
 from jitune import compile_cache, sharding, tree
 from jitune.data import chat
-from jitune.evals import choose, harness, page, sandbox, screen, task
+from jitune.evals import choose, harness, sandbox, screen, task
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.judge import options
 from jitune.evals.judge.classifier import open_classifier
@@ -52,7 +52,7 @@ def run(a: Any) -> dict:
         more=(lambda store, bars: run_more(store=store, bars=bars)) if names else None,
     )  # fmt: skip
     if jax.process_index() == 0:
-        path = page.write_page(a.out)
+        path = write_page(a.out)
         for line in screen.table(results):
             print(line)
         print(f"{path}")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jitune.evals import choose, page
+from jitune.evals import choose
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.run import evaluate, load
 from jitune.types import Pretrained, UserError
@@ -53,7 +53,7 @@ def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int
     results = evaluate(engine, plan.chosen, out, model=model, skipped=plan.skipped, limit=plan.limit, seed=plan.seed,
                        settings={"max_length": engine.limit}, progress=False)
     if jax.process_index() == 0:
-        page.write_page(out)
+        write_page(out)
     numbers, shown = {}, []
     for name, task in results["tasks"].items():
         value = task["metrics"][task["headline"]]["value"]

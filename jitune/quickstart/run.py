@@ -49,7 +49,7 @@ import jax
 from jitune import __version__, sharding, train, tree
 from jitune import config as configs
 from jitune.evals.engine.engine import open_engine
-from jitune.evals.page import write_page
+from jitune.evals.pages.evaluation import write_page
 from jitune.evals.results import sample_file
 from jitune.evals.run import evaluate
 from jitune.hub import fresh, weights

@@ -28,8 +28,8 @@ def make_task(name="colours", axis="utility", metrics=(ACCURACY,), domain="gener
 
 def make_documents(count, *, cluster=lambda i: "", **tags) -> list[Document]:
     """Tags are functions of the number."""
-    return [Document(f"d{i}", {"question": f"q{i}"}, (Generate(f"q{i}"),), tags={t: v for t, f in tags.items() if (v := f(i))},
-                     cluster=cluster(i), target="red") for i in range(count)]
+    return [Document(f"d{i}", {"question": f"q{i}"}, (Generate(f"q{i}"),), cluster=cluster(i), target="red",
+                     tags={t: v for t, f in tags.items() if (v := f(i))}) for i in range(count)]
 
 
 def outcomes(scores, metric="accuracy", **more) -> list[Outcome]:

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import binomtest
 
 from jitune.cli import main
-from jitune.evals import stats, tradeoff
-from jitune.evals.compare import compare
+from jitune.evals import stats
+from jitune.evals.comparison import tradeoff
+from jitune.evals.comparison.compare import compare
 from jitune.evals.results import read, read_samples, sample_file
 from jitune.evals.task import Document, Outcome
 from jitune.types import UserError

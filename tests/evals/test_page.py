@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from jitune.evals import examples
-from jitune.evals.page import render, write_page
+from jitune.evals.pages import examples
+from jitune.evals.pages.evaluation import render, write_page
 from jitune.evals.results import read, read_samples
 from jitune.types import UserError
 from tests.conftest import once

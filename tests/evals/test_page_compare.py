@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from jitune.evals.compare import compare
-from jitune.evals.page_compare import direction, render, state, turned
+from jitune.evals.comparison.compare import compare
+from jitune.evals.pages.comparison import direction, render, state, turned
 from tests.conftest import once
 from tests.evals.made_eval import make_eval
 from tests.evals.test_page import MOST, NASTY, rows

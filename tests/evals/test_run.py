@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jitune import sharding
-from jitune.evals import choose, page
-from jitune.evals.compare import compare
+from jitune.evals import choose
+from jitune.evals.comparison.compare import compare
 from jitune.evals.engine.engine import open_engine
+from jitune.evals.pages.evaluation import write_page
 from jitune.evals.run import evaluate
 from jitune.hub import weights
 from jitune.types import UserError
@@ -165,5 +166,5 @@ def test_a_model_that_is_not_a_number_is_an_error(pretrained, files):
 
 
 def test_the_page_is_made_of_the_directory(made):
-    html = page.write_page(made[0]).read_text()
+    html = write_page(made[0]).read_text()
     assert "multiple_choice" in html and "generation" in html

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from markupsafe import escape
 
-from jitune.evals import shown
+from jitune.evals.pages import shown
 
 pytestmark = pytest.mark.core
 

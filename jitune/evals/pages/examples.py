@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from jitune.evals.shown import as_text, long_text, short
+from jitune.evals.pages.shown import as_text, long_text, short
 from jitune.report import page
 from jitune.report.page import number
 

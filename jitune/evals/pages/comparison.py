@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from markupsafe import Markup
 
 from jitune import __version__
-from jitune.evals.page_flips import flips_section
-from jitune.evals.shown import between, clean, doubtful, figure, missing, points, said_p, signed
+from jitune.evals.pages.flips import flips_section
+from jitune.evals.pages.shown import between, clean, doubtful, figure, missing, points, said_p, signed
 from jitune.evals.task import AXES
 from jitune.report import page
 from jitune.report.intervals import Point, intervals
@@ -29,7 +29,7 @@ WORDS = {1: "better", -1: "worse", 0: "cannot be told"}
 
 
 def render(comparison: Mapping) -> str:
-    """The page. comparison: what `jitune.evals.compare.compare` returns."""
+    """The page. comparison: what `jitune.evals.comparison.compare.compare` returns."""
     found = clean(comparison, most=20_000)
     tasks = found["tasks"]
     return page.page(

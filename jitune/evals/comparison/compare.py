@@ -53,9 +53,10 @@ from pathlib import Path
 import numpy as np
 
 from jitune import __version__
-from jitune.evals import pairs as pairing
-from jitune.evals import stats, tradeoff
-from jitune.evals.pairs import Pair
+from jitune.evals import stats
+from jitune.evals.comparison import pairs as pairing
+from jitune.evals.comparison import tradeoff
+from jitune.evals.comparison.pairs import Pair
 from jitune.evals.results import Run, read
 
 FORMAT = 1

@@ -16,10 +16,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from jitune import __version__
-from jitune.evals import examples
-from jitune.evals.page_tasks import headline, score_cell, task_id, tasks_section
+from jitune.evals.pages import examples
+from jitune.evals.pages.shown import between, clean, doubtful, figure, missing, numbered, part, point
+from jitune.evals.pages.tasks import headline, score_cell, task_id, tasks_section
 from jitune.evals.results import Run, read, read_samples, sample_file
-from jitune.evals.shown import between, clean, doubtful, figure, missing, numbered, part, point
 from jitune.evals.task import AXES
 from jitune.report import page
 from jitune.report.intervals import intervals

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from jitune.evals.examples import label_of
-from jitune.evals.page_tasks import HARMFUL
+from jitune.evals.pages.examples import label_of
+from jitune.evals.pages.shown import long_text, short
+from jitune.evals.pages.tasks import HARMFUL
 from jitune.evals.results import sample_file
-from jitune.evals.shown import long_text, short
 from jitune.report import page
 from jitune.report.page import number
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from jitune.evals import examples
+from jitune.evals.pages import examples
+from jitune.evals.pages.shown import between, figure, missing, numbered, part
 from jitune.evals.results import sample_file
-from jitune.evals.shown import between, figure, missing, numbered, part
 from jitune.report import page
 from jitune.report.page import value
 from jitune.report.run import duration
