@@ -19,6 +19,7 @@ from jitune.evals.engine.engine import open_engine
 from jitune.evals.judge import options
 from jitune.evals.judge.classifier import open_classifier
 from jitune.evals.judge.local import identify
+from jitune.evals.pages.evaluation import write_page
 from jitune.evals.run import evaluate
 from jitune.hub import peft, weights
 from jitune.hub.tokenizer import tokenizer_digest

@@ -16,6 +16,7 @@ import jax
 
 from jitune.evals import choose
 from jitune.evals.engine.engine import open_engine
+from jitune.evals.pages.evaluation import write_page
 from jitune.evals.run import evaluate, load
 from jitune.types import Pretrained, UserError
 
