@@ -19,7 +19,7 @@ import numpy as np
 
 from jitune import sharding
 from jitune.evals.engine import answers, plan, tokens
-from jitune.evals.engine.score import score
+from jitune.evals.engine.score import knows_ends, score
 from jitune.evals.task import Generate, Generated, LogLikelihood, Prompt, Request, Response, Rolling, Score
 from jitune.generation import decode_loop
 from jitune.generation.batches import round_up
@@ -70,6 +70,7 @@ class Engine:
         self.widths = [w for w in WIDTHS if 2 * w <= limit] + [round_up(limit, 128)]
         template = None if chat_template == tokens.PLAIN else chat_template
         self.stop_ids = default_stop_ids(pretrained.tokenizer, pretrained.config, chat_template=template)
+        self.trees = knows_ends(pretrained.model, pretrained.params)
         self.programs = _programs()
         self.counts = dict.fromkeys(("requests", "unique", "scored_tokens", "input_tokens", "score_slots", "truncated",
                                      "shortened", "generated_tokens", "prompt_tokens"), 0)  # fmt: skip
@@ -189,12 +190,12 @@ class Engine:
 
     def _score(self, windows: list[plan.Window], name) -> Iterator[list[tuple[int, tuple[float, bool, int]]]]:
         """Yields (index, result) of the windows that a batch finishes; one batch is ahead of what is read."""
-        segments, places = plan.share(windows)
+        units, places = plan.share(windows, self.widths, trees=self.trees)
         members: dict[int, list[int]] = {}
         for i, place in enumerate(places):
-            members.setdefault(place.segment, []).append(i)
+            members.setdefault(place.unit, []).append(i)
         waiting = None
-        for rows in plan.batches(segments, self.widths, self._rows_of):
+        for rows in plan.batches(units, self.widths, self._rows_of):
             running = self._start(rows)
             self.counts["input_tokens"] += int((rows.batch["segment_ids"] > 0).sum())
             self.counts["score_slots"] += rows.batch["tokens"].size
@@ -219,8 +220,8 @@ class Engine:
     def _read(self, rows: plan.Rows, running, windows, places, members, name):
         """Results of the windows whose segments a batch holds. Raises UserError for what is not finite."""
         logprobs, greedy = (np.asarray(x).reshape(len(rows.at), -1) for x in jax.device_get(running))
-        for segment, row, first in rows.parts:
-            for i in members[segment]:
+        for unit, row, first in rows.parts:
+            for i in members[unit]:
                 at = first * plan.TARGETS + places[i].queries
                 found = logprobs[row, at].astype(np.float64)
                 if not np.isfinite(found).all():
