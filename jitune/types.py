@@ -52,7 +52,8 @@ class Batch(TypedDict, total=False):
     padding. positions: int32, starting at 0 in each document. ends: optional, int32, the last segment that sees the
     token, its own by default: of documents that begin alike, the first one holds what they share, and a document sees
     every token before it whose segment .. ends its own number lies in (tree attention). embeddings: optional
-    [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training: for dropout.
+    [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training:
+    for dropout.
     """
 
     tokens: Array

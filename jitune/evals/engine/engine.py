@@ -66,7 +66,7 @@ class Engine:
         self.shards = sharding.batch_shards(self.mesh) if self.mesh else 1
         self.rows = round_up(max(batch_size, 1), self.shards)
         big = jax.default_backend() != "cpu"
-        self.budget, self.queries = (16384, 1024) if big else (2048, 128)  # tokens of a batch, logits at once
+        self.budget, self.queries = (16384, 1024) if big else (2048, 256)  # tokens of a batch, logits at once
         self.widths = [w for w in WIDTHS if 2 * w <= limit] + [round_up(limit, 128)]
         template = None if chat_template == tokens.PLAIN else chat_template
         self.stop_ids = default_stop_ids(pretrained.tokenizer, pretrained.config, chat_template=template)
