@@ -73,9 +73,8 @@ def test_samples_depend_on_prompt_and_number_alone(llama, engine, prompts):
     assert alone.answer(asked[2:3]) == found[2:3]
     ids = encode_prompt(llama.tokenizer, {"prompt": "the quick"})
     assert engine.generate_tokens([ids] * 5, max_new_tokens=12, temperature=0.8) == found[:5], "numbered as they come"
-    job = answers.Job(tuple(ids), 12, temperature=0.8, sample=3)
-    sampling = Sampling(temperature=0.8)
-    assert as_tuples(found[3:4]) == as_generate(llama, engine, [ids], 12, sampling=sampling, row_ids=[answers.seed(job)])
+    options = {"sampling": Sampling(temperature=0.8), "row_ids": [answers.seed(answers.Job(tuple(ids), 12, sample=3))]}
+    assert as_tuples(found[3:4]) == as_generate(llama, engine, [ids], 12, **options)
 
 
 def test_equal_prompts_are_answered_once_where_nothing_is_drawn(engine):
