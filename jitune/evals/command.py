@@ -105,16 +105,10 @@ def open_assessors(a: Any) -> dict:
 
 def open_model(a: Any, mesh) -> tuple[Pretrained, dict]:
     """(the model with its adapter applied, what identifies it)."""
-    base, adapter = weights.resolve(a.model), a.adapter
-    if peft.is_adapter(base):
-        if adapter:
-            raise UserError(f"--model {a.model}: is an adapter itself; give its base with --adapter {adapter}")
-        adapter, name = a.model, peft.base_of(base)
-        try:
-            base = weights.resolve(name)
-        except UserError as error:
-            raise UserError(f"{a.model}: is an adapter, and its base is not there; give it, as in --model BASE "
-                            f"--adapter {a.model} ({error})") from None  # fmt: skip
+    base, adapter = peft.find_base(a.model)
+    if adapter and a.adapter:
+        raise UserError(f"--model {a.model}: is an adapter itself; give its base with --adapter {a.adapter}")
+    adapter = adapter or a.adapter
     pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
     if pretrained.tokenizer is None:
         raise UserError(f"{a.model}: has no tokenizer")
