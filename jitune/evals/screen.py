@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jitune.evals.comparison.text import shorten
 from jitune.evals.task import AXES
 
 WIDTH = 80
@@ -34,11 +35,12 @@ def row(name: str, task: dict) -> str:
     metric = task["headline"]
     x = task["metrics"].get(metric)
     if x is None:
-        return f"  {cut(name, 20):<20} {cut(metric, 21):<22}{'-':>8}"
+        return f"  {shorten(name, 20):<20} {'-':>30}"
     percent = x["unit"] == "share"
     value = number(x["value"], percent)
     interval = "" if x["low"] is None else f"{number(x['low'], percent)} to {number(x['high'], percent)}"
-    return f"  {cut(name, 20):<20} {cut(metric, 21):<22}{value:>8} {interval:>15} {task['n']:>5}{task['unscored']:>6}"
+    counts = f"{task['n']:>5}{task['unscored']:>6}"
+    return f"  {shorten(name, 20):<20} {shorten(metric, 21):<22}{value:>8} {interval:>15} {counts}"
 
 
 def number(x: float | None, percent: bool) -> str:
@@ -46,11 +48,6 @@ def number(x: float | None, percent: bool) -> str:
     if x is None:
         return "-"
     return f"{100 * x:.1f}" if percent else f"{x:.3g}"
-
-
-def cut(text: str, most: int) -> str:
-    """A text of at most `most` characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def fold(text: str, width: int) -> list[str]:

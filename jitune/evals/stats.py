@@ -114,8 +114,9 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str] | None = None
         return Interval(mean, se, low, high, n, count, "wilson")
     method = "normal" if count == n else "clustered"
     note = few(count) if method == "clustered" else ""
-    if se is None:
-        return Interval(mean, None, None, None, n, count, method, note)
+    if not se:  # one item or cluster, or values that are all alike, which is no certainty
+        alike = "all values are alike: no error can be told" if se == 0 else ""
+        return Interval(mean, None, None, None, n, count, method, note or alike)
     low, high = around(mean, se, count - 1, level)
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])

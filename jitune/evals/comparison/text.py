@@ -8,6 +8,11 @@ Shares are in percent, and their deltas in points. A delta is b - a with the hal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+WIDTH = 80
 TAGS = {"language": "languages", "domain": "domains"}
 SHOWN_FLIPS = 2
 
@@ -37,40 +42,54 @@ def print_comparison(console, found: dict) -> None:
     console.print(f"\n{found['verdict']}")
 
 
-def table(*columns: str):
-    """A table without lines; a column whose name begins with > is of numbers; the first one gives way."""
-    from rich.table import Table
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int = WIDTH) -> str:
+    """Lines without rules; a column whose name begins with > is of numbers, and the first one gives way to them."""
+    heads = [name.removeprefix(">") for name in columns]
+    widths = [max(map(cell_len, cells)) for cells in zip(heads, *rows, strict=True)]
+    widths[0] = max(min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)), 12)
 
-    made = Table(box=None, pad_edge=False, header_style="dim")
-    for place, name in enumerate(columns):
-        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True,
-                        overflow="ellipsis", min_width=0 if place == 0 else len(name.removeprefix(">")))
-    return made
+    def line(cells):
+        first, *others = cells
+        parts = [set_cell_size(shorten(first, widths[0]), widths[0])]
+        for name, text, size in zip(columns[1:], others, widths[1:], strict=True):
+            fill = " " * (size - cell_len(text))
+            parts.append(fill + text if name.startswith(">") else text + fill)
+        return "  ".join(parts).rstrip()
+
+    return "\n".join(map(line, (heads, *rows)))
+
+
+def shorten(text: str, width: int) -> str:
+    """A text of at most `width` columns: what is too much is left out in its middle, for ends tell names apart."""
+    if cell_len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{set_cell_size(text, width - 1 - tail).rstrip()}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
 
 
 def headlines(tasks: dict[str, dict]):
     """The headline of each task of an axis, and its other metrics below it, set in."""
-    made = table("task", ">pairs", ">a", ">b", ">b - a", ">better", ">worse", ">p")
+    rows = []
     for name, task in tasks.items():
         for metric, c in task["metrics"].items():
             first = metric == task["headline"]
             p = c["p_holm"] if first else c["p"]
             star = "*" if first and p is not None and p < 0.05 else " "
-            made.add_row(f"{name}: {metric}" if first else f"  {metric}", f"{c['pairs']:,}", number(c["a"], c["unit"]),
+            rows.append([f"{name}: {metric}" if first else f"  {metric}", f"{c['pairs']:,}", number(c["a"], c["unit"]),
                          number(c["b"], c["unit"]), delta(c["delta"], c["low"], c["high"], c["unit"]),
-                         str(c["better_pairs"]), str(c["worse_pairs"]), f"{probability(p)}{star}")
-    return made
+                         str(c["better_pairs"]), str(c["worse_pairs"]), f"{probability(p)}{star}"])
+    return table(("task", ">pairs", ">a", ">b", ">b - a", ">better", ">worse", ">p "), rows)
 
 
 def by_slice(tag: str, values: dict[str, dict]):
     """The axes' changes by language or domain; positive is better."""
     axes = list(dict.fromkeys(axis for changes in values.values() for axis in changes))
-    made = table(tag, *(f">{a}" for a in axes))
+    rows = []
     for value, changes in values.items():
         cells = [changes.get(a) for a in axes]
-        made.add_row(value, *(delta(c["value"], c["low"], c["high"], "") + (" sd" if c["unit"] == "sd" else "")
-                              if c and c["value"] is not None else "" for c in cells))
-    return made
+        rows.append([value, *(delta(c["value"], c["low"], c["high"], "") + (" sd" if c["unit"] == "sd" else "")
+                              if c and c["value"] is not None else "" for c in cells)])
+    return table((tag, *(f">{a}" for a in axes)), rows)
 
 
 def number(value: float | None, unit: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -29,6 +30,7 @@ def load(module: str) -> ModuleType:
     Raises:
       UserError: it is not installed.
     """
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns of what its caller chose
     try:
         return importlib.import_module(module)
     except ImportError as error:
