@@ -28,7 +28,8 @@ def read(specs: Sequence[str]) -> Iterator[tuple[dict, str]]:
             try:
                 json.dumps(row, ensure_ascii=False, default=str).encode()
             except UnicodeEncodeError as error:
-                raise UserError(f"{file}:{number}: holds half of a surrogate pair, {error.object[error.start]!r}, as of "
+                half = error.object[error.start]
+                raise UserError(f"{file}:{number}: holds half of a surrogate pair, {half!r}, as of "
                                 "an emoji that was cut in two") from None
             yield row, f"{file}:{number}"
 
