@@ -41,10 +41,17 @@ def add(commands) -> None:
     p.set_defaults(run=run)
 
 
-def run(a) -> None:
+def run(a) -> int:
     """Evaluates."""
     if a.limit < 0 or a.batch_size < 1 or a.max_length < 0:
         raise UserError("--limit and --max_length must not be negative, and --batch_size at least 1")
+    import sys
+
     from jitune.evals import command
 
-    command.run(a)
+    try:
+        command.run(a)
+    except KeyboardInterrupt:
+        print("jitune: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

@@ -17,7 +17,7 @@ import jax
 from jitune.evals import choose
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.pages.evaluation import write_page
-from jitune.evals.run import evaluate, load
+from jitune.evals.run import evaluate
 from jitune.types import Pretrained, UserError
 
 
@@ -41,9 +41,8 @@ def prepare(options: Any) -> Plan | None:
         return None
     names, folders = ([w.strip() for w in words.split(",") if w.strip()] for words in (options.tasks, options.data))
     chosen, skipped = choose.choose(suite=options.suite, tasks=names, data=folders)
-    plan = Plan(chosen, skipped, options.every, options.limit, options.seed, options.batch_size, options.max_length)
-    load(chosen, plan.limit, plan.seed, ())
-    return plan
+    chosen, _ = choose.read(chosen, options.limit, seed=options.seed)
+    return Plan(chosen, skipped, options.every, options.limit, options.seed, options.batch_size, options.max_length)
 
 
 def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int, say) -> dict[str, float]:

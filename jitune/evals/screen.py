@@ -21,6 +21,10 @@ def table(results: dict) -> list[str]:
         lines += [f"  {line}" for name, why in results["skipped"].items() for line in fold(f"{name}: {why}", WIDTH - 2)]
     if any(task["unscored"] for task in results["tasks"].values()):
         lines += ["", "none: documents without a score, which are in no mean"]
+    cut_off = [f"{name} {task['truncated']} of {task['n']}" for name, task in results["tasks"].items()
+               if task.get("truncated")]
+    if cut_off:
+        lines += ["", *fold(f"cut on the left to fit the context: {', '.join(cut_off)}", WIDTH)]
     engine = results["engine"]
     lines += ["", f"{engine['unique']:,} requests in {results['seconds']:,.0f} s, {engine['compiles']} compiles"]
     if results.get("judge"):

@@ -90,7 +90,7 @@ def bleu_counts(prediction: str, references: Sequence[str], *, language: str = "
 
     Sums of them over texts give the set's BLEU (`bleu_of`), without reading the texts again.
     """
-    score = _metric("bleu", language).sentence_score(prediction, list(references))
+    score = _metric("sentence_bleu", language).sentence_score(prediction, list(references))
     return [*score.counts, *score.totals, score.sys_len, score.ref_len]
 
 
