@@ -39,7 +39,8 @@ def run(a: Any) -> dict:
     assessors = open_assessors(a) if jax.process_index() == 0 else {}
     chosen, skipped = [], {}
     if native or a.suite or not names:
-        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=a.data, available=available)
+        folders = [f for word in a.data for f in ([word] if Path(word).exists() else word.split(","))]
+        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=folders, available=available)
         chosen, others = choose.read(chosen, a.limit, seed=a.seed, languages=languages)
         skipped |= others
     opened = harness.open_tasks(names, a.include_path) if names else None

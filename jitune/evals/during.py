@@ -40,6 +40,10 @@ def prepare(options: Any) -> Plan | None:
             raise UserError(f"config.evals.every={options.every} needs config.evals.suite or config.evals.tasks")
         return None
     names, folders = ([w.strip() for w in words.split(",") if w.strip()] for words in (options.tasks, options.data))
+    for name in names:
+        if name.partition(":")[0] == "lm_eval":
+            raise UserError(f"config.evals.tasks={name}: tasks of lm_eval are not run while training; jitune eval runs "
+                            "them")  # fmt: skip
     chosen, skipped = choose.choose(suite=options.suite, tasks=names, data=folders)
     chosen, _ = choose.read(chosen, options.limit, seed=options.seed)
     return Plan(chosen, skipped, options.every, options.limit, options.seed, options.batch_size, options.max_length)
@@ -47,7 +51,8 @@ def prepare(options: Any) -> Plan | None:
 
 def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int, say) -> dict[str, float]:
     """Evaluates the model as it is; returns the headline of every task, where it has one, and the share not scored."""
-    engine = open_engine(pretrained, batch_size=plan.batch_size, max_length=plan.max_length)
+    engine = open_engine(pretrained, batch_size=plan.batch_size, max_length=plan.max_length,
+                         chat_template=None if pretrained.tokenizer.chat_template else "none")
     model = {"path": str(out.parent.parent), "adapter": "", "digest": f"{digest}-step-{step}",
              "family": pretrained.config.family, "step": step}
     results = evaluate(engine, plan.chosen, out, model=model, skipped=plan.skipped, limit=plan.limit, seed=plan.seed,
