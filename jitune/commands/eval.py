@@ -28,7 +28,8 @@ def add(commands) -> None:
                    "any depth; may be repeated")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="results.json, samples/, report.html; a run that was "
                    "killed goes on there")  # fmt: skip
-    p.add_argument("--limit", type=int, default=0, metavar="N", help="documents of a task, drawn evenly over its parts; 0: all")
+    p.add_argument("--limit", type=int, default=0, metavar="N",
+                   help="documents of a task, drawn evenly over its parts; 0: all")
     p.add_argument("--languages", default="", metavar="CODES", help="only these, joined by commas: en,de")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="of the documents that --limit draws")
     p.add_argument("--max_length", "--max-length", type=int, default=0, metavar="N",
