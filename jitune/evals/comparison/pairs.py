@@ -25,7 +25,7 @@ def check_settings(a: Run, b: Run, *, force: bool) -> list[str]:
     one, two = a.header["settings"], b.header["settings"]
     if one.get("limit") != two.get("limit"):
         tell(f"{a.directory} was limited to {one.get('limit')} documents a task, {b.directory} to {two.get('limit')} "
-             "(None: all)", warnings, force)
+             "(0: all)", warnings, force)
     first, second = one.get("judge"), two.get("judge")
     if first and second and first != second:
         parts = [f"{k} {first.get(k)!r:.60} and {second.get(k)!r:.60}" for k in sorted({*first, *second})
@@ -112,5 +112,6 @@ def check_prompts(a: Run, b: Run, task: str, pairs: list[Pair], warnings: list[s
              f"is another in {b.directory} than in {a.directory}{why}", warnings, force)
         return
     one, two = (run.header["tasks"][task].get("prompts") for run in (a, b))
-    if one and two and one != two:
+    both = all(len(pairs) == run.header["tasks"][task].get("n", len(pairs)) for run in (a, b))
+    if both and one and two and one != two:
         tell(f"{task}: the runs' prompts differ (digests {one} and {two}){why}", warnings, force)
