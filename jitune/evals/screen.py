@@ -21,6 +21,8 @@ def table(results: dict) -> list[str]:
         lines += [f"  {line}" for name, why in results["skipped"].items() for line in fold(f"{name}: {why}", WIDTH - 2)]
     if any(task["unscored"] for task in results["tasks"].values()):
         lines += ["", "none: documents without a score, which are in no mean"]
+        lines += [line for name, task in results["tasks"].items() if task["failures"]
+                  for line in fold(f"  {name}: {reasons(task['failures'])}", WIDTH)]
     cut_off = [f"{name} {task['truncated']} of {task['n']}" for name, task in results["tasks"].items()
                if task.get("truncated")]
     if cut_off:
@@ -29,8 +31,12 @@ def table(results: dict) -> list[str]:
     lines += ["", f"{engine['unique']:,} requests in {results['seconds']:,.0f} s, {engine['compiles']} compiles"]
     if results.get("judge"):
         account = results["judge"]
-        lines.append(f"judge {account['model']}: {account['calls']:,} calls, {account['cached']:,} from the cache, "
-                     f"{account['failed']:,} failed")
+        told = f"judge {account['model']}: {account['calls']:,} calls, {account['cached']:,} from the cache"
+        rest = {"failed": account["failed"], "not asked for the budget": account["not_asked"],
+                "cut off": account["cut_off"]}
+        told += "".join(f", {count:,} {what}" for what, count in rest.items() if count)
+        told += "" if account["cost"] is None else f", cost {account['cost']:.4g}"
+        lines += fold(told, WIDTH)
     return lines
 
 
@@ -45,6 +51,11 @@ def row(name: str, task: dict) -> str:
     interval = "" if x["low"] is None else f"{number(x['low'], percent)} to {number(x['high'], percent)}"
     counts = f"{task['n']:>5}{task['unscored']:>6}"
     return f"  {shorten(name, 20):<20} {shorten(metric, 21):<22}{value:>8} {interval:>15} {counts}"
+
+
+def reasons(failures: dict[str, int]) -> str:
+    """{"judge": 3} -> "3 judge"; the first word is what failed."""
+    return ", ".join(f"{count} {reason}" for reason, count in failures.items())
 
 
 def number(x: float | None, percent: bool) -> str:
