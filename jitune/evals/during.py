@@ -9,6 +9,7 @@ need a judge, a classifier or to run programs are left out.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 from jitune.evals import choose
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.pages.evaluation import write_page
+from jitune.evals.results import FILE
 from jitune.evals.run import evaluate
 from jitune.types import Pretrained, UserError
 
@@ -33,8 +35,17 @@ class Plan(NamedTuple):
     max_length: int
 
 
-def prepare(options: Any) -> Plan | None:
-    """The plan of `config.evals`, or None where it asks for nothing. Raises UserError for what cannot work."""
+def prepare(options: Any, context: int | None = None) -> Plan | None:
+    """The plan of `config.evals`, or None where it asks for nothing. context: of the model.
+
+    Raises:
+      UserError: for what cannot work.
+    """
+    for name, least in (("every", 0), ("limit", 0), ("max_length", 0), ("batch_size", 1)):
+        if options[name] < least:
+            raise UserError(f"config.evals.{name}={options[name]} must be at least {least}")
+    if context and options.max_length > context:
+        raise UserError(f"config.evals.max_length={options.max_length} is more than the model's context of {context}")
     if not (options.suite or options.tasks):
         if options.every:
             raise UserError(f"config.evals.every={options.every} needs config.evals.suite or config.evals.tasks")
@@ -44,9 +55,27 @@ def prepare(options: Any) -> Plan | None:
         if name.partition(":")[0] == "lm_eval":
             raise UserError(f"config.evals.tasks={name}: tasks of lm_eval are not run while training; jitune eval runs "
                             "them")  # fmt: skip
-    chosen, skipped = choose.choose(suite=options.suite, tasks=names, data=folders)
+    try:
+        chosen, skipped = choose.choose(suite=options.suite, tasks=names, data=folders)
+    except UserError as error:
+        raise UserError(re.sub(r"--(suite|tasks|data)\b", r"config.evals.\1", str(error))) from None
     chosen, _ = choose.read(chosen, options.limit, seed=options.seed)
     return Plan(chosen, skipped, options.every, options.limit, options.seed, options.batch_size, options.max_length)
+
+
+def folder(directory: Path, step: int) -> Path:
+    """Where the evaluation of a step lies."""
+    return directory / "evals" / f"step-{step:06d}"
+
+
+def due(plan: Plan | None, step: int, *, last: bool) -> bool:
+    """Whether the model is evaluated after this step."""
+    return plan is not None and (last or plan.every > 0 and step % plan.every == 0)
+
+
+def missing(plan: Plan | None, directory: Path, step: int, *, last: bool) -> bool:
+    """Whether the evaluation of a step that was saved was due, and did not come to its end."""
+    return step > 0 and due(plan, step, last=last) and not (folder(directory, step) / FILE).exists()
 
 
 def run(plan: Plan, pretrained: Pretrained, *, out: Path, digest: str, step: int, say) -> dict[str, float]:
