@@ -67,7 +67,7 @@ def open_tasks(names: Sequence[str], include_path: str = "") -> tuple[Any, dict[
     """(the harness's table of tasks, name -> task with its data), before a model is there.
 
     Raises:
-      UserError: the harness is not installed, a task that it does not know, or one whose data cannot be had.
+      UserError: the harness is not installed, a task that it does not know, or one whose file is wrong or data cannot be had.
     """
     _, tasks = import_harness()
     manager = open_manager(tasks, names, include_path)
@@ -76,6 +76,9 @@ def open_tasks(names: Sequence[str], include_path: str = "") -> tuple[Any, dict[
     except OSError as error:  # a ConnectionError too
         raise UserError(f"lm_eval: the data of {', '.join(names)} cannot be had: {' '.join(str(error).split())[:300]}; "
                         "without a network, give task files over local data with --include_path") from error
+    except Exception as error:  # whatever a task file of the user's holds
+        raise UserError(f"lm_eval: {', '.join(names)} cannot be set up: {type(error).__name__}: "
+                        f"{' '.join(str(error).split())[:300]}") from error
 
 
 def import_harness():

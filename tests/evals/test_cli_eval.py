@@ -71,6 +71,16 @@ def test_tasks_that_are_not_there(complain):
     assert complain("--tasks", "gsm8k:x") == "--tasks gsm8k:x: gsm8k takes nothing after a colon"
 
 
+def test_a_task_file_of_the_harness_that_is_wrong(complain, tmp_path):
+    pytest.importorskip("lm_eval")
+    (tmp_path / "mine.yaml").write_text("""
+        {task: mine, dataset_path: json, dataset_kwargs: {data_files: {test: rows.jsonl}}, test_split: test,
+         output_type: guessing, doc_to_text: question, doc_to_target: answer}
+    """)
+    said = complain("--tasks", "lm_eval:mine", "--include_path", ".", rows=[GOOD])
+    assert said.startswith("lm_eval: mine cannot be set up: ValueError: Got invalid output_type 'guessing'")
+
+
 def test_prompts_that_were_cut_are_told():
     task = {"axis": "utility", "headline": "acc", "metrics": {}, "n": 9, "unscored": 0}
     results = {"tasks": {"a": {**task, "truncated": 2}, "b": {**task, "truncated": 0}}, "skipped": {}, "seconds": 1,

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from jitune.evals.pages import examples
-from jitune.evals.pages.evaluation import render, write_page
+from jitune.evals.pages.evaluation import axis_tile, render, write_page
 from jitune.evals.results import read, read_samples
 from jitune.types import UserError
 from tests.conftest import once
@@ -77,6 +77,16 @@ def test_an_axis_is_the_mean_of_its_shares_turned_so_that_more_is_better(made):
     assert "mean of 7 headlines, 5 turned so that more is better" in tile
     utility = re.search(r"<dt>Utility</dt>.*", render(results, samples))[0]
     assert "mean of 10 headlines; 1 task in other units" in utility
+
+
+def test_an_axis_says_which_headlines_have_no_value_and_is_no_surer_at_its_edges():
+    share = {"unit": "share", "better": "higher", "value": 1.0, "se": 0.0, "low": 0.8, "high": 1.0}
+    plain = {**share, "unit": "", "value": 7.0}
+    tasks = [share, {**share, "value": None, "se": None, "low": None, "high": None}, plain]
+    entries = {f"t{i}": {"headline": "m", "metrics": {"m": m}} for i, m in enumerate(tasks)}
+    _, shown, note = axis_tile("utility", entries)
+    assert note == "mean of 1 headline; 1 task without a value; 1 task in other units"
+    assert "10.0%" in shown  # half of 0.8 to 1, though the standard error is 0
 
 
 def test_languages_domains_slices_and_what_was_left_out_are_there(made):

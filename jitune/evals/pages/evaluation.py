@@ -115,15 +115,24 @@ def axis_tile(axis: str, tasks: Mapping) -> tuple:
     tasks = {name: task for name, task in tasks.items() if task.get("requests", 1)}  # others measure measures
     shares = [h for _, h in map(headline, tasks.values()) if h.get("unit") == "share" and h.get("value") is not None]
     if not shares:
-        return axis.capitalize(), None, f"{numbered(len(tasks), 'task')}; no headline is a share"
+        return axis.capitalize(), None, f"{numbered(len(tasks), 'task')}; no headline is a share with a value"
     turned = [h["value"] if h.get("better") != "lower" else 1 - h["value"] for h in shares]
-    errors = [h.get("se") for h in shares]
+    errors = [error_of(h) for h in shares]
     half = None if None in errors else 1.96 * math.sqrt(math.fsum(e * e for e in errors)) / len(shares)
     less = sum(h.get("better") == "lower" for h in shares)
     note = f"mean of {numbered(len(shares), 'headline')}" + (f", {less} turned so that more is better" if less else "")
-    other = len(tasks) - len(shares)
+    blank = sum(h.get("value") is None for _, h in map(headline, tasks.values()))
+    note += f"; {numbered(blank, 'task')} without a value" if blank else ""
+    other = len(tasks) - len(shares) - blank
     note += f"; {numbered(other, 'task')} in other units" if other else ""
     return axis.capitalize(), value(math.fsum(turned) / len(turned), percent=True, plus_minus=half), note
+
+
+def error_of(estimate: Mapping) -> float | None:
+    """The standard error; of a share of 0 or 1, whose error would be 0, that which its interval stands for."""
+    if estimate.get("se") == 0 and estimate.get("low") is not None:
+        return (estimate["high"] - estimate["low"]) / 2 / 1.96
+    return estimate.get("se")
 
 
 def notes(found: Mapping, tasks: Mapping) -> list[Markup]:
