@@ -67,7 +67,7 @@ def open_tasks(names: Sequence[str], include_path: str = "") -> tuple[Any, dict[
     """(the harness's table of tasks, name -> task with its data), before a model is there.
 
     Raises:
-      UserError: the harness is not installed, a task that it does not know, or one whose file is wrong or data cannot be had.
+      UserError: the harness is not installed, a task that it does not know, whose file is wrong or data cannot be had.
     """
     _, tasks = import_harness()
     manager = open_manager(tasks, names, include_path)
