@@ -49,8 +49,11 @@ class Batch(TypedDict, total=False):
 
     tokens: int32 ids. targets: int32, the next token of the same document (0 where there is none).
     loss_weights: float32, 0 where nothing is trained. segment_ids: int32, 1.. for documents, 0 for
-    padding. positions: int32, starting at 0 in each document. embeddings: optional [batch, seq, dim],
-    used in place of the embedded tokens. key: optional, a jax random key, there while training: for dropout.
+    padding. positions: int32, starting at 0 in each document. ends: optional, int32, the last segment that sees the
+    token, its own by default: of documents that begin alike, the first one holds what they share, and a document sees
+    every token before it whose segment .. ends its own number lies in (tree attention). embeddings: optional
+    [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training:
+    for dropout.
     """
 
     tokens: Array
@@ -58,6 +61,7 @@ class Batch(TypedDict, total=False):
     loss_weights: Array
     segment_ids: Array
     positions: Array
+    ends: Array
     embeddings: Array
     key: Array
 

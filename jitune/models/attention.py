@@ -19,7 +19,7 @@ LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
-    q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None
+    q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None, ends=None
 ) -> jax.Array:
     """Causal attention inside segments.
 
@@ -31,7 +31,9 @@ def attend(
 
     prefix: (k, v), [n, kv_heads, head_dim] each, which stand in front of every row's keys where start is None, for
     all segments. positions: [batch, t], the queries' in their documents, those of the prefix counted; they are
-    needed with it and with kv_segments that may be EVERYONE.
+    needed with it, with kv_segments that may be EVERYONE, and with ends.
+
+    ends: [batch, t], the last segment that sees a token, where start is None; None: each token's own alone.
 
     kind, which holds where start is None (it is plain elsewhere): plain; blocks, of queries, each over the keys up
     to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
@@ -42,10 +44,11 @@ def attend(
         front = prefix[0].shape[0]
         k, v = (_prepend(a, b) for a, b in zip(prefix, (k, v), strict=True))
         kv_segments = jnp.pad(kv_segments, ((0, 0), (front, 0)), constant_values=EVERYONE)
+    kv_tree = None if ends is None else _tree(ends, positions, front)
     if start is None and kind != "plain" and kind != "cudnn" and q.shape[1] > BLOCK:
-        more = {"kv_segments": kv_segments, "positions": positions} if front else {}
+        more = {"kv_segments": kv_segments, "positions": positions, "kv_tree": kv_tree} if front or kv_tree else {}
         return attend_blocks(q, k, v, segments=segments, window=window, **more)
-    mask = allowed(segments, kv_segments, front if start is None else start, window, positions)
+    mask = allowed(segments, kv_segments, front if start is None else start, window, positions, kv_tree)
     if start is None and kind == "cudnn":
         return _attend_cudnn(q, k, v, mask)
     return attend_plain(q, k, v, mask)
@@ -58,17 +61,31 @@ def _prepend(first, rest) -> jax.Array:
     return jnp.concatenate([rows.astype(rest.dtype), rest], axis=1)
 
 
-def allowed(segments, kv_segments, start, window, positions=None) -> jax.Array:
-    """Which keys a query sees, [batch, t, s] bool; see `attend`. Without positions no key is for EVERYONE."""
+def _tree(ends, positions, front: int):
+    """(ends, positions) of the keys, [batch, front + t] each: those in front are not the tree's."""
+    places = jnp.broadcast_to(jnp.arange(front), (len(positions), front))
+    return jnp.pad(ends, ((0, 0), (front, 0)), constant_values=EVERYONE), jnp.concatenate([places, positions], axis=1)
+
+
+def allowed(segments, kv_segments, start, window, positions=None, kv_tree=None) -> jax.Array:
+    """Which keys a query sees, [batch, t, s] bool; see `attend`. Without positions no key is for EVERYONE.
+
+    kv_tree: (ends, positions) of the keys where segments share tokens; else None.
+    """
     distance = (start + jnp.arange(segments.shape[1]))[:, None] - jnp.arange(kv_segments.shape[1])[None, :]
     near = distance >= 0
     if positions is not None:
         everyone = (kv_segments == EVERYONE)[:, None, :]
         # Other documents, or padding, lie between a prefix and most of the queries.
         distance = jnp.where(everyone, positions[:, :, None] - jnp.arange(kv_segments.shape[1]), distance)
+    if kv_tree is not None:
+        # Between a token and those that it continues, others lie in the row.
+        distance = positions[:, :, None] - kv_tree[1][:, None, :]
     if window is not None:
         near &= (distance < window) | (jnp.asarray(window) == 0)
     same = segments[:, :, None] == kv_segments[:, None, :]
+    if kv_tree is not None:
+        same = (kv_segments[:, None, :] <= segments[:, :, None]) & (segments[:, :, None] <= kv_tree[0][:, None, :])
     return near & (same if positions is None else same | everyone)
 
 
@@ -84,13 +101,14 @@ def attend_plain(q, k, v, mask) -> jax.Array:
 
 
 def attend_blocks(
-    q, k, v, *, segments, window, kv_segments=None, positions=None, size: int | None = None
+    q, k, v, *, segments, window, kv_segments=None, positions=None, kv_tree=None, size: int | None = None
 ) -> jax.Array:
     """Attention of a sequence to itself, a block of queries at a time over the keys up to the block's end.
 
     Leaves out most of the products above the diagonal, and no array has [t, t] elements a head. size: queries
     in a block; the last one is filled up. The shares of a softmax are divided after the product with v.
     kv_segments, with positions: of the keys where these are more than the queries, by those of a prefix in front.
+    kv_tree: see `allowed`; it needs positions.
     """
     b, t, heads, d = q.shape
     front = k.shape[1] - t
@@ -110,7 +128,8 @@ def attend_blocks(
     for i in range(count):
         first, end = i * size, front + min(t, (i + 1) * size)
         places = None if positions is None else positions[:, first : first + size]
-        mask = allowed(queries[:, first : first + size], kv_segments[:, :end], front + first, window, places)
+        tree = None if kv_tree is None else tuple(x[:, :end] for x in kv_tree)
+        mask = allowed(queries[:, first : first + size], kv_segments[:, :end], front + first, window, places, tree)
         mask = jnp.tile(mask, (1, groups, 1))[:, None]
         scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32) * d**-0.5
         scores = jnp.where(mask, scores, LOWEST)

@@ -73,9 +73,12 @@ class Decoder(nn.Module):
         kv_segments = segments
         if cache is not None:
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
-        seen = positions if cache is not None or prefix is not None else None
+        ends = batch.get("ends")
+        if ends is not None and cache is not None:
+            raise ValueError("segments that share tokens have no form with a cache")
+        seen = positions if cache is not None or prefix is not None or ends is not None else None
         ctx = Context(
-            jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start, seen
+            jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start, seen, ends
         )
         carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
         x, keys, values = self._run_layers(carry, ctx, prefix)

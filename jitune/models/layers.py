@@ -34,7 +34,8 @@ class Context(NamedTuple):
 
     cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t]. kv_segments: [batch, s].
     start: the index of the first query among the keys, a scalar; None where there is no cache.
-    positions: [batch, t]; None where no key is for everyone.
+    positions: [batch, t]; None where no key is for everyone and no segments share tokens. ends: [batch, t], see
+    `types.Batch`, or None.
     """
 
     cos: jax.Array
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     kv_segments: jax.Array
     start: jax.Array | None
     positions: jax.Array | None
+    ends: jax.Array | None = None
 
 
 class RMSNorm(nn.Module):
@@ -124,7 +126,7 @@ class Attention(nn.Module):
             k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
         out = attend(
             q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
-            kind=c.attention, prefix=prefix, positions=ctx.positions,
+            kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
         )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, keys, values

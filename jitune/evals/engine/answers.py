@@ -77,7 +77,7 @@ def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *,
         members.sort(key=lambda i: (-jobs[i].max_new_tokens, -len(jobs[i].prompt)))
         shape = shape_of(len(jobs[members[0]].prompt), jobs[members[0]].max_new_tokens, limit)
         while members:
-            chosen = _choose(jobs, members, rows, shape)
+            chosen = choose(jobs, members, rows, shape)
             taken = set(chosen)
             members = [i for i in members if i not in taken]
             answers = _run(model, params, tokenizer, mesh, [jobs[i] for i in chosen], [stops[i] for i in chosen],
@@ -85,7 +85,7 @@ def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *,
             yield list(zip(chosen, answers, strict=True))
 
 
-def _choose(jobs, members: list[int], rows: int, shape: Shape) -> list[int]:
+def choose(jobs, members: list[int], rows: int, shape: Shape) -> list[int]:
     """The first members that fit a cache together: with the longest prompt and the longest answer of all of them."""
     chosen, length, new = [], 0, 0
     for i in members:

@@ -11,29 +11,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from typing import Any
 
-import jax
 import numpy as np
 
 from jitune import sharding
-from jitune.evals.engine import answers, plan, tokens
+from jitune.evals.engine import answers, plan, scoring, tokens
 from jitune.evals.engine.score import score
 from jitune.evals.task import Generate, Generated, LogLikelihood, Prompt, Request, Response, Rolling, Score
 from jitune.generation import decode_loop
 from jitune.generation.batches import round_up
 from jitune.generation.decode_loop import slots_in_front
 from jitune.generation.prompts import default_stop_ids
-from jitune.generation.sampling import GREEDY
+from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import Pretrained, UserError
 
 CONTEXT = 8192  # the most of a model's own context that is used, unless max_length asks for more
-WIDTHS = (512, 2048)  # of rows to score, before the one of the whole context
 OnDone = Callable[[list[tuple[int, Any]]], None]
+Name = Callable[[int], str]
+COUNTS = ("requests", "unique", "scored_tokens", "input_tokens", "score_slots", "truncated", "shortened",
+          "prompt_tokens", "generated_tokens")  # fmt: skip
 
 
-def open_engine(pretrained: Pretrained, *, batch_size: int = 8, max_length: int = 0,
+def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0,
                 chat_template: str | None = None) -> Engine:  # fmt: skip
     """The engine of a model.
 
@@ -44,7 +45,7 @@ def open_engine(pretrained: Pretrained, *, batch_size: int = 8, max_length: int 
       chat_template: Jinja source in place of the tokenizer's own; `none`: conversations are written plainly.
 
     Raises:
-      UserError: without a tokenizer, or where nothing of the context is left.
+      UserError: without a tokenizer, for a max_length beyond the context, or where nothing of it is left.
     """
     if pretrained.tokenizer is None:
         raise UserError("evaluation needs a tokenizer, and the model has none; put its files beside its weights")
@@ -58,22 +59,16 @@ def open_engine(pretrained: Pretrained, *, batch_size: int = 8, max_length: int 
 
 
 class Engine:
-    """See `open_engine`. limit: tokens of a window, without those in front."""
+    """See `open_engine`. limit: tokens of a window, without those in front. setup: how windows are scored."""
 
     def __init__(self, pretrained: Pretrained, batch_size: int, limit: int, chat_template: str | None):
         self.pretrained, self.limit, self.chat_template = pretrained, limit, chat_template
-        self.mesh = sharding.mesh_of(pretrained.params)
-        self.shards = sharding.batch_shards(self.mesh) if self.mesh else 1
-        self.rows = round_up(max(batch_size, 1), self.shards)
-        big = jax.default_backend() != "cpu"
-        self.budget, self.queries = (16384, 1024) if big else (2048, 128)  # tokens of a batch, logits at once
-        self.widths = [w for w in WIDTHS if 2 * w <= limit] + [round_up(limit, 128)]
+        mesh = sharding.mesh_of(pretrained.params)
+        self.rows = round_up(max(batch_size, 1), sharding.batch_shards(mesh) if mesh else 1)
+        self.setup = scoring.prepare(pretrained.model, pretrained.params, limit=limit)
         template = None if chat_template == tokens.PLAIN else chat_template
         self.stop_ids = default_stop_ids(pretrained.tokenizer, pretrained.config, chat_template=template)
-        self.programs = _programs()
-        self.counts = dict.fromkeys(("requests", "unique", "scored_tokens", "input_tokens", "score_slots", "truncated",
-                                     "shortened", "generated_tokens", "prompt_tokens"), 0)  # fmt: skip
-        self.seconds = 0.0
+        self.counts, self.seconds, self.programs = dict.fromkeys(COUNTS, 0), 0.0, _programs()
 
     @property
     def stats(self) -> dict[str, float]:
@@ -101,250 +96,165 @@ class Engine:
         members: dict[Request, list[int]] = {}
         for i, request in enumerate(requests):
             members.setdefault(request, []).append(i)
-        unique = list(members)
         self.counts["requests"] += len(requests)
-        self.counts["unique"] += len(unique)
+        self.counts["unique"] += len(members)
         found: dict[int, Response] = {}
 
-        def done(responses):
-            new = [(i, response) for j, response in responses for i in members[unique[j]]]
+        def done(responses: list[tuple[Request, Response]]) -> None:
+            new = [(i, response) for request, response in responses for i in members[request]]
             found.update(new)
             if on_done and new:
                 on_done(new)
 
-        self._score_requests([(j, r) for j, r in enumerate(unique) if not isinstance(r, Generate)], done)
-        self._generate_requests([(j, r) for j, r in enumerate(unique) if isinstance(r, Generate)], done)
+        self._score_requests([r for r in members if not isinstance(r, Generate)], done)
+        self._generate_requests([r for r in members if isinstance(r, Generate)], done)
         return [found[i] for i in range(len(requests))]
 
-    def score_tokens(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, on_done: OnDone | None = None,
-                     name: Callable[[int], str] | None = None) -> list[tuple[float, bool, int]]:  # fmt: skip
+    def score_tokens(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], on_done: OnDone | None = None, *,
+                     name: Name | None = None) -> list[tuple[float, bool, int]]:  # fmt: skip
         """(log-likelihood, greedy, truncated) of each (context ids, continuation ids); see LogLikelihood.
 
         on_done: called with [(index, result), ...] as batches finish. name: of a pair, for errors.
-        Raises UserError for an empty context, an empty continuation or one longer than the context, for ids that are
-        not the model's, and for what is not finite.
+        Raises UserError for an empty context, an empty continuation or one longer than a window, for ids that are not
+        the model's, and for what is not finite.
         """
         name = name or (lambda i: f"pair {i + 1} of {len(pairs)}")
-        began = time.perf_counter()
-        windows = [self._window(*pair, name, i) for i, pair in enumerate(pairs)]
         found: dict[int, tuple[float, bool, int]] = {}
-        for batch in self._score(windows, name):
-            found.update(batch)
-            if on_done and batch:
-                on_done(batch)
-        self.seconds += time.perf_counter() - began
+        with self._clock():
+            windows = [self._window(*pair, name, i) for i, pair in enumerate(pairs)]
+            for batch in scoring.score_windows(self.setup, windows, name=name, counts=self.counts):
+                results = [(i, (*result, windows[i].truncated)) for i, result in batch]
+                found.update(results)
+                if on_done and results:
+                    on_done(results)
         return [found[i] for i in range(len(pairs))]
 
     def generate_tokens(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int | Sequence[int],
                         stop: Sequence[str] | Sequence[Sequence[str]] = (), temperature: float | Sequence[float] = 0.0,
-                        samples: Sequence[int] | None = None, sampling=GREEDY, on_done: OnDone | None = None,
-                        name: Callable[[int], str] | None = None) -> list[Generated]:  # fmt: skip
-        """Answers to prompts of token ids, in their order.
+                        samples: Sequence[int] | None = None, sampling: Sampling = GREEDY,
+                        on_done: OnDone | None = None, name: Name | None = None) -> list[Generated]:  # fmt: skip
+        """Answers to prompts of token ids, in their order; equal ones are computed once.
 
-        max_new_tokens, stop (texts), temperature: of all prompts, or one of each. samples: numbers that tell samples of
-        one prompt apart, by default how often the prompt was there before. sampling: top_k, top_p, min_p and
-        repetition_penalty. A prompt is cut on the left to the context less max_new_tokens; where that leaves nothing,
-        the answer has half of the context. on_done, name: as in `score_tokens`.
+        max_new_tokens, stop (texts), temperature: of all prompts, or a list with one of each. samples: numbers that
+        tell samples of one prompt apart, by default how often the prompt was there before. sampling: top_k, top_p,
+        min_p and repetition_penalty. A prompt is cut on the left to the context less max_new_tokens; where that leaves
+        nothing, the answer has half of the context. on_done, name: as in `score_tokens`.
         """
         name = name or (lambda i: f"prompt {i + 1} of {len(prompts)}")
-        began = time.perf_counter()
         seen: dict[Any, int] = {}
-        jobs, truncated = [], []
-        for i, prompt in enumerate(prompts):
+        jobs: dict[answers.Job, list[int]] = {}
+        cuts, found = [], {}
+        for i, prompt in enumerate(map(tuple, prompts)):
             new, texts, heat = (_each(x, i) for x in (max_new_tokens, stop, temperature))
-            key = tuple(prompt)
-            number = samples[i] if samples is not None else seen.get(key, 0) if heat else 0
-            seen[key] = seen.get(key, 0) + 1
-            job, cut = self._job(key, new, texts, heat, number, sampling, name(i))
-            jobs.append(job)
-            truncated.append(cut)
-        found: dict[int, Generated] = {}
-        for batch in self._generate(jobs, truncated):
-            found.update(batch)
-            if on_done:
-                on_done(batch)
-        self.seconds += time.perf_counter() - began
+            number = samples[i] if samples is not None else seen.get(prompt, 0)
+            seen[prompt] = seen.get(prompt, 0) + 1
+            job = self._job(prompt, new, texts, heat, number, sampling, name(i))
+            jobs.setdefault(job, []).append(i)
+            cuts.append(len(prompt) - len(job.prompt))
+        self.counts["truncated"] += sum(cut > 0 for cut in cuts)
+        with self._clock():
+            for batch in self._run(list(jobs)):
+                results = [(i, Generated(g.text, g.finish_reason, len(g.tokens), cuts[i]))
+                           for job, g in batch for i in jobs[job]]  # fmt: skip
+                found.update(results)
+                if on_done:
+                    on_done(results)
         return [found[i] for i in range(len(prompts))]
 
-    def _window(self, context, continuation, name, i: int) -> plan.Window:
-        """The window of a pair. Raises UserError, see `score_tokens`."""
-        if not len(context) or not len(continuation):
-            which = "continuation" if len(context) else "context"
-            raise UserError(f"{name(i)}: the {which} has no token, so there is nothing to "
-                            f"{'score' if len(context) else 'score it after'}")  # fmt: skip
-        if len(continuation) > self.limit:
-            raise UserError(f"{name(i)}: the continuation has {len(continuation)} tokens, and a window {self.limit}; "
-                            "shorten it, or score it as a rolling text")  # fmt: skip
-        window = plan.window(context, continuation, self.limit)
-        self._check_ids(window.inputs, name(i))
-        self._check_ids(window.targets, name(i))
-        self.counts["truncated"] += window.truncated > 0
-        return window
-
-    def _check_ids(self, ids, where: str) -> None:
-        size = self.pretrained.config.vocab_size
-        if len(ids) and not 0 <= np.min(ids) <= np.max(ids) < size:
-            raise UserError(f"{where}: token ids {np.min(ids)} to {np.max(ids)} are not all in the model's vocabulary "
-                            f"of {size}; is this the model's own tokenizer?")  # fmt: skip
-
-    def _score(self, windows: list[plan.Window], name) -> Iterator[list[tuple[int, tuple[float, bool, int]]]]:
-        """Yields (index, result) of the windows that a batch finishes; one batch is ahead of what is read."""
-        segments, places = plan.share(windows)
-        members: dict[int, list[int]] = {}
-        for i, place in enumerate(places):
-            members.setdefault(place.segment, []).append(i)
-        waiting = None
-        for rows in plan.batches(segments, self.widths, self._rows_of):
-            running = self._start(rows)
-            self.counts["input_tokens"] += int((rows.batch["segment_ids"] > 0).sum())
-            self.counts["score_slots"] += rows.batch["tokens"].size
-            if waiting:
-                yield list(self._read(*waiting, windows, places, members, name))
-            waiting = rows, running
-        if waiting:
-            yield list(self._read(*waiting, windows, places, members, name))
-
-    def _rows_of(self, width: int) -> int:
-        return round_up(max(self.budget // width, 1), self.shards)
-
-    def _start(self, rows: plan.Rows):
-        """Sends a batch to the devices."""
-        model, params = self.pretrained[:2]
-        chunk = max(1, self.queries // len(rows.at))
-        chunk = 1 << (min(chunk, 128).bit_length() - 1)  # it divides the widths
-        batch, at, targets = sharding.put_whole((rows.batch, rows.at, rows.targets), self.mesh)
-        with jax.set_mesh(self.mesh) if self.mesh else nullcontext():
-            return score(params, batch, at, targets, np.int32(-(-rows.queries // chunk)), model=model, chunk=chunk)
-
-    def _read(self, rows: plan.Rows, running, windows, places, members, name):
-        """Results of the windows whose segments a batch holds. Raises UserError for what is not finite."""
-        logprobs, greedy = (np.asarray(x).reshape(len(rows.at), -1) for x in jax.device_get(running))
-        for segment, row, first in rows.parts:
-            for i in members[segment]:
-                at = first * plan.TARGETS + places[i].queries
-                found = logprobs[row, at].astype(np.float64)
-                if not np.isfinite(found).all():
-                    bad = int(np.flatnonzero(~np.isfinite(found))[0])
-                    raise UserError(f"{name(i)}: the log-likelihood of token {bad + 1} of {len(found)} is "
-                                    f"{found[bad]}: broken weights, or a dtype that overflows")  # fmt: skip
-                self.counts["scored_tokens"] += len(found)
-                yield i, (float(found.sum()), bool(greedy[row, at].all()), windows[i].truncated)
-
-    def _score_requests(self, requests: list[tuple[int, Score | Rolling]], done) -> None:
+    def _score_requests(self, requests: list[Score | Rolling], done) -> None:
         """Score and Rolling requests; a Rolling is done with the last of its windows."""
-        if not requests:
-            return
-        began = time.perf_counter()
-        pairs = self._pairs(requests)
+        tokenizer = self.pretrained.tokenizer
+        pairs = tokens.pairs_of(tokenizer, requests, chat_template=self.chat_template, limit=self.limit)
         owners = [k for k, windows in enumerate(pairs) for _ in windows]
         flat = [pair for windows in pairs for pair in windows]
         parts: dict[int, list] = {}
 
-        def collect(results):
+        def collect(results) -> None:
             ready = []
-            for i, (logprob, greedy, truncated) in results:
-                k = owners[i]
-                parts.setdefault(k, []).append((i, logprob, greedy, truncated))
-                if len(parts[k]) == len(pairs[k]):
-                    ready.append((requests[k][0], self._sum(sorted(parts.pop(k)), flat)))
+            for i, result in results:
+                parts.setdefault(owners[i], []).append((i, *result))
+                if len(parts[owners[i]]) == len(pairs[owners[i]]):
+                    ready.append((requests[owners[i]], _sum(sorted(parts.pop(owners[i])), flat)))
             done(ready)
 
-        self.seconds += time.perf_counter() - began
-        self.score_tokens(flat, on_done=collect, name=lambda i: _name(requests[owners[i]][1]))
+        self.score_tokens(flat, collect, name=lambda i: tokens.name_of(requests[owners[i]]))
 
-    def _sum(self, parts, flat) -> LogLikelihood:
-        """One LogLikelihood of a request's windows."""
-        count = sum(len(flat[i][1]) for i, *_ in parts)
-        truncated = sum(p[3] for p in parts)
-        return LogLikelihood(sum(p[1] for p in parts), all(p[2] for p in parts), count, truncated)
-
-    def _pairs(self, requests) -> list[list[tuple[list[int], list[int]]]]:
-        """Pairs of token ids of each request."""
-        tokenizer = self.pretrained.tokenizer
-        triples = [(self.render(r.prompt), r.continuation, tokens.is_plain(r.prompt, self.chat_template))
-                   for _, r in requests if isinstance(r, Score)]  # fmt: skip
-        scored = iter(tokens.encode_pairs(tokenizer, triples))
-        texts = tokens.encode(tokenizer, [r.text for _, r in requests if isinstance(r, Rolling)], plain=False)
-        pairs = []
-        for _, r in requests:
-            if isinstance(r, Score):
-                pairs.append([next(scored)])
-                continue
-            context, ids = tokens.after_nothing(tokenizer, texts[r.text])
-            pairs.append(tokens.rolling(ids, context[0], self.limit))
-            if not ids:
-                raise UserError(f"{_name(r)}: the text has no token to score")
-        return pairs
-
-    def _generate_requests(self, requests: list[tuple[int, Generate]], done) -> None:
+    def _generate_requests(self, requests: list[Generate], done) -> None:
         """Generate requests, whatever their options."""
-        if not requests:
-            return
-        began = time.perf_counter()
-        tokenizer = self.pretrained.tokenizer
-        prompts = []
-        for plain in (True, False):
-            texts = {j: self.render(r.prompt) for j, r in requests
-                     if tokens.is_plain(r.prompt, self.chat_template) == plain}
-            ids = tokens.encode(tokenizer, texts.values(), plain=plain)
-            prompts += [(j, ids[text] or [tokens.prefix_token(tokenizer)]) for j, text in texts.items()]
-        prompts = [ids for _, ids in sorted(prompts)]
-        asked = [r for _, r in requests]
-        self.seconds += time.perf_counter() - began
+        prompts = tokens.prompts_of(self.pretrained.tokenizer, requests, chat_template=self.chat_template)
         self.generate_tokens(
-            prompts, max_new_tokens=[r.max_new_tokens for r in asked], stop=[tuple(r.stop) for r in asked],
-            temperature=[r.temperature for r in asked], samples=[r.sample for r in asked],
-            on_done=lambda batch: done([(requests[k][0], g) for k, g in batch]), name=lambda k: _name(asked[k]),
+            prompts, max_new_tokens=[r.max_new_tokens for r in requests], stop=[tuple(r.stop) for r in requests],
+            temperature=[r.temperature for r in requests], samples=[r.sample for r in requests],
+            on_done=lambda batch: done([(requests[k], answer) for k, answer in batch]),
+            name=lambda k: tokens.name_of(requests[k]),
         )  # fmt: skip
 
-    def _job(self, prompt, new, texts, heat, number, sampling, name) -> tuple[answers.Job, int]:
-        """A job, and how many tokens of its prompt were cut off."""
+    def _window(self, context, continuation, name: Name, i: int) -> plan.Window:
+        """The window of a pair. Raises UserError, see `score_tokens`."""
+        if not len(context):
+            raise UserError(f"{name(i)}: the context has no token; give the prefix token where there is none")
+        if not len(continuation):
+            raise UserError(f"{name(i)}: the continuation has no token of its own, so there is nothing to score")
+        if len(continuation) > self.limit:
+            raise UserError(f"{name(i)}: the continuation has {len(continuation)} tokens, and a window {self.limit}; "
+                            "shorten it, or score it as a rolling text")  # fmt: skip
+        window = plan.window(context, continuation, self.limit)
+        self._check_ids(window.inputs, name, i)
+        self._check_ids(window.targets, name, i)
+        self.counts["truncated"] += window.truncated > 0
+        return window
+
+    def _job(self, prompt, new, texts, heat, number, sampling, name: str) -> answers.Job:
+        """A job with as much of the prompt as fits."""
         if not prompt:
             raise UserError(f"{name}: the prompt is empty; at least one token is needed")
         if new < 1:
             raise UserError(f"{name}: max_new_tokens={new} must be at least 1")
         if new >= self.limit:
             self.counts["shortened"] += 1
-            new = max(self.limit // 2, 1)
+            new = self.limit // 2
         kept = prompt[-(self.limit - new) :]
-        self._check_ids(kept, name)
-        cut = len(prompt) - len(kept)
-        self.counts["truncated"] += cut > 0
-        return answers.Job(kept, new, tuple(texts), heat, number if heat else 0, name, sampling), cut
+        self._check_ids(kept, lambda _: name, 0)
+        return answers.Job(kept, new, tuple(texts), float(heat), number if heat else 0, name, sampling)
 
-    def _generate(self, jobs: list[answers.Job], truncated: list[int]) -> Iterator[list[tuple[int, Generated]]]:
-        """Yields (index, answer) of a batch's jobs; equal jobs are computed once."""
-        members: dict[answers.Job, list[int]] = {}
-        for i, job in enumerate(jobs):
-            members.setdefault(job, []).append(i)
-        unique = list(members)
+    def _check_ids(self, ids, name: Name, i: int) -> None:
+        low, high, size = np.min(ids), np.max(ids), self.pretrained.config.vocab_size
+        if not 0 <= low <= high < size:
+            raise UserError(f"{name(i)}: token ids {low} to {high} are not all in the model's vocabulary of {size}; "
+                            "is this the model's own tokenizer?")  # fmt: skip
+
+    def _run(self, jobs: list[answers.Job]) -> Iterator[list[tuple[answers.Job, Any]]]:
+        """Yields (job, its Generation) of one batch after the other."""
         model, params, tokenizer, _ = self.pretrained
-        run = answers.answer(model, params, tokenizer, unique, stop_ids=self.stop_ids, rows=self.rows, limit=self.limit)
+        run = answers.answer(model, params, tokenizer, jobs, stop_ids=self.stop_ids, rows=self.rows, limit=self.limit)
         for batch in run:
-            self.counts["prompt_tokens"] += sum(len(unique[j].prompt) for j, _ in batch)
+            self.counts["prompt_tokens"] += sum(len(jobs[j].prompt) for j, _ in batch)
             self.counts["generated_tokens"] += sum(len(g.tokens) for _, g in batch)
-            yield [(i, Generated(g.text, g.finish_reason, len(g.tokens), truncated[i]))
-                   for j, g in batch for i in members[unique[j]]]  # fmt: skip
+            yield [(jobs[j], g) for j, g in batch]
+
+    @contextmanager
+    def _clock(self):
+        """Counts the seconds of what is done in it."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+def _sum(parts: list[tuple[int, float, bool, int]], pairs) -> LogLikelihood:
+    """The log-likelihood of (index of the pair, log-likelihood, greedy, truncated) of all windows of a request."""
+    count = sum(len(pairs[i][1]) for i, *_ in parts)
+    return LogLikelihood(sum(p[1] for p in parts), all(p[2] for p in parts), count, sum(p[3] for p in parts))
 
 
 def _each(value, i: int):
-    """The i-th of a value that there may be for each."""
-    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], str):
+    """The i-th of a list with one for each; anything else is for all. A tuple, and a list of texts, are one value."""
+    if isinstance(value, list) and value and not isinstance(value[0], str):
         return value[i]
     return value
 
 
 def _programs() -> int:
     """How many programs of the engine have been compiled in this process."""
-    functions = score, decode_loop.prefill, decode_loop.decode
-    return sum(f._cache_size() for f in functions)
-
-
-def _name(request: Request) -> str:
-    """A request in a few words, for errors."""
-    if isinstance(request, Rolling):
-        return f"Rolling({request.text[:60]!r})"
-    prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[-1][1]
-    if isinstance(request, Score):
-        return f"Score(...{prompt[-40:]!r}, {request.continuation[:40]!r})"
-    return f"Generate({prompt[:60]!r})"
+    return sum(f._cache_size() for f in (score, decode_loop.prefill, decode_loop.decode))

@@ -52,3 +52,25 @@ def grade(logits, targets) -> tuple[jax.Array, jax.Array]:
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
     first = jnp.where(logits == highest, ids, logits.shape[-1]).min(axis=-1, keepdims=True)
     return chosen - highest - total, targets == first
+
+
+def knows_ends(model: Model, params) -> bool:
+    """Whether a model looks at a batch's `ends`, by which documents share tokens; see `types.Batch`. Only traced."""
+    ones = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    batch = {name: ones for name in ("tokens", "segment_ids", "positions")}
+    traced = jax.make_jaxpr(lambda ends, params, batch: model.hidden(params, {**batch, "ends": ends})[0])
+    jaxpr = traced(ones, params, batch).jaxpr
+    return _reads(jaxpr, jaxpr.invars[0])
+
+
+def _reads(jaxpr, var) -> bool:
+    """Whether an equation computes with a variable, rather than hand it on to a function that does not."""
+    for equation in jaxpr.eqns:
+        inner = equation.params.get("jaxpr")
+        inner = getattr(inner, "jaxpr", inner)
+        for i, given in enumerate(equation.invars):
+            if given is not var:
+                continue
+            if inner is None or len(inner.invars) != len(equation.invars) or _reads(inner, inner.invars[i]):
+                return True
+    return False

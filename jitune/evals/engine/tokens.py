@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jitune.evals.task import Prompt
+from jitune.evals.task import Generate, Prompt, Request, Rolling, Score
 from jitune.generation.prompts import render_messages
 from jitune.types import UserError
 
@@ -98,11 +98,6 @@ def after_nothing(tokenizer: Any, ids: Ids) -> tuple[Ids, Ids]:
     return ([prefix], ids[1:] if ids[:1] == [prefix] else ids)
 
 
-def encode_prompt(tokenizer: Any, text: str, plain: bool) -> Ids:
-    """Token ids of a prompt to answer; an empty one is the prefix token."""
-    return encode(tokenizer, [text], plain=plain)[text] or [prefix_token(tokenizer)]
-
-
 def rolling(ids: Ids, prefix: int, limit: int) -> list[tuple[Ids, Ids]]:
     """Pairs (context, continuation) that score every token of `ids` once, each pair in a window of `limit` inputs.
 
@@ -115,3 +110,51 @@ def rolling(ids: Ids, prefix: int, limit: int) -> list[tuple[Ids, Ids]]:
         before = ids[max(end - limit - 1, 0) : start] if start else [prefix]
         pairs.append((before, ids[start:end]))
     return pairs
+
+
+def pairs_of(tokenizer: Any, requests: Sequence[Score | Rolling], *, chat_template: str | None,
+             limit: int) -> list[list[tuple[Ids, Ids]]]:  # fmt: skip
+    """The pairs (context, continuation) of each request: one of a Score, one a window of a Rolling.
+
+    Raises UserError for a text without a token.
+    """
+    shown = _render_all(tokenizer, [r.prompt for r in requests if isinstance(r, Score)], chat_template)
+    triples = [(shown[r.prompt], r.continuation, is_plain(r.prompt, chat_template))
+               for r in requests if isinstance(r, Score)]  # fmt: skip
+    scored = iter(encode_pairs(tokenizer, triples))
+    texts = encode(tokenizer, [r.text for r in requests if isinstance(r, Rolling)], plain=False)
+    pairs = []
+    for r in requests:
+        if isinstance(r, Score):
+            pairs.append([next(scored)])
+            continue
+        context, ids = after_nothing(tokenizer, texts[r.text])
+        if not ids:
+            raise UserError(f"{name_of(r)}: the text has no token to score")
+        pairs.append(rolling(ids, context[0], limit))
+    return pairs
+
+
+def prompts_of(tokenizer: Any, requests: Sequence[Generate], *, chat_template: str | None) -> list[Ids]:
+    """Token ids of each request's prompt; an empty one is the prefix token."""
+    shown = _render_all(tokenizer, [r.prompt for r in requests], chat_template)
+    found = {}
+    for plain in (True, False):
+        chosen = [p for p in shown if is_plain(p, chat_template) == plain]
+        ids = encode(tokenizer, [shown[p] for p in chosen], plain=plain)
+        found.update({p: ids[shown[p]] or [prefix_token(tokenizer)] for p in chosen})
+    return [found[r.prompt] for r in requests]
+
+
+def _render_all(tokenizer, prompts: Iterable[Prompt], chat_template: str | None) -> dict[Prompt, str]:
+    return {prompt: render(tokenizer, prompt, chat_template) for prompt in dict.fromkeys(prompts)}
+
+
+def name_of(request: Request) -> str:
+    """A request in a few words, for errors."""
+    if isinstance(request, Rolling):
+        return f"Rolling({request.text[:60]!r})"
+    prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[-1][1]
+    if isinstance(request, Score):
+        return f"Score(...{prompt[-40:]!r}, {request.continuation[:40]!r})"
+    return f"Generate({prompt[:60]!r})"
