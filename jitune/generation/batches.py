@@ -49,13 +49,13 @@ class Shape(NamedTuple):
     """Shapes of a batch that do not depend on its prompts.
 
     width: prompts are padded to it, a multiple of `chunk`, the tokens that go through the model at once; chunks of
-    padding alone do not. capacity: slots of the cache, at least the longest prompt, rounded up to chunks, and the
-    longest answer.
+    padding alone do not. capacities: slots of the cache, ascending: it begins with the first, which holds the longest
+    prompt, rounded up to chunks, and grows to the next where answers need it; the last holds all of them.
     """
 
     width: int
     chunk: int
-    capacity: int
+    capacities: tuple[int, ...]
 
 
 class Answer:
@@ -118,8 +118,8 @@ def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_i
     if shape is not None:
         chunk = shape.chunk
         first = np.int32((used - batch.lengths.max()) // chunk)
-        most = capacity = shape.capacity
-        used -= first * chunk
+        used -= int(first) * chunk
+        most, capacity = used + max_new_tokens, shape.capacities[0]
     # A mesh is set around device work only: a consumer's code runs between the blocks.
     context = (lambda: jax.set_mesh(mesh)) if mesh else nullcontext
     with context():
@@ -130,7 +130,8 @@ def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_i
         with context():
             # Attention costs as much as the cache is long, and few answers are as long as they may be.
             if used + limit > capacity and capacity < most:
-                more = min(2 * capacity, most) - capacity
+                bigger = shape.capacities[shape.capacities.index(capacity) + 1] if shape else min(2 * capacity, most)
+                more = bigger - capacity
                 state, capacity = state._replace(cache=decode_loop.grow(state.cache, more)), capacity + more
             stopped = sharding.put_whole(stopped, mesh)
             state, block = decode_loop.decode(params, state, ids, stopped, np.int32(limit), **options)

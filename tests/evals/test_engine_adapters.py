@@ -77,7 +77,8 @@ def check_twin(given, limit):
         expected, likeliest = twin.score_one(given, context, continuation, limit, LIMIT)
         assert abs(logprob - expected) < 2e-5 * len(continuation) and greedy == likeliest
     prompts = [encode_prompt(given.tokenizer, {"prompt": text}) for text in TEXTS]
-    expected = generate(given.model, given.params, given.tokenizer, prompts, max_new_tokens=12, stop_ids=engine.stop_ids)
+    expected = generate(given.model, given.params, given.tokenizer, prompts, max_new_tokens=12,
+                        stop_ids=engine.stop_ids)  # fmt: skip
     assert [g.text for g in engine.generate_tokens(prompts, max_new_tokens=12)] == [g.text for g in expected]
 
 

@@ -49,6 +49,16 @@ def test_greedy_answers_are_those_of_generate(llama, engine, prompts):
     assert engine.stats["generated_tokens"] == sum(g.tokens for g in found)
 
 
+def test_a_cache_that_grows(llama):
+    engine = open_engine(llama, batch_size=4)
+    prompts = [[5, 6, 7], [9] * 300, [3] * 200]
+    found = engine.generate_tokens(prompts, max_new_tokens=[200, 3, 90])
+    assert as_tuples(found[:1]) == as_generate(llama, engine, prompts[:1], 200)
+    assert as_tuples(found[1:2]) == as_generate(llama, engine, prompts[1:2], 3)
+    assert as_tuples(found[2:]) == as_generate(llama, engine, prompts[2:], 90)
+    assert found[0].tokens > 512 - 384
+
+
 def test_limits_and_stops_of_each_prompt(llama, engine, prompts):
     whole = engine.generate_tokens(prompts, max_new_tokens=40)
     new = [1 + 4 * i for i in range(len(prompts))]
@@ -73,9 +83,8 @@ def test_samples_depend_on_prompt_and_number_alone(llama, engine, prompts):
     assert alone.answer(asked[2:3]) == found[2:3]
     ids = encode_prompt(llama.tokenizer, {"prompt": "the quick"})
     assert engine.generate_tokens([ids] * 5, max_new_tokens=12, temperature=0.8) == found[:5], "numbered as they come"
-    job = answers.Job(tuple(ids), 12, temperature=0.8, sample=3)
-    sampling = Sampling(temperature=0.8)
-    assert as_tuples(found[3:4]) == as_generate(llama, engine, [ids], 12, sampling=sampling, row_ids=[answers.seed(job)])
+    options = {"sampling": Sampling(temperature=0.8), "row_ids": [answers.seed(answers.Job(tuple(ids), 12, sample=3))]}
+    assert as_tuples(found[3:4]) == as_generate(llama, engine, [ids], 12, **options)
 
 
 def test_equal_prompts_are_answered_once_where_nothing_is_drawn(engine):
@@ -121,10 +130,11 @@ def test_a_batch_never_outgrows_its_cache():
     """A long prompt with a short answer and a short prompt with a long answer do not fit one cache together."""
     for limit in (100, 1000, 2048, 8192):
         for length, new in ((limit - 1, 1), (1, limit - 1), (limit // 2, limit // 2), (3, 5)):
-            shape = answers.shape_of(length, new, limit)
-            assert -(-length // shape.chunk) * shape.chunk + new <= shape.capacity
+            shape = answers.shape_of(length, limit)
+            used = -(-length // shape.chunk) * shape.chunk
+            assert used < shape.capacities[0] and used + new <= shape.capacities[-1]
             assert shape.width >= length and shape.width % shape.chunk == 0
     jobs = [answers.Job((1,) * n, new) for n, new in ((1900, 100), (20, 1900), (900, 900), (30, 1800))]
-    shape = answers.shape_of(1900, 100, 2048)
+    shape = answers.shape_of(1900, 2048)
     assert answers.choose(jobs, [1, 3, 2, 0], 4, shape) == [1, 3]
     assert answers.choose(jobs, [2, 0], 4, shape) == [2]

@@ -17,13 +17,23 @@ from typing import Any
 import numpy as np
 
 from jitune import sharding
-from jitune.generation.batches import Answer, Generation, Shape, blocks, follow, pad, round_up, sort_stops
+from jitune.generation.batches import (
+    FIRST_SLOTS,
+    Answer,
+    Generation,
+    Shape,
+    blocks,
+    follow,
+    pad,
+    round_up,
+    sort_stops,
+)
 from jitune.generation.decode_loop import BLOCK
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import Model, Params
 
 CHUNK = 128  # prompt tokens that go through the model at once; shorter prompts are padded to it
-CAPACITIES = (1024, 4096)  # slots of caches, before the one of the whole context
+CAPACITIES = (512, 2048)  # slots of caches, before those of the whole context
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,13 @@ class Job:
     sampling: Sampling = GREEDY
 
 
-def shape_of(length: int, new: int, limit: int) -> Shape:
-    """The shape of a batch whose longest prompt has `length` tokens and whose longest answer `new`."""
+def shape_of(length: int, limit: int) -> Shape:
+    """The shape of a batch whose longest prompt has `length` tokens."""
     width = round_up(limit, CHUNK)
     most = width + CHUNK
-    ladder = [c for c in CAPACITIES if 1.5 * c <= most] + [most]
-    return Shape(width, CHUNK, next(c for c in ladder if c >= min(round_up(length, CHUNK) + new, most)))
+    ladder = (*(c for c in CAPACITIES if 1.5 * c <= most), most)
+    needed = min(round_up(length, CHUNK) + FIRST_SLOTS, most)
+    return Shape(width, CHUNK, tuple(c for c in ladder if c >= needed))
 
 
 def seed(job: Job) -> int:
@@ -68,14 +79,13 @@ def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *,
     groups: dict[Any, list[int]] = {}
     stops = [sort_stops(tokenizer, stop_ids, job.stop) for job in jobs]
     for i, job in enumerate(jobs):
-        shape = shape_of(len(job.prompt), job.max_new_tokens, limit)
         # Special tokens that end an answer are the whole batch's.
-        key = shape.capacity, sorted(stops[i][0]), repr(replace(job.sampling, temperature=0.0, seed=0))
-        groups.setdefault(repr(key), []).append(i)
+        key = shape_of(len(job.prompt), limit), stops[i][0], replace(job.sampling, temperature=0.0, seed=0)
+        groups.setdefault(key, []).append(i)
     for members in groups.values():
         # A batch takes as long as its longest answer, so those that may be long stand together.
         members.sort(key=lambda i: (-jobs[i].max_new_tokens, -len(jobs[i].prompt)))
-        shape = shape_of(len(jobs[members[0]].prompt), jobs[members[0]].max_new_tokens, limit)
+        shape = shape_of(len(jobs[members[0]].prompt), limit)
         while members:
             chosen = choose(jobs, members, rows, shape)
             taken = set(chosen)
@@ -90,7 +100,7 @@ def choose(jobs, members: list[int], rows: int, shape: Shape) -> list[int]:
     chosen, length, new = [], 0, 0
     for i in members:
         longer, more = max(length, len(jobs[i].prompt)), max(new, jobs[i].max_new_tokens)
-        if round_up(longer, shape.chunk) + more <= shape.capacity:
+        if round_up(longer, shape.chunk) + more <= shape.capacities[-1]:
             chosen, length, new = [*chosen, i], longer, more
         if len(chosen) == rows:
             break
