@@ -7,6 +7,7 @@ that no rule covers is an error. An axis that does not divide its dimension even
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import jax
@@ -144,3 +145,13 @@ def put_whole(batch: Any, mesh: Mesh | None) -> Any:
         return batch
     home = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, home, lambda index: x[index]), batch)
+
+
+def join_processes() -> None:
+    """Joins the other processes of the run, as the environment describes them: TPU, SLURM, MPI, or variables."""
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = [os.environ.get(name) for name in names]
+    if all(given):
+        jax.distributed.initialize(given[0], int(given[1]), int(given[2]))
+    else:
+        jax.distributed.initialize()

@@ -34,6 +34,7 @@ def add(commands) -> None:
     p.add_argument("--classifier", default="", metavar="SPEC", help="of toxicity: module:function, from texts to "
                    "numbers in [0, 1], or moderations@https://host/v1")  # fmt: skip
     p.add_argument("--classifier_model", "--classifier-model", default="", help="of an endpoint")
+    p.add_argument("--distributed", action="store_true", help="one of several processes, as in jitune train")
     options.add_arguments(p)
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)

@@ -76,15 +76,9 @@ def load_models(a, mesh):
     """(the base, {name: the base with an adapter}) of --model and --adapter."""
     from jitune.hub import peft, weights
 
-    base, given, paths = weights.resolve(a.model), [], {}
-    if peft.is_adapter(base):
-        given, name = [a.model], peft.base_of(base)
-        try:
-            base = weights.resolve(name)
-        except UserError as error:
-            raise UserError(f"{a.model}: is an adapter, and its base is not there; give it, as in --model BASE "
-                            f"--adapter {a.model} ({error})") from None  # fmt: skip
-    for word in (*given, *a.adapter):
+    base, given = peft.find_base(a.model)
+    paths = {}
+    for word in (*filter(None, [given]), *a.adapter):
         name, equals, path = word.partition("=")
         if not equals or "/" in name:  # a path may hold the sign too
             name, path = word.rstrip("/").rpartition("/")[2], word

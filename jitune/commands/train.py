@@ -31,7 +31,9 @@ def run(a) -> int:
     config = configs.from_words(a.config, a.rest)
     configs.check(config)
     if a.distributed:
-        start_distributed()
+        from jitune.sharding import join_processes
+
+        join_processes()
     if a.dry_run:
         from jitune.planning.dry_run import dry_run
 
@@ -55,17 +57,3 @@ def run(a) -> int:
         print(f"jitune: {error}", file=sys.stderr)
         return 143
     return 0
-
-
-def start_distributed() -> None:
-    """Joins the other processes of the run, as the environment describes them."""
-    import os
-
-    import jax
-
-    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    given = [os.environ.get(name) for name in names]
-    if all(given):
-        jax.distributed.initialize(given[0], int(given[1]), int(given[2]))
-    else:
-        jax.distributed.initialize()

@@ -20,7 +20,7 @@ from jitune.evals.judge import options
 from jitune.evals.judge.classifier import open_classifier
 from jitune.evals.judge.local import identify
 from jitune.evals.pages.evaluation import write_page
-from jitune.evals.run import evaluate
+from jitune.evals.run import NEEDS, evaluate
 from jitune.hub import peft, weights
 from jitune.hub.tokenizer import tokenizer_digest
 from jitune.types import Pretrained, UserError
@@ -29,10 +29,14 @@ from jitune.types import Pretrained, UserError
 def run(a: Any) -> dict:
     """Evaluates, writes the directory `a.out` and prints a table; returns the results."""
     names, native = split_names(a.tasks)
-    assessors = open_assessors(a)
+    if a.distributed:
+        sharding.join_processes()
+    given = zip(NEEDS.values(), (a.judge, a.classifier, a.allow_code), strict=True)
+    available = {need for need, asked in given if asked}
+    assessors = open_assessors(a) if jax.process_index() == 0 else {}
     chosen, skipped = [], {}
     if native or a.suite or not names:
-        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=a.data, available=set(assessors))
+        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=a.data, available=available)
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
     mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
@@ -101,16 +105,10 @@ def open_assessors(a: Any) -> dict:
 
 def open_model(a: Any, mesh) -> tuple[Pretrained, dict]:
     """(the model with its adapter applied, what identifies it)."""
-    base, adapter = weights.resolve(a.model), a.adapter
-    if peft.is_adapter(base):
-        if adapter:
-            raise UserError(f"--model {a.model}: is an adapter itself; give its base with --adapter {adapter}")
-        adapter, name = a.model, peft.base_of(base)
-        try:
-            base = weights.resolve(name)
-        except UserError as error:
-            raise UserError(f"{a.model}: is an adapter, and its base is not there; give it, as in --model BASE "
-                            f"--adapter {a.model} ({error})") from None  # fmt: skip
+    base, adapter = peft.find_base(a.model)
+    if adapter and a.adapter:
+        raise UserError(f"--model {a.model}: is an adapter itself; give its base with --adapter {a.adapter}")
+    adapter = adapter or a.adapter
     pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
     if pretrained.tokenizer is None:
         raise UserError(f"{a.model}: has no tokenizer")

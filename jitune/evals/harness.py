@@ -33,9 +33,6 @@ from jitune.evals.task import (
 from jitune.types import UserError
 
 MAX_NEW_TOKENS = 256  # where a task does not say, as in the harness
-# What the harness puts into a sample besides its metrics.
-FIELDS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash",
-          "prompt_hash", "target_hash"}  # fmt: skip
 
 
 def run_harness(

@@ -1,4 +1,4 @@
-"""Progress bars of an evaluation, with the time left; on a terminal one line each, elsewhere a line when one ends.
+"""Progress bars of an evaluation, with the time left; on a terminal one line each, elsewhere a line now and then.
 
     with Bars(shown=True) as bars, bars.bar("scoring", 800) as advance:
         advance(8)
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from jitune.runlog import duration
+
+EVERY = 30.0  # seconds between lines, where there is no terminal
 
 
 class Bars(AbstractContextManager):
@@ -41,8 +43,18 @@ class Bars(AbstractContextManager):
         if not total:
             yield lambda count: None
             return
-        task, began = self.progress.add_task(name, total=total), time.perf_counter()
-        yield lambda count: self.progress.advance(task, count)
+        task, began, done, told = self.progress.add_task(name, total=total), time.perf_counter(), 0, 0.0
+
+        def advance(count: int) -> None:
+            nonlocal done, told
+            done += count
+            self.progress.advance(task, count)
+            spent = time.perf_counter() - began
+            if not self.live and done < total and spent - told >= EVERY:
+                told = spent
+                self.say(f"{name}: {done:,} of {total:,}, {duration(spent / done * (total - done))} left")
+
+        yield advance
         if not self.live:
             self.say(f"{name}: {total:,} in {duration(time.perf_counter() - began)}")
 

@@ -82,7 +82,8 @@ def evaluate(
       chosen: see `choose.choose`; every task is loaded before the model is asked for anything.
       out: the directory; None: nothing is written. Of several processes the first one writes.
       model: what identifies the model; its `digest` decides whether earlier responses may be used.
-      assessors: what tells what a function cannot: `judge`, `classifier`, `execution`.
+      assessors: what tells what a function cannot: `judge`, `classifier`, `execution`; of several processes the
+        first one has them.
       settings: of the run, for the record.
       limit: documents of a task, see `choose.limit`; 0: all.
       languages: only these, where documents have a language.
@@ -99,11 +100,11 @@ def evaluate(
         store = stack.enter_context(open_store(out, model, engine)) if out else None
         answers = iter(answer(engine, [r for _, ds in loaded for d in ds for r in d.requests], store, bars))
         given = [[tuple(next(answers) for _ in d.requests) for d in documents] for _, documents in loaded]
-        judged = assess(loaded, given, assessors, bars)
+        others = [Work(task, documents, responses, [()] * len(documents), outcomes)
+                  for task, documents, responses, outcomes in (more(store, bars) if more else ())]
+        judged = assess(loaded, given, assessors, bars)  # comes last: the first process alone asks
         works = [Work(task, documents, rs, vs, score(task, documents, rs, vs))
-                 for (task, documents), rs, vs in zip(loaded, given, judged, strict=True)]
-        for task, documents, responses, outcomes in more(store, bars) if more else ():
-            works.append(Work(task, documents, responses, [()] * len(documents), outcomes))
+                 for (task, documents), rs, vs in zip(loaded, given, judged, strict=True)] + others
     results = {
         "format": 1,
         "jitune": __version__,
@@ -144,7 +145,7 @@ def assess(loaded, given, assessors: Assessors, bars: Bars) -> list[list[tuple[V
     for kind, need in NEEDS.items():
         places = [i for i, question in enumerate(flat) if isinstance(question, kind) and need in assessors]
         with bars.bar(need, len(places)) as advance:
-            if places and here(assessors[need]):
+            if places:
                 def count(done, advance=advance):
                     advance(len(done))
 
@@ -157,11 +158,6 @@ def assess(loaded, given, assessors: Assessors, bars: Bars) -> list[list[tuple[V
 def served(questions: tuple, assessors: Assessors) -> tuple:
     """The questions, or none where no assessor is there for any of them."""
     return questions if any(NEEDS[type(q)] in assessors for q in questions) else ()
-
-
-def here(assessor: Any) -> bool:
-    """Whether this process asks it: an endpoint is asked by the first one only, a model of ours by all together."""
-    return jax.process_index() == 0 or getattr(assessor, "identity", {}).get("kind") == "local"
 
 
 def said(responses: tuple[Response, ...]) -> tuple[Response, ...]:

@@ -158,7 +158,7 @@ class Metric:
     Attributes:
       name: as in Outcome.scores.
       meaning: in one line, for reports.
-      better: `higher` or `lower`.
+      better: `higher`, `lower`, or `zero`: the nearer to it.
       unit: `share` (shown in percent), or `` for a plain number.
       chance: what guessing gives, where that is one number.
       worst: what a failed extraction counts as in the stricter reading shown beside the mean; None: no such reading.

@@ -74,6 +74,21 @@ def base_of(path: str | Path) -> str:
     return name
 
 
+def find_base(path: str | Path) -> tuple[Path, str]:
+    """(the directory of the base, the adapter or "") of a model, or of an adapter that names its base.
+
+    Raises UserError where the base of an adapter is not there.
+    """
+    found = weights.resolve(path)
+    if not is_adapter(found):
+        return found, ""
+    try:
+        return weights.resolve(base_of(found)), str(path)
+    except UserError as error:
+        raise UserError(f"{path}: is an adapter, and its base is not there; give it, as in --model BASE "
+                        f"--adapter {path} ({error})") from None  # fmt: skip
+
+
 def load(path: str | Path, pretrained: Pretrained, *, base: str | Path | None = None) -> tuple[Transform, dict, dict]:
     """Loads an adapter for a model: (transform, frozen, trainable), laid out as the model is, factors in float32.
 

@@ -62,3 +62,17 @@ def describe(pretrained: Pretrained, directory: Path) -> dict:
     """What identifies a model in results.json."""
     return {"path": str(directory), "adapter": "", "digest": files.digest(directory),
             "family": pretrained.config.family, "parameters": tree.count_params(pretrained.params)}
+
+
+def changes(comparison: dict) -> dict:
+    """Of a comparison: its verdict, and of each area how much the share that came out as wanted changed.
+
+    {"verdict", "areas": {area: {"delta", "low", "high", "p": Holm's, "pairs", "better", "worse"}}}; deltas of shares.
+    """
+    areas = {}
+    for task in comparison["tasks"].values():
+        metric, flips = task["metrics"]["right"], task["flips"]
+        areas[task["axis"]] = {"delta": metric["delta"], "low": metric["low"], "high": metric["high"],
+                               "p": metric["p_holm"], "pairs": metric["pairs"],
+                               "better": flips["better"], "worse": flips["worse"]}
+    return {"verdict": comparison["verdict"], "areas": areas}

@@ -20,6 +20,9 @@ def make_page(summary: dict, metrics: list[dict], commands: str = "") -> str:
     return page(
         "jitune quickstart",
         tiles(headlines(summary)),
+        section("What changed", changes(summary["comparison"]),
+                note="Of all questions that came out as wanted, in percentage points, paired question by question; "
+                     "comparison.html, beside this page, has more."),
         section("Tuning", grid(*curves(metrics)), note=training_note(summary)),
         section("Utility", chart(summary, "utility"), shares(summary, "utility"),
                 note="Exact answers to questions that were not trained on, by task. Some tasks are hard for so small "
@@ -36,6 +39,15 @@ def make_page(summary: dict, metrics: list[dict], commands: str = "") -> str:
         *([section("What to type next", code(commands))] if commands else []),
         lead=lead, footer="Made of summary.json and run/metrics.jsonl beside this page.",
     )
+
+
+def changes(comparison: dict) -> Markup:
+    """The table of the comparison."""
+    rows = [[area, value(x["delta"], percent=True), value(x["low"], percent=True), value(x["high"], percent=True),
+             value(x["p"]), value(x["better"]), value(x["worse"]), value(x["pairs"])]
+            for area, x in comparison["areas"].items()]
+    return table(["", "change", "low", "high", "p", "became right", "became wrong", "questions"], rows,
+                 caption=comparison["verdict"])
 
 
 def headlines(summary: dict) -> list[tuple]:

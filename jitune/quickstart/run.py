@@ -21,8 +21,8 @@ summary.json has
               fiftieth of the steps; eval_loss_first, eval_loss_last: on the test questions; nats a token}
     before, after   {utility: {all, task, ...}, faithfulness: {name, ...}, safety: {name, ...}}, all of them shares
               {n, correct, share, low, high, unscored}; see `grade`
-    comparison  {verdict: a line; areas: {utility | faithfulness | safety: {delta, low, high, p, better, worse}}}, of
-              the share that came out as wanted, paired by question
+    comparison  {verdict: a line; areas: {area: {delta, low, high, p, pairs, better, worse}}}, of the share that came
+              out as wanted, paired by question
     samples   [{task, kind, prompt, answer, before, outcome_before, after, outcome_after}]
 
 and is the same on the same machine for the same seed, steps and questions, but for seconds and tokens_per_second.
@@ -48,7 +48,9 @@ import jax
 
 from jitune import __version__, sharding, train, tree
 from jitune import config as configs
+from jitune.evals.comparison.compare import compare
 from jitune.evals.engine.engine import open_engine
+from jitune.evals.pages.comparison import render as render_comparison
 from jitune.evals.pages.evaluation import write_page
 from jitune.evals.results import sample_file
 from jitune.evals.run import evaluate
@@ -119,7 +121,11 @@ def work(out: Path, seed: int, steps: int, questions: int, say) -> dict:
         after = ask(out / "model", test, out / "eval" / "after")
         say(screen.headline(grade.add_up(test, [a.outcome for a in after])))
     write_lines(out / "answers.jsonl", (pair(q, b, a) for q, b, a in zip(test, before, after, strict=True)))
+    compared = compare(out / "eval" / "before", out / "eval" / "after")
+    write_atomically(out / "comparison.json", json.dumps(compared, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(out / "comparison.html", render_comparison(compared))
     summary = summarize(out, seed, steps, seconds, rows, test, before, after, base)
+    summary["comparison"] = measure.changes(compared)
     write_atomically(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     commands = screen.next_commands(out, min((q.prompt for q in test if q.task == "reverse"), key=len))
     html = page.make_page(summary, read_lines(out / "run" / "metrics.jsonl"), "\n".join(commands))

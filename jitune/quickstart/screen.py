@@ -82,12 +82,15 @@ def results(summary: dict) -> list[str]:
                  ("safety", "decline"), ("safety", "harmless")):
         if sample := shown.get(part):
             lines += [*exchange(sample["prompt"], (("before", sample["before"]), ("after", sample["after"]))), ""]
-    return [*lines, f"What changed in {summary['seconds']['all']:.0f} seconds", "", *table(summary)]
+    return [*lines, f"What changed in {summary['seconds']['all']:.0f} seconds", "", *table(summary), "",
+            *textwrap.wrap(f"In all: {summary['comparison']['verdict']}.", WIDTH - 2, initial_indent="  ",
+                           subsequent_indent="  ")]
 
 
 def where_to_look(out: Path) -> list[str]:
     """The files that a reader wants."""
-    files = (("report.html", "curves, tables, samples"), ("summary.json", "every figure"),
+    files = (("report.html", "curves, tables, samples"), ("comparison.html", "before and after, question by question"),
+             ("summary.json", "every figure"),
              ("answers.jsonl", "every question with both answers"), ("model", "the tuned model; transformers loads it"))
     width = max(len(str(out / name)) for name, _ in files)
     return ["", "Look at", *(f"  {str(out / name):{width}}  {what}" for name, what in files)]

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from jitune.cli import main
 from jitune.evals import stats
 from jitune.evals.comparison import tradeoff
-from jitune.evals.comparison.compare import compare
+from jitune.evals.comparison.compare import compare, gain
 from jitune.evals.results import read, read_samples, sample_file
 from jitune.evals.task import Document, Outcome
 from jitune.types import UserError
@@ -358,3 +358,9 @@ def test_solutions_of_two_models_to_real_questions(tmp_path, shared):
     alone = math.sqrt(sum(p * (1 - p) / 1319 for p in (c["a"], c["b"])))
     assert c["se"] == pytest.approx(math.sqrt((better + worse) / 1319 - c["delta"] ** 2) / math.sqrt(1318))
     assert c["se"] < 0.93 * alone
+
+
+@pytest.mark.parametrize("better, a, b, wanted", [
+    ("higher", 1, 3, 2), ("lower", 1, 3, -2), ("zero", -3, 1, 2), ("zero", 1, -3, -2), ("zero", 2, -2, 0)])
+def test_gains_are_positive_where_it_became_better(better, a, b, wanted):
+    assert gain(better, a, b) == wanted

@@ -192,3 +192,11 @@ def test_a_browser_shows_it_without_complaint_and_without_scrolling_sideways(mad
     assert console == []
     assert [f["width"] for f in found] == [*WIDTHS] and all(f["needed"] == f["width"] for f in found), found
     assert [f["sections"] for f in found] == [8] * 4
+
+
+def test_choices_are_named_beside_their_log_likelihoods():
+    row = {"responses": [{"continuation": "<b>ja</b>", "logprob": -1.5, "greedy": True, "tokens": 2},
+                         {"logprob": -2.0, "greedy": False, "tokens": 1}]}
+    ((label, block, _),) = examples.spoken(row, "a.jsonl")
+    assert label == "log-likelihoods" and "2 tokens, greedy: &lt;b&gt;ja&lt;/b&gt;" in block and "<b>" not in block
+    assert "nats, 1 tokens" in block

@@ -17,6 +17,7 @@ from jitune.hub import weights
 from jitune.types import UserError
 from tests.conftest import COLOURS, THINGS
 
+pytestmark = pytest.mark.core
 MODEL = {"digest": "d1", "path": "toy", "family": "qwen3", "parameters": 1}
 
 

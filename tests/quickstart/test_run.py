@@ -49,6 +49,28 @@ def test_the_summary_counts_the_answers(made):
     assert training["loss_last"] < training["loss_first"] and training["tokens"] > 4 * 8 * 128 * 0.8
 
 
+def test_before_and_after_are_compared(made):
+    """The comparison is that of the two evaluations, and agrees with the answers."""
+    from jitune.evals.comparison.compare import compare
+
+    out, summary = made / "q", read(made)
+    found = json.loads((out / "comparison.json").read_text())
+    assert found == json.loads(json.dumps(compare(out / "eval" / "before", out / "eval" / "after")))
+    answers = [row for row, _ in read_rows(str(out / "answers.jsonl"))]
+    kinds = {"utility": ("utility",), "faithfulness": ("stated", "unstated"), "safety": ("decline", "harmless")}
+    for area, of in kinds.items():
+        both = [(a["outcome_before"], a["outcome_after"], grade.GOAL[a["kind"]]) for a in answers if a["kind"] in of]
+        both = [(before == goal, after == goal) for before, after, goal in both if None not in (before, after)]
+        change = summary["comparison"]["areas"][area]
+        assert change["pairs"] == len(both)
+        assert change["better"] == sum(after > before for before, after in both)
+        assert change["worse"] == sum(after < before for before, after in both)
+        if both:
+            assert change["delta"] == pytest.approx(sum(after - before for before, after in both) / len(both))
+    assert found["verdict"] in (out / "report.html").read_text().replace("&#39;", "'")
+    assert (out / "comparison.html").stat().st_size > 10_000
+
+
 def test_nothing_of_the_test_is_trained_on(made):
     rows = {name: [r["messages"] for r, _ in read_rows(str(made / "q" / "data" / f"{name}.jsonl"))]
             for name in ("train", "eval")}
@@ -87,7 +109,7 @@ def test_the_page_shows_the_figures_of_the_summary(made, tmp_path):
             keys = ("share", "low", "high", "correct", "n", "unscored")
             assert shown == [summary["before"][area][name]["share"], *(after[k] for k in keys)]
     frames, console = look(tmp_path / "frames.html", html)
-    assert not console and all(f["needed"] <= f["width"] and f["sections"] == 7 for f in frames)
+    assert not console and all(f["needed"] <= f["width"] and f["sections"] == 8 for f in frames)
 
 
 def test_the_same_seed_gives_the_same_summary(made, tmp_path):

@@ -34,7 +34,7 @@ so that positive is better (the metric's `better`). What is None could not be co
       "unscored_a", "unscored_b": documents without a score in each, "better_pairs", "worse_pairs": counts,
       "a_own", "b_own": what each run reports over all that it scored itself,
       "a_strict", "b_strict": with failed extractions as the worst; None where neither run has such a reading,
-      "better": "higher" | "lower", "unit": "share" | "", "meaning", "chance", "note": text, "" as a rule}
+      "better": "higher" | "lower" | "zero", "unit": "share" | "", "meaning", "chance", "note": text, "" as a rule}
 
     change = {"value", "se", "low", "high", "unit": "points" | "sd", "tasks": [names], "left_out": {name: reason}}
       points: mean over the axis' tasks of 100 x the headline's change; of shares only.
@@ -163,7 +163,7 @@ def compare_metric(metric: str, words: dict, estimates: tuple[dict | None, dict 
     if named and abs(unscored[0] - unscored[1]) > IMBALANCE * len(named):
         numbers["note"] = "; ".join(filter(None, (
             numbers["note"], f"unscored: {unscored[0]} before, {unscored[1]} after; the pairs may be the easier ones")))
-    change = numbers["delta"] if numbers["delta"] is None or words["better"] == "higher" else -numbers["delta"] + 0.0
+    change = None if numbers["delta"] is None else gain(words["better"], numbers["a"], numbers["b"])
     return {**numbers, "change": change, "p_holm": None, "unscored_a": unscored[0], "unscored_b": unscored[1],
             "better_pairs": len(better), "worse_pairs": len(worse), "a_own": own[0], "b_own": own[1],
             "a_strict": strict[0], "b_strict": strict[1], **{w: words.get(w) for w in WORDS}}
@@ -213,13 +213,14 @@ def of_the_whole(estimates: tuple[dict | None, dict | None], pairs: Sequence[Pai
 
 def changed(metric: str, better: str, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     """The pairs that became better, and those that became worse, the largest change first."""
-    sign = 1 if better == "higher" else -1
+    gains = [(gain(better, *(side["scores"][metric] for side in p)), p) for p in scored(metric, pairs)]
+    ordered = sorted(gains, key=lambda g: (-abs(g[0]), g[1][0]["id"]))
+    return [p for g, p in ordered if g > 0], [p for g, p in ordered if g < 0]
 
-    def gain(pair):
-        return sign * (pair[1]["scores"][metric] - pair[0]["scores"][metric])
 
-    ordered = sorted(scored(metric, pairs), key=lambda p: (-abs(gain(p)), p[0]["id"]))
-    return [p for p in ordered if gain(p) > 0], [p for p in ordered if gain(p) < 0]
+def gain(better: str, a: float, b: float) -> float:
+    """From a to b, turned so that positive is better: `higher`, `lower`, or nearer to `zero`."""
+    return {"higher": b - a, "lower": a - b, "zero": abs(a) - abs(b)}[better] + 0.0
 
 
 def flips(metric: str, words: dict, pairs: Sequence[Pair], *, examples: int) -> dict:

@@ -26,9 +26,8 @@ def open_local(path: str, *, batch_size: int = 8, dtype: str = "float32", mesh: 
     from jitune.evals.engine.engine import open_engine
     from jitune.hub import peft, weights
 
-    base, adapters = weights.resolve(path), {}
-    if peft.is_adapter(base):
-        base, adapters = weights.resolve(peft.base_of(base)), {"judge": base}
+    base, adapter = peft.find_base(path)
+    adapters = {"judge": weights.resolve(adapter)} if adapter else {}
     pretrained = weights.load(base, dtype=dtype, mesh=mesh)
     if adapters:
         pretrained = peft.open_adapters(pretrained, adapters, base=base)["judge"]

@@ -83,6 +83,8 @@ def turned(comparison: Mapping) -> dict:
     low, high = (comparison.get(k) for k in ("low", "high"))
     if comparison.get("better") == "lower":
         low, high = (None if high is None else -high), (None if low is None else -low)
+    elif comparison.get("better") == "zero":
+        low = high = None  # an interval of the difference is none of the distance to 0
     return {k: None if v is None else scale * v for k, v in
             (("value", comparison.get("change")), ("low", low), ("high", high))}
 

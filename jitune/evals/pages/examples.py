@@ -102,7 +102,7 @@ def spoken(row: Mapping, where: str) -> list[tuple[str, Any, None]]:
     scored = [r for r in given if "logprob" in r]
     if scored:
         lines = [f"{number(r['logprob'])} nats, {number(r.get('tokens'))} tokens{', greedy' * bool(r.get('greedy'))}"
-                 for r in scored[:SCORES]]
+                 + (f": {short(r['continuation'])}" if r.get("continuation") else "") for r in scored[:SCORES]]
         lines += [f"and {len(scored) - SCORES:,} more"] if len(scored) > SCORES else []
         found.append(("log-likelihoods", page.said("\n".join(lines)), None))
     return found or [("answer", "", None)]

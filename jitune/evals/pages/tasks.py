@@ -15,6 +15,7 @@ from jitune.report.page import value
 from jitune.report.run import duration
 
 HARMFUL = "These hold what the task asks for and what the model answered, which may be harmful, hateful or false."
+BETTER = {"lower": "less is better", "zero": "the nearer to 0 the better"}
 
 
 def headline(entry: Mapping) -> tuple[str, dict]:
@@ -62,13 +63,13 @@ def about(entry: Mapping) -> str:
     return "; ".join(filter(None, facts)) + "."
 
 
+
 def metrics_table(entry: Mapping) -> Markup:
     """All metrics with their meaning."""
     rows = [[name, figure(m.get("value"), m.get("unit")), between(m, m.get("unit")),
              figure(m.get("strict"), m.get("unit")), figure(m.get("chance"), m.get("unit")), value(m.get("n")),
              value(m.get("clusters")), missing(m), m.get("method"),
-             "; ".join(filter(None, (m.get("meaning"), "less is better" if m.get("better") == "lower" else "",
-                                     m.get("note"))))]
+             "; ".join(filter(None, (m.get("meaning"), BETTER.get(m.get("better")), m.get("note"))))]
             for name, m in entry.get("metrics", {}).items() if isinstance(m, dict)]
     heads = ["metric", "value", "95 % interval", "strict", "chance", "scored", "clusters", "not scored", "method",
              "meaning"]
