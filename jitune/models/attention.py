@@ -1,4 +1,4 @@
-"""Causal attention inside documents: the plain form, the one in blocks of queries, and cuDNN's.
+"""Causal attention inside documents: the plain form, the one in blocks of queries, cuDNN's, and a cache's on a CPU.
 
 `attend(q, k, v, ...)` chooses among them by name. Letters in einsums: b batch, t query positions, s key positions,
 k kv heads, g query heads for each kv head, d head_dim.
@@ -15,6 +15,7 @@ from jitune.types import EVERYONE, UserError
 
 # Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
 BLOCK, MOST_BLOCKS = 128, 8
+KEYS = 128  # keys of a cache that are read at once
 LOWEST = jnp.finfo(jnp.float32).min
 
 
@@ -138,6 +139,34 @@ def attend_blocks(
         blocks.append((out / shares.sum(axis=-1, keepdims=True)).astype(v.dtype))
     out = jnp.stack(blocks).reshape(count, b, kv_heads, groups, size, d).transpose(1, 0, 4, 2, 3, 5)
     return out.reshape(b, count * size, heads, d)[:, :t]
+
+
+def attend_cache(q, keys, values, layer, mask, used) -> jax.Array:
+    """Attention of one query to the first `used` slots of a cache, rounded up to blocks: the form for CPUs.
+
+    q: [batch, 1, heads, head_dim]; keys, values: [layers, batch, s, kv_heads, head_dim], s a multiple of KEYS; mask:
+    [batch, 1, s]; used: a scalar. Its time is that of what the cache holds, not of what it could. The products are
+    sums over the cache as it lies; as products of matrices, XLA copies all slots of the layer, transposed, first.
+    """
+    b, _, heads, d = q.shape
+    kv_heads = keys.shape[3]
+    q = q.reshape(b, 1, kv_heads, heads // kv_heads, d).astype(jnp.float32) * d**-0.5
+
+    def block(i, carry):
+        highest, total, out = carry
+        at = (layer, 0, i * KEYS, 0, 0)
+        k, v = (jax.lax.dynamic_slice(x, at, (1, b, KEYS, kv_heads, d))[0][:, :, :, None].astype(jnp.float32)
+                for x in (keys, values))  # fmt: skip
+        seen = jax.lax.dynamic_slice_in_dim(mask, i * KEYS, KEYS, axis=2)[:, 0, :, None, None]
+        scores = jnp.where(seen, (q * k).sum(-1), LOWEST)  # [batch, KEYS, kv_heads, groups]
+        new = jnp.maximum(highest, scores.max(1))
+        shares, less = jnp.exp(scores - new[:, None]), jnp.exp(highest - new)
+        return new, total * less + shares.sum(1), out * less[..., None] + (shares[..., None] * v).sum(1)
+
+    start = jnp.zeros(q.shape[:1] + q.shape[2:], jnp.float32)
+    carry = jnp.full(start.shape[:-1], LOWEST), start[..., 0], start
+    _, total, out = jax.lax.fori_loop(0, (used + KEYS - 1) // KEYS, block, carry)
+    return (out / total[..., None]).astype(values.dtype).reshape(b, 1, heads, d)
 
 
 def _attend_cudnn(q, k, v, mask) -> jax.Array:
