@@ -126,7 +126,8 @@ def main(a):
 
     timed = time_steps(step, a.steps, a.warmup)
     if a.kind == "generate":
-        check = hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
+        # White space is decoded differently.
+        check = hashlib.sha256(" ".join(word for answer in found for word in answer.split()).encode()).hexdigest()[:12]
         tokens = sum(len(answer.split()) for answer in found)
     else:
         check = round(sum(logprob for logprob, _ in found), 2)
