@@ -123,9 +123,9 @@ class Attention(nn.Module):
             at = (layer, 0, ctx.start, 0, 0)
             keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), at)
             values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
-        if keys is not None and x.shape[1] == 1 and keys.shape[2] % KEYS == 0 and jax.default_backend() == "cpu":
+        if keys is not None and keys.shape[2] % KEYS == 0 and jax.default_backend() == "cpu":
             mask = allowed(ctx.segments, ctx.kv_segments, ctx.start, window, ctx.positions)
-            out = attend_cache(q, keys, values, layer, mask, ctx.start + 1)
+            out = attend_cache(q, keys, values, layer, mask, ctx.start + x.shape[1])
         else:
             if keys is not None:
                 k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
