@@ -36,11 +36,20 @@ class JsonLines:
         kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
         write_atomically(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
+        self._last = json.loads(kept[-1]) if kept else {}
+        self._start = self._file.tell() - len(kept[-1].encode()) if kept else 0
 
     def write(self, row: dict[str, Any]) -> None:
+        self._start, self._last = self._file.tell(), row
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
         self._file.flush()
+
+    def amend(self, numbers: dict[str, Any]) -> None:
+        """Adds numbers to the last line."""
+        self._file.truncate(self._start)
+        self._file.seek(self._start)
+        self.write(self._last | numbers)
 
     def close(self) -> None:
         self._file.close()
@@ -183,6 +192,15 @@ class Recorder:
     def extend(self, **numbers: float) -> None:
         """Adds numbers to the newest row; the time until now is not counted to the next step."""
         self.row |= numbers
+        self.clock = time.perf_counter()
+
+    def amend(self, step: int, **numbers: float) -> None:
+        """Adds numbers to the row of this step, the last one, which may be written already."""
+        self.flush()
+        if self.lines:
+            self.lines.amend({"step": step, **numbers})
+        for log, _ in self.loggers:
+            log(step, numbers)
         self.clock = time.perf_counter()
 
     def flush(self) -> None:

@@ -91,6 +91,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     base_config = weights.read_config(base).replace(**compiling.model_options(config))
     tokenizer = take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
+    suite = during.prepare(config.evals, base_config.max_positions)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config)
     writer, held = jax.process_index() == 0, None
     if resume:
@@ -101,7 +102,6 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     progress.say(pipeline.summary(prepared.stats))
     evaluation = pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True) if config.data.eval else None
     total = count_steps(config, prepared)
-    suite = during.prepare(config.evals)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})
     startup.lap("data")
@@ -208,9 +208,13 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
 def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stopping, trace) -> TrainState:
     """The steps. Nothing in it waits for the devices except evaluation, samples and checkpoints."""
     config = run.config
-    best, stale = past_evaluations(run.directory, int(state.step))
-    for step in range(int(state.step) + 1, run.total + 1):
-        if config.patience and stale >= config.patience:
+    start = int(state.step)
+    best, stale = past_evaluations(run.directory, start)
+    tired = bool(config.patience) and stale >= config.patience
+    if during.missing(run.suite, run.directory, start, last=tired or start == run.total):  # it was stopped within one
+        recorder.amend(start, **run_suite(run, state.trainable, start))
+    for step in range(start + 1, run.total + 1):
+        if tired:
             run.say(f"step {step - 1}: no better eval loss in {stale} evaluations, stopping early")
             break
         batch = sharding.put_batch(next(batches), run.mesh, config.batch_size)
@@ -225,15 +229,11 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
             loss = evaluate(run.frozen, state.trainable)
             recorder.extend(eval_loss=loss)
             best, stale = (loss, 0) if loss < best else (best, stale + 1)
-        if run.suite and (last or due(step, run.suite.every)):
-            recorder.drain()
-            recorder.extend(**run_suite(run, state.trainable, step))
         if due(step, config.sample_every):
             recorder.drain()
             sample(run, state.trainable, step)
             recorder.extend()
-        tired = bool(config.patience) and stale >= config.patience
-        stop = stopping(step)
+        tired, stop = bool(config.patience) and stale >= config.patience, stopping(step)
         if last or tired or stop or (loss is not None and stale == 0) or due(step, config.checkpoint_every):
             recorder.drain()
             recorder.flush()
@@ -242,6 +242,9 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
         if stop and not last:
             run.checkpoints.wait_until_finished()
             raise Interrupted(f"stopped at step {step}, saved; --resume continues")
+        if during.due(run.suite, step, last=last or tired):  # after saving, for it may take long
+            recorder.drain()
+            recorder.amend(step, **run_suite(run, state.trainable, step))
     run.checkpoints.wait_until_finished()
     return state
 
@@ -306,7 +309,7 @@ def sample(run: Run, trainable, step: int) -> None:
 def run_suite(run: Run, trainable, step: int) -> dict[str, float]:
     """Evaluates the model as it is now, into evals/step-N; returns the headlines of its tasks."""
     pretrained = Pretrained(run.model, (run.frozen, trainable), run.tokenizer, run.model_config)
-    return during.run(run.suite, pretrained, out=run.directory / "evals" / f"step-{step:06d}", step=step, say=run.say,
+    return during.run(run.suite, pretrained, out=during.folder(run.directory, step), step=step, say=run.say,
                       digest=f"{run.digest}-{rundir.read_id(run.directory)}")
 
 

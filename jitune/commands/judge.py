@@ -9,8 +9,8 @@ from pathlib import Path
 from jitune.evals.judge.options import add_arguments, from_arguments
 from jitune.types import UserError
 
-ANSWERS = ('JSON lines of {"prompt" or "instruction", "text" or "output"}, samples of a generation task, or a '
-           "folder of jitune eval")
+ANSWERS = ('JSON lines of {"prompt", "instruction" or "messages", "text" or "output"}, samples of a generation '
+           "task, or a folder of jitune eval")
 
 
 def add(commands) -> None:
@@ -204,5 +204,5 @@ def farewell(judge, out: str) -> None:
           f"{account['failed']} failed, {account['not_asked']} not asked for the budget, {account['cut_off']} cut off; "
           f"{account['input_tokens']:,} tokens in, {account['output_tokens']:,} out{cost}; {out}")
     judge.close()
-    if not (account["calls"] or account["cached"]):
+    if account["asked"] and not (account["calls"] or account["cached"]):
         raise UserError("the judge answered nothing: no figure above means anything")

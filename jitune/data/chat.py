@@ -157,7 +157,10 @@ def load_template(name_or_path: str, *, tokenizer=None) -> str:
         return "{{- bos_token -}}\n" + source if tokenizer is not None and _bos(tokenizer) else source
     if not Path(name_or_path).is_file():
         raise UserError(f"data: chat_template={name_or_path!r} is no file and not {' or '.join(BUILT_IN)}")
-    return Path(name_or_path).read_text(encoding="utf-8")
+    try:
+        return Path(name_or_path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"data: chat_template={name_or_path!r} is no text in UTF-8: {error}") from error
 
 
 def stop_token_ids(tokenizer, generation_config: dict, chat_template=None) -> list[int]:

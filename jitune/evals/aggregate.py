@@ -11,7 +11,6 @@
       "metrics": {name: estimate}, "left_out": [metrics whose assessor is not available],
       "slices": {tag: {value: {"n": documents, name: estimate without its words}}},
       "requests": asked of the model; a task without one measures measures, and is in no axis' mean,
-      "requests": asked of the model; a task without one measures measures, and is in no axis' mean,
       "documents": digest of all documents' hashes, in any order}
 
     estimate = {

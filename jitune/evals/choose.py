@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +26,11 @@ ASSESSORS = {
 
 
 class Chosen(NamedTuple):
-    """A task and where its documents come from."""
+    """A task and where its documents come from. named: it was asked for by name, and is no part of a suite."""
 
     task: Task
     specs: tuple[str, ...]
+    named: bool = True
 
 
 def choose(*, suite: str = "", tasks: Sequence[str] = (), data: Sequence[str] = (),
@@ -63,11 +65,17 @@ def choose(*, suite: str = "", tasks: Sequence[str] = (), data: Sequence[str] = 
         if why:
             skipped[name] = why
         else:
-            chosen.append(Chosen(task, specs))
+            chosen.append(Chosen(task, specs, by_name))
     if not chosen:
-        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
-        raise UserError(f"there is nothing to evaluate: {reasons or 'give --suite or --tasks'}")
+        raise UserError(f"there is nothing to evaluate: {tell(skipped) or 'give --suite or --tasks'}")
     return chosen, skipped
+
+
+def tell(skipped: Mapping[str, str], most: int = 3) -> str:
+    """Why the first few tasks are skipped, on one line."""
+    reasons = [f"{name}: {why}" for name, why in skipped.items()]
+    more = f"and {len(reasons) - most} more tasks of the suite" if len(reasons) > most else ""
+    return "; ".join([*reasons[:most], *filter(None, [more])])
 
 
 def find_specs(task: Task, data: Sequence[str], *, hub: bool) -> tuple[str, ...]:
@@ -82,7 +90,7 @@ def load(chosen: Chosen) -> list[Document]:
     Raises:
       UserError: a file that is not as it should be, an empty task, or two documents with one id.
     """
-    task, specs = chosen
+    task, specs, _ = chosen
     documents = task.load(specs)
     if not documents:
         raise UserError(f"{task.name}: is empty: there is no document in {', '.join(specs) or 'it'}")
@@ -90,6 +98,35 @@ def load(chosen: Chosen) -> list[Document]:
     if count > 1:
         raise UserError(f"{task.name}: {count} documents have the id {id!r}")
     return documents
+
+
+def read(chosen: Sequence[Chosen], most: int = 0, *, seed: int = 0, languages: Collection[str] = ()
+         ) -> tuple[list[Chosen], dict[str, str]]:
+    """The same tasks with their documents in memory, `limit`ed, and those of a suite that have none in `languages`.
+
+    So every file is read before a model is, and once only: a file that changes later changes nothing.
+
+    Raises:
+      UserError: as `load` does, and for a language that no document has, or a task by name that has none of them.
+    """
+    kept, skipped, there = [], {}, set()
+    for task, specs, named in chosen:
+        documents = load(Chosen(task, specs))
+        own = {d.tags["language"] for d in documents if d.tags.get("language")}
+        there |= own
+        documents = limit(documents, most, seed=seed, languages=languages)
+        if documents:
+            kept.append(Chosen(replace(task, load=lambda _, documents=documents: documents), specs, named))
+            continue
+        skipped[task.name] = f"has no document in {', '.join(languages)}, but in {', '.join(sorted(own))}"
+        if named:
+            raise UserError(f"{task.name}: {skipped[task.name]}")
+    if unknown := [language for language in languages if language not in there]:
+        raise UserError(f"--languages {unknown[0]}: no document has this language; there are "
+                        f"{', '.join(sorted(there)) or 'none'}")
+    if not kept:
+        raise UserError(f"there is nothing to evaluate: {tell(skipped)}")
+    return kept, skipped
 
 
 def limit(documents: Sequence[Document], most: int, *, seed: int = 0, languages: Collection[str] = ()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from jitune.evals.judge.classifier import open_classifier
 from jitune.evals.judge.local import identify
 from jitune.evals.pages.evaluation import write_page
 from jitune.evals.run import NEEDS, evaluate
-from jitune.hub import peft, weights
+from jitune.hub import peft, peft_config, weights
 from jitune.hub.tokenizer import tokenizer_digest
 from jitune.types import Pretrained, UserError
 
@@ -29,6 +30,8 @@ from jitune.types import Pretrained, UserError
 def run(a: Any) -> dict:
     """Evaluates, writes the directory `a.out` and prints a table; returns the results."""
     names, native = split_names(a.tasks)
+    languages = [word.strip() for word in a.languages.split(",") if word.strip()]
+    check_places(a)
     if a.distributed:
         sharding.join_processes()
     given = zip(NEEDS.values(), (a.judge, a.classifier, a.allow_code), strict=True)
@@ -36,7 +39,11 @@ def run(a: Any) -> dict:
     assessors = open_assessors(a) if jax.process_index() == 0 else {}
     chosen, skipped = [], {}
     if native or a.suite or not names:
-        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=a.data, available=available)
+        folders = [f for word in a.data for f in ([word] if Path(word).exists() else word.split(","))]
+        chosen, skipped = choose.choose(suite=a.suite, tasks=native, data=folders, available=available)
+        chosen, others = choose.read(chosen, a.limit, seed=a.seed, languages=languages)
+        skipped |= others
+    opened = harness.open_tasks(names, a.include_path) if names else None
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
     mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
@@ -49,11 +56,11 @@ def run(a: Any) -> dict:
                          chat_template="none" if plain else None)
     run_more = functools.partial(
         harness.run_harness, engine, names, limit=a.limit, num_fewshot=a.num_fewshot, seed=a.seed,
-        chat=not plain, include_path=a.include_path,
+        chat=not plain, opened=opened,
     )  # fmt: skip
     results = evaluate(
         engine, chosen, a.out, model=model, assessors=assessors, skipped=skipped, limit=a.limit, seed=a.seed,
-        languages=[x for x in a.languages.split(",") if x], settings=describe_settings(a, engine),
+        languages=languages, settings=describe_settings(a, engine),
         more=(lambda store, bars: run_more(store=store, bars=bars)) if names else None,
     )  # fmt: skip
     if jax.process_index() == 0:
@@ -62,6 +69,18 @@ def run(a: Any) -> dict:
             print(line)
         print(f"{path}")
     return results
+
+
+def check_places(a: Any) -> None:
+    """Refuses what cannot be written to, and an adapter that is none, before anything is loaded."""
+    out = Path(a.out).expanduser()
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {a.out}: {'is' if there == out else f'{there} is'} a file; a folder is needed")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"--out {a.out}: {'it' if there == out else there} may not be written to")
+    if a.adapter and not (weights.resolve(a.adapter, peft.PATTERNS) / peft_config.FILE).exists():
+        raise UserError(f"--adapter {a.adapter}: is no adapter: it has no {peft_config.FILE}")
 
 
 def split_names(words: str) -> tuple[list[str], list[str]]:
@@ -74,6 +93,8 @@ def split_names(words: str) -> tuple[list[str], list[str]]:
     harness, native = [], []
     for word in filter(None, (w.strip() for w in words.split(","))):
         name = word.removeprefix("lm_eval:")
+        if not name:
+            raise UserError("--tasks lm_eval: names no task of the harness, as in lm_eval:hellaswag")
         ours = name == word and (not harness or word.partition(":")[0] in NAMES or ":" in word)
         (native if ours else harness).append(name)
     return harness, native

@@ -37,7 +37,7 @@ MAX_NEW_TOKENS = 256  # where a task does not say, as in the harness
 
 def run_harness(
     engine: Any, names: Sequence[str], *, store: Any, bars: Any, limit: int = 0, num_fewshot: int | None = None,
-    chat: bool = True, include_path: str = "", seed: int = 0,
+    chat: bool = True, include_path: str = "", seed: int = 0, opened: tuple | None = None,
 ) -> list[tuple]:  # fmt: skip
     """Runs tasks of the harness; returns (task, documents, responses, outcomes) of each, subtasks one by one.
 
@@ -47,24 +47,35 @@ def run_harness(
       limit: documents of a task, the first ones; 0: all.
       chat: render prompts by the chat template, earlier examples as turns.
       include_path: a folder with task files of your own; where its names are enough, only it is read.
+      opened: what `open_tasks` gave, where it was asked before.
+
+    Raises:
+      UserError: as `open_tasks` does.
+    """
+    manager, loaded = opened or open_tasks(names, include_path)
+    evaluator, _ = import_harness()
+    found = evaluator.simple_evaluate(
+        make_model(engine, store, bars), tasks=list(names), num_fewshot=num_fewshot, limit=limit or None,
+        task_manager=manager, apply_chat_template=chat, bootstrap_iters=0, log_samples=True,
+        random_seed=seed, numpy_random_seed=seed, fewshot_random_seed=seed or 1234,
+    )  # fmt: skip
+    return [convert(name, rows, found["configs"].get(name, {}), loaded.get(name))
+            for name, rows in found["samples"].items()]
+
+
+def open_tasks(names: Sequence[str], include_path: str = "") -> tuple[Any, dict[str, Any]]:
+    """(the harness's table of tasks, name -> task with its data), before a model is there.
 
     Raises:
       UserError: the harness is not installed, a task that it does not know, or one whose data cannot be had.
     """
-    evaluator, tasks = import_harness()
+    _, tasks = import_harness()
     manager = open_manager(tasks, names, include_path)
     try:
-        found = evaluator.simple_evaluate(
-            make_model(engine, store, bars), tasks=list(names), num_fewshot=num_fewshot, limit=limit or None,
-            task_manager=manager, apply_chat_template=chat, bootstrap_iters=0, log_samples=True,
-            random_seed=seed, numpy_random_seed=seed, fewshot_random_seed=seed or 1234,
-        )  # fmt: skip
-    except (ConnectionError, OSError) as error:
+        return manager, manager.load(list(names))["tasks"]
+    except OSError as error:  # a ConnectionError too
         raise UserError(f"lm_eval: the data of {', '.join(names)} cannot be had: {' '.join(str(error).split())[:300]}; "
                         "without a network, give task files over local data with --include_path") from error
-    loaded = manager.load(list(names))["tasks"]
-    return [convert(name, rows, found["configs"].get(name, {}), loaded.get(name))
-            for name, rows in found["samples"].items()]
 
 
 def import_harness():

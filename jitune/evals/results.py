@@ -5,9 +5,9 @@
 
     OUT/results.json = {"format": 1, "jitune": version, "created": ISO time,
       "model": {"path", "digest", "adapter", "family", "parameters"},
-      "settings": {"chat_template": digest or "none", "max_length", "dtype", "limit", "seed", "judge": {...} or null},
-      "tasks": {name: an entry of `aggregate.summarize`, with "prompts": digest, "truncated": count, "seconds"},
-      "skipped": {name: reason}, "engine": {...}, "judge": {...} or null}
+      "settings": {"chat_template": digest or "none", "max_length", "dtype", "limit", "seed", "judge": who judged},
+      "tasks": {name: an entry of `aggregate.summarize`, with "prompts": digest, "truncated": count},
+      "skipped": {name: reason}, "engine": {...}, "judge": {...} or null, "seconds"}
     OUT/samples/TASK.jsonl, a line a document = {"id", "document": hash, "prompt_hash", "tags", "cluster",
       "prompt": the first request as the model saw it, "target", "responses": [{"text", ...} or {"logprob", ...}],
       "verdicts": [...], "answer", "scores": {metric: number or null}, "failure", "details": {...}}

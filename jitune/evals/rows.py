@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,19 @@ from jitune.types import UserError
 
 
 def read(specs: Sequence[str]) -> Iterator[tuple[dict, str]]:
-    """Every row of the files or datasets, with the place where it stands."""
+    """Every row of the files or datasets, with the place where it stands.
+
+    Raises:
+      UserError: for what cannot be read, and a row with half of a surrogate pair, which no output file could hold.
+    """
     for spec in specs:
         for row, (file, number) in sources.read_rows(str(spec)):
+            try:
+                json.dumps(row, ensure_ascii=False, default=str).encode()
+            except UnicodeEncodeError as error:
+                half = error.object[error.start]
+                raise UserError(f"{file}:{number}: holds half of a surrogate pair, {half!r}, as of "
+                                "an emoji that was cut in two") from None
             yield row, f"{file}:{number}"
 
 

@@ -101,7 +101,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str] | None = None
 
     0 or 1 each and no clusters: Wilson. Otherwise mean +- t x se, t with clusters - 1 degrees of freedom, cut to
     `bounds`. Zeros and ones in clusters that are all alike have an error of 0, which says nothing: there the interval
-    is Wilson's with the clusters as items.
+    is Wilson's with the clusters as items. Other scores that are all alike have no error that could be told.
     """
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
@@ -114,6 +114,8 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str] | None = None
         return Interval(mean, se, low, high, n, count, "wilson")
     method = "normal" if count == n else "clustered"
     note = few(count) if method == "clustered" else ""
+    if se == 0:
+        se, note = None, "all scores are alike, so that no error can be told"
     if se is None:
         return Interval(mean, None, None, None, n, count, method, note)
     low, high = around(mean, se, count - 1, level)
@@ -142,7 +144,7 @@ def paired(before: Sequence[float], after: Sequence[float], clusters: Sequence[s
     p is McNemar's, exact, where scores are 0 or 1 and items are independent; otherwise of t = delta / se with
     clusters - 1 degrees of freedom. Where all differences are alike, t would be infinite: there p is that of the
     exact test that turns the signs of clusters, 2 x 0.5^clusters, and the interval goes from the difference to what
-    is left of it at Wilson's lower end for "all of the clusters".
+    is left of it at Wilson's lower end for "all of the clusters". Where nothing differs, it is `unchanged`.
     """
     before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if before.shape != after.shape:
@@ -160,6 +162,8 @@ def paired(before: Sequence[float], after: Sequence[float], clusters: Sequence[s
     if alike:
         low, high = sorted((delta, delta * wilson(count, count, level=level)[0]))
         se = (high - low) / z_of(level)
+    elif se == 0:
+        se, low, high = unchanged(count, np.concatenate([before, after]), level=level)
     binary = np.isin(before, (0.0, 1.0)).all() and np.isin(after, (0.0, 1.0)).all()
     if binary and count == n:
         method, p = "mcnemar", mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
@@ -170,6 +174,20 @@ def paired(before: Sequence[float], after: Sequence[float], clusters: Sequence[s
     else:
         method, p = "t", 2 * 0.5**count if alike else two_sided(delta / se, count - 1)
     return Paired(delta, se, low, high, p, detectable(se) if se else None, n, count, method, note)
+
+
+def unchanged(count: int, values: Sequence[float], *, level: float = LEVEL) -> tuple[float | None, ...]:
+    """(se, low, high) of a difference of 0 in every one of `count` clusters, which is no proof that there is none.
+
+    Wilson's upper end for "none of the clusters" differs, times how far a score can move: 1 for scores in [0, 1],
+    and otherwise what these range over; None where that is nothing.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    reach = 1.0 if values.min() >= 0 and values.max() <= 1 else float(np.ptp(values))
+    if not reach:
+        return None, None, None
+    half = wilson(0, count, level=level)[1] * reach
+    return half / z_of(level), -half, half
 
 
 def two_sided(t: float, df: int) -> float:

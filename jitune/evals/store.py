@@ -17,6 +17,11 @@ from typing import Any
 
 from jitune.types import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where processes do not keep each other out
+    fcntl = None
+
 
 class Store:
     """A dict on disk, JSON lines of {"key", "value"}; safe for threads of one process."""
@@ -26,27 +31,43 @@ class Store:
         self.values: dict[str, Any] = {}
         self.lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        end = self._read() if self.path.exists() else 0
-        self.file = open(self.path, "r+b" if end else "wb")
+        self.file = open(self.path, "a+b")
+        try:
+            self._lock()
+            end = self._read()
+        except BaseException:
+            self.file.close()
+            raise
         self.file.truncate(end)
         self.file.seek(end)
         if not end:
             self._write({"header": header})
 
+    def _lock(self) -> None:
+        """Keeps other processes out, whose lines would stand in the middle of ours; the end of a process lets go."""
+        try:
+            if fcntl:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path}: is in use by another process that is still going; wait for its end, or give "
+                            "another folder") from None
+        except OSError:  # a file system without locks
+            pass
+
     def _read(self) -> int:
         """Fills `values`; returns where the last whole line ends."""
-        end, lines = 0, self.path.read_bytes().splitlines(keepends=True)
+        self.file.seek(0)
+        end, lines = 0, self.file.read().splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
-            try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                entry = None
-            if not isinstance(entry, dict):
-                if number == len(lines):
+            entry = parse(line, ("key", "value") if number > 1 else ("header",))
+            if entry is None:
+                # Cut off by a kill; a file of something else is not ours to cut.
+                if number == len(lines) and (number > 1 or to_line({"header": self.header}).startswith(line)):
                     break
-                raise UserError(f"{self.path}:{number}: is not a line of a cache; move the file away to start anew")
+                raise UserError(f"{self.path}:{number}: is not a line of a cache; give another folder, or move the "
+                                "file away to start anew")
             if number == 1:
-                self._check(entry.get("header"))
+                self._check(entry["header"])
             else:
                 self.values[entry["key"]] = entry["value"]
             end += len(line)
@@ -62,7 +83,7 @@ class Store:
                         "give another folder, or move the file away")
 
     def _write(self, entry: dict) -> None:
-        self.file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        self.file.write(to_line(entry))
         self.file.flush()
 
     def get(self, key: str) -> Any:
@@ -86,3 +107,17 @@ class Store:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def to_line(entry: dict) -> bytes:
+    """An entry as it stands in the file."""
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+
+
+def parse(line: bytes, names: tuple[str, ...]) -> dict | None:
+    """The entry of a line, or None where it is cut off, or lacks one of the names."""
+    try:
+        entry = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and all(name in entry for name in names) else None

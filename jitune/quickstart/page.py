@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from jitune.evals.pages.shown import said_p
 from jitune.quickstart import grade
 from jitune.report import charts
 from jitune.report.page import code, details, grid, page, paragraph, sample, section, table, tiles, value
@@ -44,7 +45,7 @@ def make_page(summary: dict, metrics: list[dict], commands: str = "") -> str:
 def changes(comparison: dict) -> Markup:
     """The table of the comparison."""
     rows = [[area, value(x["delta"], percent=True), value(x["low"], percent=True), value(x["high"], percent=True),
-             value(x["p"]), value(x["better"]), value(x["worse"]), value(x["pairs"])]
+             said_p(x["p"]), value(x["better"]), value(x["worse"]), value(x["pairs"])]
             for area, x in comparison["areas"].items()]
     return table(["", "change", "low", "high", "p", "became right", "became wrong", "questions"], rows,
                  caption=comparison["verdict"])

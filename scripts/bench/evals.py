@@ -5,10 +5,12 @@
 
 Both forwards take turns: the engine scores a multiple-choice task, and training's (hidden states and loss, no gradient)
 runs over full packed batches, so that the machine's drift meets both alike. tokens/s counts tokens that were computed,
-`asked` those of all requests, of which the engine shares what is equal.
+`asked` those of all requests, of which the engine shares what is equal. cpu_ratio is of CPU seconds, which neighbours
+on a busy machine stretch less.
 """
 
 import argparse
+import os
 import statistics
 import time
 
@@ -64,11 +66,12 @@ def forward_of(model, params, rows: int, seq: int, vocab: int):
     return lambda: float(compiled(params, batch))
 
 
-def seconds(function) -> float:
-    """Of one call."""
-    start = time.perf_counter()
+def seconds(function) -> tuple[float, float]:
+    """(seconds, CPU seconds of this process) of one call."""
+    start, before = time.perf_counter(), os.times()
     function()
-    return time.perf_counter() - start
+    after = os.times()
+    return time.perf_counter() - start, after.user + after.system - before.user - before.system
 
 
 def main(a):
@@ -92,17 +95,19 @@ def main(a):
     forward()
     computed = engine.stats["input_tokens"]
     steps = max(1, round(computed / (rows * seq)))
-    pace = []
+    pace, work = [], []
     for _ in range(a.rounds):
         own = seconds(lambda: engine.score_tokens(pairs))
         other = seconds(lambda: [forward() for _ in range(steps)])
-        pace.append((computed / own, steps * rows * seq / other))
+        pace.append((computed / own[0], steps * rows * seq / other[0]))
+        work.append(computed / own[1] / (steps * rows * seq / other[1]))
     answers = generate(engine, a, config.vocab_size) if a.generate else {}
     asked = sum(len(c) + len(d) - 1 for c, d in pairs)
     ratios = [x / y for x, y in pace]
     emit(workload=a.workload, task=a.task, tokens_per_s=round(statistics.median(x for x, _ in pace), 1),
          training_forward=round(statistics.median(y for _, y in pace), 1), ratio=round(statistics.median(ratios), 3),
-         ratios=[round(min(ratios), 3), round(max(ratios), 3)], asked_per_computed=round(asked / computed, 3),
+         ratios=[round(min(ratios), 3), round(max(ratios), 3)], cpu_ratio=round(statistics.median(work), 3),
+         asked_per_computed=round(asked / computed, 3),
          padding=round(engine.stats["padding"], 4), compiles=engine.stats["compiles"], peak_rss_mb=peak_rss_mb(),
          **answers)
 
@@ -114,7 +119,7 @@ def generate(engine, a, vocab: int) -> dict:
     rng = np.random.default_rng(1)
     prompts = [rng.integers(3, vocab, int(rng.integers(20, 300))).tolist() for _ in range(a.generate)]
     engine.generate_tokens(prompts[:1], max_new_tokens=64)
-    took = seconds(lambda: engine.generate_tokens(prompts, max_new_tokens=64))
+    took, _ = seconds(lambda: engine.generate_tokens(prompts, max_new_tokens=64))
     return {"generated_per_s": round(64 * len(prompts) / took, 1)}
 
 

@@ -107,8 +107,26 @@ def test_identical_runs_do_not_differ():
                              ([0.1] * 7, ["a"] * 3 + ["b"] * 4)):
         found = stats.paired(scores, scores, clusters)
         assert (found.delta, found.p) == (0, 1)
-        assert found.low in (0, None) and found.high in (0, None)
     assert stats.paired([], []).p is None
+
+
+def test_no_difference_in_ten_documents_is_no_proof_that_there_is_none():
+    found = stats.paired([0, 1] * 5, [0, 1] * 5)
+    assert (found.delta, found.p) == (0, 1)
+    assert (found.low, found.high) == pytest.approx((-0.27754, 0.27754), abs=1e-5)  # Wilson's 0 of 10
+    assert found.se == pytest.approx(found.high / 1.959964, rel=1e-6) and found.mde > found.high
+    many = stats.paired([0, 1] * 500, [0, 1] * 500)
+    assert many.high == pytest.approx(1.959964**2 / (1000 + 1.959964**2), rel=1e-6)
+    wide = stats.paired([2.0, 12.0] * 5, [2.0, 12.0] * 5)
+    assert wide.high == pytest.approx(10 * found.high)
+    assert stats.paired([0.5], [0.5]).low is None and stats.paired([7, 7, 7], [7, 7, 7]).low is None
+
+
+def test_scores_that_are_all_alike_have_no_error_unless_they_are_shares():
+    found = stats.mean_interval([7.0] * 9)
+    assert (found.value, found.se, found.low, found.high) == (7, None, None, None)
+    assert "all scores are alike" in found.note
+    assert stats.mean_interval([1.0] * 9).low == pytest.approx(stats.wilson(9, 9)[0])
 
 
 def test_differences_that_are_all_alike_are_not_beyond_doubt():

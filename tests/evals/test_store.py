@@ -36,9 +36,35 @@ def test_a_last_line_that_was_cut_off_is_dropped_and_written_anew(tmp_path, lost
 def test_values_are_on_disk_before_the_store_is_closed(tmp_path):
     store = Store(tmp_path / "store.jsonl", HEADER)
     store.put("a", 1)
-    with Store(tmp_path / "store.jsonl", HEADER) as other:
-        assert other.get("a") == 1
+    assert json.loads((tmp_path / "store.jsonl").read_text().splitlines()[-1]) == {"key": "a", "value": 1}
     store.close()
+
+
+def test_a_store_that_another_one_writes_to_is_refused(tmp_path):
+    with Store(tmp_path / "store.jsonl", HEADER) as store:
+        with pytest.raises(UserError, match="store.jsonl: is in use by another process"):
+            Store(tmp_path / "store.jsonl", HEADER)
+        store.put("a", 1)
+    with Store(tmp_path / "store.jsonl", HEADER) as store:
+        assert store.values == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["my notes\n", "my notes", '{"prompt": "Hi"}\n', '{"header": {"model": "abc"}'])
+def test_a_file_of_something_else_is_left_alone(tmp_path, text):
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="notes.txt:1: is not a line of a cache"):
+        Store(path, HEADER)
+    assert path.read_text() == text
+
+
+def test_a_header_that_was_cut_off_is_written_anew(tmp_path):
+    path = tmp_path / "store.jsonl"
+    Store(path, HEADER).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    Store(path, HEADER).close()
+    assert path.read_bytes() == whole
 
 
 def test_a_store_of_another_model_is_refused_and_left_alone(tmp_path):

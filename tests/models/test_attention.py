@@ -157,6 +157,32 @@ def test_blocks_behind_a_prefix(size, window, monkeypatch):
         np.testing.assert_allclose(found, expected, atol=5e-6, rtol=1e-5)
 
 
+# Columns of what each document of a tree consists of; the first 20 are of all three, the next 5 of the last two.
+PATHS = ((*range(20), 20, 21, 22), (*range(20), *range(23, 28), 28, 29), (*range(20), *range(23, 28), *range(30, 40)))
+
+
+@pytest.mark.parametrize("front", [0, 3])
+@pytest.mark.parametrize("window", [None, 0, 9])
+@pytest.mark.parametrize("kind, size", [("plain", 0), ("blocks", 7), ("blocks", 64)])
+def test_documents_that_begin_alike_share_their_tokens(kind, size, window, front, monkeypatch):
+    q, k, v, _, prefix, _ = prefixed(front=front or 1)
+    segments, ends, positions = np.zeros((3, 2, 40), np.int32)
+    for number, path in reversed(list(enumerate(PATHS, 1))):
+        segments[:, path], positions[:, path] = number, np.arange(len(path))
+    for number, path in enumerate(PATHS, 1):
+        ends[:, path] = number
+    monkeypatch.setattr(attention, "BLOCK", 1)
+    monkeypatch.setattr(attention, "attend_blocks", partial(attend_blocks, size=size))
+    segments, ends, positions = map(jnp.asarray, (segments, ends, positions + front))
+    found = attend(q, k, v, segments=segments, kv_segments=segments, start=None, window=window, kind=kind, ends=ends,
+                   positions=positions, prefix=prefix if front else None)  # fmt: skip
+    for path in map(np.asarray, PATHS):
+        one = [jnp.concatenate([p[:front], x[0, path]])[None] for p, x in zip(prefix, (k, v), strict=True)]
+        ones = jnp.ones((1, front + len(path)), jnp.int32)
+        alone = attend_plain(q[:1, path], *one, allowed(ones[:, front:], ones, front, window))
+        np.testing.assert_allclose(found[0, path], alone[0], atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("front", [3, 4])
 def test_cudnn_is_given_an_even_number_of_keys(front, monkeypatch):
     """Its backward pass takes no other; what is added is masked."""

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from jitune.evals.task import Document, Generated
+from jitune.types import UserError
 from tests.conftest import ROOT
 
 
@@ -35,6 +37,23 @@ def test_new_transform(capsys, monkeypatch):
     out = run("new_transform", capsys, monkeypatch, 0.85)
     assert "layers/attn/q_proj/kernel/d (2, 8)" in out
     assert "the merged model is the decoder again: True" in out
+
+
+def test_own_task(capsys, monkeypatch, tmp_path):
+    folder = ROOT / "scripts" / "examples"
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    names = runpy.run_path(str(folder / "own_task.py"))
+    (tmp_path / "capitals.jsonl").write_text(
+        '{"country": "Italy", "capital": "Rome", "continent": "Europe"}\n{"country": "Peru", "capital": "Lima"}\n')
+    with pytest.raises(UserError, match="capitals.jsonl:2: has no field 'continent'"):
+        names["load"]([str(tmp_path / "capitals.jsonl")])
+    document = Document("Italy", {}, (), target="Rome")
+    for text, value in ((" Rome.\n", 1.0), ("It is Rome", 0.0), ("?!", None)):
+        outcome = names["score"](document, (Generated(text, "stop", 3),), ())
+        assert outcome.scores == {"accuracy": value} and bool(outcome.failure) == (value is None)
+    names["main"]()
+    out = capsys.readouterr().out
+    assert re.search(r"^  capitals +accuracy .* 6 +\d$", out, re.MULTILINE), out
 
 
 @pytest.mark.core

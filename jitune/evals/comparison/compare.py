@@ -156,7 +156,7 @@ def compare_metric(metric: str, words: dict, estimates: tuple[dict | None, dict 
     unscored = [sum(p[side]["scores"].get(metric) is None for p in named) for side in (0, 1)]
     better, worse = changed(metric, words["better"], named)
     if words.get("corpus"):
-        numbers = of_the_whole(estimates, pairs, same=same)
+        numbers = of_the_whole(words, estimates, pairs, same=same)
         unscored = [e["unscored"] if e else 0 for e in estimates]
     else:
         numbers = of_means(metric, named)
@@ -186,7 +186,8 @@ def of_means(metric: str, pairs: Sequence[Pair]) -> dict:
             "note": found.note}
 
 
-def of_the_whole(estimates: tuple[dict | None, dict | None], pairs: Sequence[Pair], *, same: bool) -> dict:
+def of_the_whole(words: dict, estimates: tuple[dict | None, dict | None], pairs: Sequence[Pair], *, same: bool
+                 ) -> dict:
     """The difference of a metric that is no mean: replicate by replicate, since both runs drew the same resamples."""
     a, b = (e or {} for e in estimates)
     found = {"a": a.get("value"), "b": b.get("value"), "delta": None, "se": None, "low": None, "high": None,
@@ -205,6 +206,9 @@ def of_the_whole(estimates: tuple[dict | None, dict | None], pairs: Sequence[Pai
     se, low, high = interval
     if not se and found["delta"]:
         return {**found, "note": "every resample has this difference, so that no error can be told"}
+    if not se and words["unit"] == "share":
+        se, low, high = stats.unchanged(found["clusters"], [0.0, 1.0])
+        found["note"] = ""
     spread = [(e["se"] or 0.0) ** 2 * len(pairs) for e in (a, b)]
     return {**found, "sd": math.sqrt(sum(spread) / 2), "se": se, "low": low, "high": high,
             "p": stats.bootstrap_p(differences),

@@ -24,8 +24,8 @@ def check_settings(a: Run, b: Run, *, force: bool) -> list[str]:
     warnings: list[str] = []
     one, two = a.header["settings"], b.header["settings"]
     if one.get("limit") != two.get("limit"):
-        tell(f"{a.directory} was limited to {one.get('limit')} documents a task, {b.directory} to {two.get('limit')} "
-             "(None: all)", warnings, force)
+        first, second = (f"{s.get('limit')} documents a task" if s.get("limit") else "no limit" for s in (one, two))
+        tell(f"{a.directory} was evaluated with {first}, {b.directory} with {second}", warnings, force)
     first, second = one.get("judge"), two.get("judge")
     if first and second and first != second:
         parts = [f"{k} {first.get(k)!r:.60} and {second.get(k)!r:.60}" for k in sorted({*first, *second})

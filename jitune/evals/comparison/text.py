@@ -8,6 +8,10 @@ Shares are in percent, and their deltas in points. A delta is b - a with the hal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+
 TAGS = {"language": "languages", "domain": "domains"}
 SHOWN_FLIPS = 2
 
@@ -24,11 +28,11 @@ def print_comparison(console, found: dict) -> None:
     for axis in found["axes"]:
         tasks = {n: t for n, t in found["tasks"].items() if t["axis"] == axis}
         console.print(f"\n{axis}", style="bold")
-        console.print(headlines(tasks))
+        console.print(headlines(tasks, console.width))
     for tag, title in TAGS.items():
         if len(found["slices"][tag]) > 1:
             console.print(f"\n{title}: change in points, positive is better", style="bold")
-            console.print(by_slice(tag, found["slices"][tag]))
+            console.print(by_slice(tag, found["slices"][tag], console.width))
     notes = [(n, m, c["note"]) for n, t in found["tasks"].items() for m, c in t["metrics"].items() if c["note"]]
     if notes:
         console.print()
@@ -37,53 +41,69 @@ def print_comparison(console, found: dict) -> None:
     console.print(f"\n{found['verdict']}")
 
 
-def table(*columns: str):
-    """A table without lines; a column whose name begins with > is of numbers; the first one gives way."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int):
+    """A table of `width` columns without lines; the first column is of names, which give way to the numbers."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="dim")
-    for place, name in enumerate(columns):
-        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True,
-                        overflow="ellipsis", min_width=0 if place == 0 else len(name.removeprefix(">")))
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    widths[0] = max(min(widths[0], width - sum(widths[1:]) - 2 * len(widths[1:])), 4)
+    for place, (name, size) in enumerate(zip(columns, widths, strict=True)):
+        made.add_column(name, justify="right" if place else "left", no_wrap=True, overflow="ellipsis", width=size)
+    for first, *others in rows:
+        made.add_row(shorten(first, widths[0]), *others)
     return made
 
 
-def headlines(tasks: dict[str, dict]):
+def shorten(text: str, width: int) -> str:
+    """A text of at most `width` columns: what is too much is left out in its middle, for ends tell names apart."""
+    if cell_len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{set_cell_size(text, width - 1 - tail).rstrip()}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
+
+
+def headlines(tasks: dict[str, dict], width: int):
     """The headline of each task of an axis, and its other metrics below it, set in."""
-    made = table("task", ">pairs", ">a", ">b", ">b - a", ">better", ">worse", ">p")
+    rows = []
     for name, task in tasks.items():
         for metric, c in task["metrics"].items():
             first = metric == task["headline"]
             p = c["p_holm"] if first else c["p"]
             star = "*" if first and p is not None and p < 0.05 else " "
-            made.add_row(f"{name}: {metric}" if first else f"  {metric}", f"{c['pairs']:,}", number(c["a"], c["unit"]),
+            rows.append((f"{name}: {metric}" if first else f"  {metric}", f"{c['pairs']:,}", number(c["a"], c["unit"]),
                          number(c["b"], c["unit"]), delta(c["delta"], c["low"], c["high"], c["unit"]),
-                         str(c["better_pairs"]), str(c["worse_pairs"]), f"{probability(p)}{star}")
-    return made
+                         str(c["better_pairs"]), str(c["worse_pairs"]), f"{probability(p)}{star}"))
+    return table(("task", "pairs", "a", "b", "b - a", "better", "worse", "p "), rows, width)
 
 
-def by_slice(tag: str, values: dict[str, dict]):
+def by_slice(tag: str, values: dict[str, dict], width: int):
     """The axes' changes by language or domain; positive is better."""
     axes = list(dict.fromkeys(axis for changes in values.values() for axis in changes))
-    made = table(tag, *(f">{a}" for a in axes))
+    rows = []
     for value, changes in values.items():
         cells = [changes.get(a) for a in axes]
-        made.add_row(value, *(delta(c["value"], c["low"], c["high"], "") + (" sd" if c["unit"] == "sd" else "")
-                              if c and c["value"] is not None else "" for c in cells))
-    return made
+        shown = [delta(c["value"], c["low"], c["high"], "", digits=2 if c["unit"] == "sd" else 1)
+                 + (" sd" if c["unit"] == "sd" else "") if c and c["value"] is not None else "" for c in cells]
+        rows += [(value, *shown)] if any(shown) else []
+    return table((tag, *axes), rows, width)
 
 
 def number(value: float | None, unit: str) -> str:
     """0.415 -> 41.5 where it is a share, and 0.415 otherwise; - for None."""
-    return "-" if value is None else f"{100 * value:.1f}" if unit == "share" else f"{value:.4g}"
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" if unit == "share" else f"{value:.4g}" if abs(value) < 1e5 else f"{value:.2e}"
 
 
-def delta(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+def delta(value: float | None, low: float | None, high: float | None, unit: str, *, digits: int | None = None) -> str:
     """+3.1 ±1.2"""
     if value is None:
         return "-"
     scale = 100 if unit == "share" else 1
-    digits = 1 if unit == "share" or abs(value) >= 10 else 2
+    if abs(value) >= 1e5:
+        return f"{value:+.2e}" + ("" if low is None else f" ±{(high - low) / 2:.1e}")
+    digits = (1 if unit == "share" or abs(value) >= 10 else 2) if digits is None else digits
     half = "" if low is None else f" ±{scale * (high - low) / 2:.{digits}f}"
     return f"{round(scale * value, digits) + 0.0:+.{digits}f}{half}"
 

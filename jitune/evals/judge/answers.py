@@ -3,8 +3,8 @@
     a, b = read_answers("tuned.jsonl"), read_answers("base.jsonl")
     pairs, left = match(a, b)        # [Pair(id, question, reference, a's text, b's text), ...], how many had no partner
 
-A file is JSON lines of {"prompt" or "instruction", "text" or "output"}, with "id", "input" and "reference" where there
-are some, or the samples of a generation task that `jitune eval` wrote; of its folder the task's samples are read.
+A file is JSON lines of {"prompt", "instruction" or "messages", "text" or "output"}, with "id", "input" and "reference"
+where there are some, or the samples of a generation task that `jitune eval` wrote; of its folder the task's are read.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def read_answers(path: str | Path, *, task: str = "open_ended") -> list[Answer]:
         sample = results.sample_file(path, task)
         if not sample.is_file():
             there = ", ".join(sorted(p.stem for p in sample.parent.glob("*.jsonl"))) or "no samples"
-            raise UserError(f"{path}: has no samples of {task!r}; there are {there}; give a file, or --task")
+            judged = "; that task needs a judge, jitune eval --judge" if task == "open_ended" else ""
+            raise UserError(f"{path}: has no samples of {task!r}; there are {there}; give a file, or --task{judged}")
         path = sample
     answers = [_from_samples(row, where) if "responses" in row else _from_row(row, where)
                for row, where in read([str(path)])]
@@ -96,6 +97,9 @@ def match(a: Sequence[Answer], b: Sequence[Answer]) -> tuple[list[Pair], dict[st
 
 
 def _from_row(row: dict, where: str) -> Answer:
+    if isinstance(row.get("messages"), list):  # what `jitune generate` answered: the question is the user's last word
+        turns = [m.get("content") for m in row["messages"] if isinstance(m, dict) and m.get("role") == "user"]
+        row = {"prompt": turns[-1] if turns else None, **row}
     question, text = (_first(row, names, where) for names in (QUESTIONS, TEXTS))
     if row.get("input"):
         question += f"\n\n{row['input']}"

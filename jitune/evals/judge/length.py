@@ -40,6 +40,8 @@ def controlled(y: Sequence[float], a: Sequence[float], b: Sequence[float], clust
         return none | {"note": "nothing was compared"}
     if np.ptp(y) == 0 and y[0] in (0, 1):
         return none | {"value": float(y[0]), "note": "one side won everything: lengths explain nothing"}
+    if np.ptp(y) == 0:
+        return none | {"value": float(y[0]), "note": "nothing but ties: no error can be told"}
     if np.ptp(d) == 0 and d[0]:
         return none | {"note": f"all answers differ in length by {abs(d[0]):g}: its effect cannot be told apart"}
     x = np.tanh(d / d.std()) if np.ptp(d) else np.zeros_like(d)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -29,6 +30,7 @@ def load(module: str) -> ModuleType:
     Raises:
       UserError: it is not installed.
     """
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns of what its caller chose
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -88,7 +90,7 @@ def bleu_counts(prediction: str, references: Sequence[str], *, language: str = "
 
     Sums of them over texts give the set's BLEU (`bleu_of`), without reading the texts again.
     """
-    score = _metric("bleu", language).sentence_score(prediction, list(references))
+    score = _metric("sentence_bleu", language).sentence_score(prediction, list(references))
     return [*score.counts, *score.totals, score.sys_len, score.ref_len]
 
 

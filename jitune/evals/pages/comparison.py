@@ -305,9 +305,8 @@ def measured(found: Mapping) -> Markup:
         page.paragraph("p is two-sided: McNemar's test for right and wrong, a t-test of paired differences that is "
                        "clustered where documents belong together, or a bootstrap for metrics that are no mean. "
                        "What would be found is the smallest true change that 80 % of such comparisons would find."),
-        page.grid(page.table(["", "before", "after"], rows, caption="The two runs", numeric=()),
-                  page.table(["", "before", "after"], differ, caption="Settings that differ", numeric=())
-                  if differ else ""))
+        page.table(["", "before", "after"], rows, caption="The two runs", numeric=()),
+        page.table(["", "before", "after"], differ, caption="Settings that differ", numeric=()) if differ else "")
 
 
 def shown(what) -> Markup | str | None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -268,11 +269,14 @@ def test_what_is_kept_is_not_asked_again(tmp_path):
         assert len(fake.requests) == 5  # the failure only
         assert all(v.value == "[[A]]" for v in found) and sorted(i for i, _ in seen) == [0, 1, 2, 3]
         assert (again.account["cached"], again.account["calls"]) == (3, 1)
+        again.close()
         # Another judge, another parameter, another length: none of them takes these answers.
         for other in ({"parameters": {"seed": 1}}, {"max_tokens": 51}, {"base_url": fake.url.replace("/v1", "/v2")}):
             spec = "judge" if "base_url" in other else f"judge@{fake.url}"
-            open_judge(spec, cache=cache, **other).answer(asks(1))
-        open_judge(f"other@{fake.url}", cache=cache).answer(asks(1))
+            with closing(open_judge(spec, cache=cache, **other)) as judge:
+                judge.answer(asks(1))
+        with closing(open_judge(f"other@{fake.url}", cache=cache)) as judge:
+            judge.answer(asks(1))
     assert len(fake.requests) == 9
 
 
