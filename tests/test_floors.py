@@ -51,6 +51,8 @@ FLOORS = (
      "evals.pages.comparison",
      "evals.screen", "evals.harness", "evals.during", "evals.command",
      "evals.task", "evals.rows", "evals.store", "evals.catalogue",
+     "evals.engine.plan", "evals.engine.score", "evals.engine.scoring",
+     "evals.engine.tokens", "evals.engine.answers", "evals.engine.engine",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jitune.models.attention import attend
+from jitune.models.attention import KEYS, allowed, attend, attend_cache
 from jitune.models.config import ModelConfig, Rope
 from jitune.types import BATCH_AXES
 
@@ -123,11 +123,16 @@ class Attention(nn.Module):
             at = (layer, 0, ctx.start, 0, 0)
             keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), at)
             values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
-            k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
-        out = attend(
-            q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
-            kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
-        )
+        if keys is not None and keys.shape[2] % KEYS == 0 and jax.default_backend() == "cpu":
+            mask = allowed(ctx.segments, ctx.kv_segments, ctx.start, window, ctx.positions)
+            out = attend_cache(q, keys, values, layer, mask, ctx.start + x.shape[1])
+        else:
+            if keys is not None:
+                k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
+            out = attend(
+                q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
+                kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
+            )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, keys, values
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jitune.models import attention, decoder
-from jitune.models.attention import allowed, attend, attend_blocks, attend_plain
+from jitune.models.attention import KEYS, allowed, attend, attend_blocks, attend_cache, attend_plain
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.types import UserError
@@ -49,6 +49,24 @@ def test_a_traced_window_is_that_window():
     q, k, v, segments = inputs()
     found = jax.jit(lambda w: attend_blocks(q, k, v, segments=segments, window=w, size=16))(5)
     np.testing.assert_allclose(found, attend_plain(q, k, v, allowed(segments, segments, 0, 5)), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("used", "queries"), [(1, 1), (128, 1), (129, 1), (300, 1), (128, 128), (300, 40)])
+@pytest.mark.parametrize("window", [None, 50])
+def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
+    keys = jax.random.split(jax.random.key(0), 3)
+    q = jax.random.normal(keys[0], (3, queries, 4, 8))
+    k, v = (jax.random.normal(key, (2, 3, 384, 2, 8)) for key in keys[1:])
+    # Rows that are padded on the left: not at all, by half of what is there before, so far that all of that is padding.
+    before = used - queries
+    front = jnp.asarray([0, before // 2, before])[:, None]
+    held = ((jnp.arange(384) >= front) & (jnp.arange(384) < used)).astype(jnp.int32)
+    mask = allowed(jnp.ones((3, queries), jnp.int32), held, before, window)
+    # Slots in blocks behind the used ones are not read.
+    k, v = (x.at[:, :, -(-used // KEYS) * KEYS :].set(jnp.nan) for x in (k, v))
+    found = jax.jit(attend_cache)(q, k, v, 1, mask, used)
+    expected = attend_plain(q, *(x[1, :, :used] for x in (k, v)), mask[:, :, :used])
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["auto", "blocks", "plain"])
