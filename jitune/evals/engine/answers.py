@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from jitune import sharding
@@ -32,7 +33,7 @@ from jitune.generation.decode_loop import BLOCK
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import Model, Params
 
-CHUNK = 128  # prompt tokens that go through the model at once; shorter prompts are padded to it
+CHUNK, CHUNK_ON_CPU = 128, 64  # prompt tokens that go through the model at once; shorter prompts are padded to it
 CAPACITIES = (512, 2048)  # slots of caches, before those of the whole context
 
 
@@ -55,11 +56,12 @@ class Job:
 
 def shape_of(length: int, limit: int) -> Shape:
     """The shape of a batch whose longest prompt has `length` tokens."""
+    chunk = CHUNK_ON_CPU if jax.default_backend() == "cpu" else CHUNK
     width = round_up(limit, CHUNK)
     most = width + CHUNK
     ladder = (*(c for c in CAPACITIES if 1.5 * c <= most), most)
-    needed = min(round_up(length, CHUNK) + FIRST_SLOTS, most)
-    return Shape(width, CHUNK, tuple(c for c in ladder if c >= needed))
+    needed = min(round_up(length, chunk) + FIRST_SLOTS, most)
+    return Shape(width, chunk, tuple(c for c in ladder if c >= needed))
 
 
 def seed(job: Job) -> int:
