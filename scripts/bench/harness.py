@@ -26,7 +26,7 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--backend", choices=("jitune", "hf"), required=True)
     p.add_argument("--kind", choices=LENGTHS, required=True)
-    p.add_argument("--model", default="bench_model", help="its folder")
+    p.add_argument("--model", default="build/bench_model", help="its folder")
     p.add_argument("--workload", choices=WORKLOADS, default="main")
     p.add_argument("--documents", type=int, default=64)
     p.add_argument("--shots", type=int, default=0, help="examples in front of each context, the same for all")
