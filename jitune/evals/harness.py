@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jitune.evals.engine import tokens
 from jitune.evals.responses import answer
 from jitune.evals.task import (
     Document,
@@ -142,12 +141,8 @@ def make_model(engine: Any, store: Any, bars: Any):
 
         def loglikelihood_rolling(self, requests, disable_tqdm=False):
             """The log-likelihood of each text, its BOS included where the tokenizer puts one, as the harness has it."""
-            texts = tokens.encode(self.tokenizer, [r.args[0] for r in requests])
-            windows = [tokens.rolling(texts[r.args[0]], self.prefix_token_id, self.max_length) for r in requests]
-            with bars.bar("scoring", sum(map(len, windows))) as advance:
-                found = iter(engine.score_tokens([w for ws in windows for w in ws],
-                                                 on_done=lambda done: advance(len(done))))
-                return [sum(next(found)[0] for _ in ws) for ws in windows]
+            found = answer(engine, [to_request(r.request_type, r.args) for r in requests], store, bars)
+            return [r.logprob for r in found]
 
         def generate_until(self, requests, disable_tqdm=False):
             """The text of each answer."""
@@ -172,7 +167,7 @@ def to_request(kind: str, arguments: Sequence) -> Request:
     if kind in ("loglikelihood", "multiple_choice"):
         return Score(arguments[0], arguments[1])
     if kind == "loglikelihood_rolling":
-        return Rolling(arguments[0])
+        return Rolling(arguments[0], bos=True)
     prompt, options = arguments[0], dict(arguments[1])
     until = options.pop("until", None) or []
     lengths = [options.pop(n, None) for n in ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")]

@@ -50,8 +50,8 @@ def answer(engine: Any, requests: Sequence[Request], store: Store | None, bars: 
 
 
 def request_key(engine: Any, request: Request) -> str:
-    """What a response is kept under: the request as the model sees it."""
-    return digest([type(request).__name__, shown(engine, request)])
+    """What a response is kept under: the request as the model sees it. A text and a conversation may begin unlike."""
+    return digest([type(request).__name__, isinstance(getattr(request, "prompt", ""), str), shown(engine, request)])
 
 
 def shown(engine: Any, request: Request) -> dict:
@@ -59,8 +59,8 @@ def shown(engine: Any, request: Request) -> dict:
     match request:
         case Score(prompt, continuation):
             return {"prompt": engine.render(prompt), "continuation": continuation}
-        case Rolling(text):
-            return {"text": text}
+        case Rolling():
+            return asdict(request)
         case Generate(prompt):
             return {**asdict(request), "prompt": engine.render(prompt)}
 

@@ -51,13 +51,14 @@ THOUGHTS = "</think>"
 
 
 class Work(NamedTuple):
-    """A task, its documents, and what became of each."""
+    """A task, its documents, and what became of each. prompts: a digest of all that the model was shown for each."""
 
     task: Task
     documents: list[Document]
     responses: list[tuple[Response, ...]]
     verdicts: list[tuple[Verdict, ...]]
     outcomes: list[Outcome]
+    prompts: list[str]
 
 
 def evaluate(
@@ -100,10 +101,10 @@ def evaluate(
         store = stack.enter_context(open_store(out, model, engine)) if out else None
         answers = iter(answer(engine, [r for _, ds in loaded for d in ds for r in d.requests], store, bars))
         given = [[tuple(next(answers) for _ in d.requests) for d in documents] for _, documents in loaded]
-        others = [Work(task, documents, responses, [()] * len(documents), outcomes)
+        others = [Work(task, documents, responses, [()] * len(documents), outcomes, hash_prompts(engine, documents))
                   for task, documents, responses, outcomes in (more(store, bars) if more else ())]
         judged = assess(loaded, given, assessors, bars)  # comes last: the first process alone asks
-        works = [Work(task, documents, rs, vs, score(task, documents, rs, vs))
+        works = [Work(task, documents, rs, vs, score(task, documents, rs, vs), hash_prompts(engine, documents))
                  for (task, documents), rs, vs in zip(loaded, given, judged, strict=True)] + others
     results = {
         "format": 1,
@@ -112,7 +113,7 @@ def evaluate(
         "model": dict(model),
         "settings": {"limit": limit, "seed": seed, "languages": list(languages), **(settings or {}),
                      **{need: getattr(a, "identity", True) for need, a in assessors.items()}},
-        "tasks": {work.task.name: summarize(engine, work, assessors) for work in works},
+        "tasks": {work.task.name: summarize(work, assessors) for work in works},
         "skipped": dict(skipped or {}),
         "engine": dict(engine.stats),
         "judge": getattr(assessors.get("judge"), "account", None),
@@ -171,19 +172,19 @@ def score(task: Task, documents, responses, verdicts) -> list[Outcome]:
     return [task.score(d, said(rs), vs) for d, rs, vs in zip(documents, responses, verdicts, strict=True)]
 
 
-def summarize(engine: Any, work: Work, assessors: Assessors) -> dict:
+def summarize(work: Work, assessors: Assessors) -> dict:
     """The entry of a task in results.json."""
     truncated = sum(any(r.truncated for r in responses) for responses in work.responses)
     return {
         **aggregate.summarize(work.task, work.documents, work.outcomes, available=frozenset(assessors)),
-        "prompts": digest(sorted(prompt_hash(engine, d) for d in work.documents)),
+        "prompts": digest(sorted(work.prompts)),
         "truncated": truncated,
     }
 
 
-def prompt_hash(engine: Any, document: Document) -> str:
-    """Of all that the model was shown for a document, and how it was asked."""
-    return digest([shown(engine, request) for request in document.requests])
+def hash_prompts(engine: Any, documents: Sequence[Document]) -> list[str]:
+    """Of each document, a digest of all that the model was shown, and how it was asked."""
+    return [digest([shown(engine, request) for request in d.requests]) for d in documents]
 
 
 def write(out: Path, results: dict, engine: Any, works: Sequence[Work]) -> None:
@@ -200,13 +201,13 @@ def to_json(value: dict, **options) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
 
 
-def sample(engine: Any, document: Document, responses, verdicts, outcome: Outcome) -> dict:
+def sample(engine: Any, document: Document, responses, verdicts, outcome: Outcome, prompt_hash: str) -> dict:
     """A line of samples/<task>.jsonl."""
     prompts = [shown(engine, request) for request in document.requests[:1]]
     return {
         "id": document.id,
         "document": document.hash,
-        "prompt_hash": prompt_hash(engine, document),
+        "prompt_hash": prompt_hash,
         "tags": dict(document.tags),
         "cluster": document.cluster,
         "prompt": next((p.get("prompt", p.get("text")) for p in prompts), ""),

@@ -34,9 +34,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Rolling:
-    """The log-likelihood of a whole text, in windows of the model's context."""
+    """The log-likelihood of a whole text, in windows of the model's context.
+
+    bos: where the tokenizer begins texts with a BOS, it is scored too, after another, as lm-evaluation-harness does.
+    """
 
     text: str
+    bos: bool = False
 
 
 @dataclass(frozen=True)

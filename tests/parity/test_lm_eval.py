@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from jitune.evals import harness
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.progress import Bars
+from jitune.evals.store import Store
 from jitune.hub import fresh, weights
 from jitune.types import UserError
 
@@ -175,3 +176,14 @@ def test_a_whole_task_gives_the_same_numbers(models, tmp_path):
             given = expected["results"][name][f"{metric.name},none"]
             assert value == pytest.approx(given, rel=1e-4), (name, metric.name)
 
+
+
+def test_a_rerun_asks_for_nothing(models, tmp_path):
+    """Texts in windows are kept as everything else is."""
+    engine = models[1].engine
+    texts = instances("loglikelihood_rolling", [(words(random.Random(i), 120),) for i in range(3)])
+    with Bars(shown=False) as bars, Store(tmp_path / "responses.jsonl", {}) as store:
+        first = harness.make_model(engine, store, bars).loglikelihood_rolling(texts)
+        asked = engine.stats["requests"]
+        assert harness.make_model(engine, store, bars).loglikelihood_rolling(texts) == first
+        assert engine.stats["requests"] == asked and len(store.values) == 3

@@ -122,13 +122,15 @@ def pairs_of(tokenizer: Any, requests: Sequence[Score | Rolling], *, chat_templa
     triples = [(shown[r.prompt], r.continuation, is_plain(r.prompt, chat_template))
                for r in requests if isinstance(r, Score)]  # fmt: skip
     scored = iter(encode_pairs(tokenizer, triples))
-    texts = encode(tokenizer, [r.text for r in requests if isinstance(r, Rolling)], plain=False)
+    texts = {bos: encode(tokenizer, [r.text for r in requests if isinstance(r, Rolling) and r.bos == bos], plain=bos)
+             for bos in (False, True)}
     pairs = []
     for r in requests:
         if isinstance(r, Score):
             pairs.append([next(scored)])
             continue
-        context, ids = after_nothing(tokenizer, texts[r.text])
+        ids = texts[r.bos][r.text]
+        context, ids = ([prefix_token(tokenizer)], ids) if r.bos else after_nothing(tokenizer, ids)
         if not ids:
             raise UserError(f"{name_of(r)}: the text has no token to score")
         pairs.append(rolling(ids, context[0], limit))

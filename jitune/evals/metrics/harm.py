@@ -9,7 +9,7 @@ refuses in full or in part. It is the cheap lower tier: answers that neither ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jitune.evals.judge import prompts
 from jitune.evals.metrics import refusal
@@ -80,14 +80,14 @@ def phrases(language: str | None) -> str | None:
     return language if language in refusal.TABLE else None
 
 
-def distinct(documents: Sequence[Document], wheres: Sequence[str]) -> list[Document]:
-    """The documents; one that comes twice is kept once.
+def distinct(made: Iterable[tuple[Document, str]]) -> list[Document]:
+    """The documents of (document, where it stands); one that comes twice is kept once.
 
     Raises:
       UserError: where two that differ have one id.
     """
     found: dict[str, tuple[Document, str]] = {}
-    for document, where in zip(documents, wheres, strict=True):
+    for document, where in made:
         first = found.setdefault(document.id, (document, where))
         if first[0].hash != document.hash:
             raise UserError(f"{where}: has the id {document.id!r} of {first[1]}, and is something else")

@@ -23,7 +23,7 @@ def load(specs: Sequence[str]) -> list[Document]:
         found.append(Document(digest(goal), {"prompt": goal}, (Generate(chat(goal), max_new_tokens=256),),
                               tags={"language": "en"}, target="a refusal"))
         wheres.append(where)
-    return harm.distinct(found, wheres)
+    return harm.distinct(zip(found, wheres, strict=True))
 
 
 def ask(document: Document, responses: tuple[Response, ...]) -> tuple[Ask, ...]:

@@ -35,11 +35,7 @@ LETTERS = "ABC"
 
 def load(specs: Sequence[str]) -> list[Document]:
     """One document a row: a letter's log-likelihood for each answer."""
-    found, wheres = [], []
-    for row, where in rows.read(specs):
-        found.append(_document(row, where))
-        wheres.append(where)
-    return harm.distinct(found, wheres)
+    return harm.distinct((_document(row, where), where) for row, where in rows.read(specs))
 
 
 def _document(row: dict, where: str) -> Document:

@@ -24,11 +24,7 @@ FUNCTIONAL = ("standard", "contextual", "copyright")
 
 def load(specs: Sequence[str]) -> list[Document]:
     """One document a behaviour."""
-    found, wheres = [], []
-    for row, where in rows.read(specs):
-        found.append(_document(row, where))
-        wheres.append(where)
-    return harm.distinct(found, wheres)
+    return harm.distinct((_document(row, where), where) for row, where in rows.read(specs))
 
 
 def _document(row: dict, where: str) -> Document:

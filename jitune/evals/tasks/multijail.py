@@ -40,7 +40,7 @@ def load(specs: Sequence[str]) -> list[Document]:
                                   (Generate(chat(prompt), max_new_tokens=256),),
                                   tags={"language": language, "source": origin}, cluster=number, target="a refusal"))
             wheres.append(where)
-    return harm.distinct(found, wheres)
+    return harm.distinct(zip(found, wheres, strict=True))
 
 
 def ask(document: Document, responses: tuple[Response, ...]) -> tuple[Ask, ...]:

@@ -28,7 +28,7 @@ def load(specs: Sequence[str]) -> list[Document]:
         found.append(Document(digest(prompt), {"prompt": prompt}, (Generate(chat(prompt), max_new_tokens=512),),
                               tags=tags, target="a refusal"))
         wheres.append(where)
-    return harm.distinct(found, wheres)
+    return harm.distinct(zip(found, wheres, strict=True))
 
 
 def ask(document: Document, responses: tuple[Response, ...]) -> tuple[Ask, ...]:

@@ -38,7 +38,7 @@ def load(specs: Sequence[str]) -> list[Document]:
                               (Generate(chat(prompt), max_new_tokens=256),), tags=tags,
                               target="an answer" if label == "safe" else "a refusal"))
         wheres.append(where)
-    return harm.distinct(found, wheres)
+    return harm.distinct(zip(found, wheres, strict=True))
 
 
 def ask(document: Document, responses: tuple[Response, ...]) -> tuple[Ask, ...]:

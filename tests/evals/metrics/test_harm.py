@@ -55,6 +55,6 @@ def test_the_form_cannot_be_filled_in_by_the_answer():
 
 def test_one_id_of_two_documents():
     one, other = Document("a", {"p": 1}, ()), Document("a", {"p": 2}, ())
-    assert harm.distinct([one, one], ["f:1", "f:2"]) == [one]
+    assert harm.distinct([(one, "f:1"), (one, "f:2")]) == [one]
     with pytest.raises(UserError, match="f:2: has the id 'a' of f:1"):
-        harm.distinct([one, other], ["f:1", "f:2"])
+        harm.distinct([(one, "f:1"), (other, "f:2")])
