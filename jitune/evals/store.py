@@ -13,7 +13,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jitune.types import UserError
 
@@ -33,7 +33,7 @@ class Store:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(self.path, "a+b")
         try:
-            self._lock()
+            lock(self.file, self.path)
             end = self._read()
         except BaseException:
             self.file.close()
@@ -42,17 +42,6 @@ class Store:
         self.file.seek(end)
         if not end:
             self._write({"header": header})
-
-    def _lock(self) -> None:
-        """Keeps other processes out, whose lines would stand in the middle of ours; the end of a process lets go."""
-        try:
-            if fcntl:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{self.path}: is in use by another process that is still going; wait for its end, or give "
-                            "another folder") from None
-        except OSError:  # a file system without locks
-            pass
 
     def _read(self) -> int:
         """Fills `values`; returns where the last whole line ends."""
@@ -107,6 +96,22 @@ class Store:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def lock(file: IO, path: str | Path) -> None:
+    """Keeps other processes out, whose lines would stand in the middle of ours; the end of a process lets go.
+
+    Raises:
+      UserError: another process has the file.
+    """
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path}: is in use by another process that is still going; wait for its end, or give "
+                        "another folder") from None
+    except OSError:  # a file system without locks
+        pass
 
 
 def to_line(entry: dict) -> bytes:

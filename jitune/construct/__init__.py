@@ -1,0 +1,1 @@
+"""Instruction data is made here: read from what experts annotated, measured, curated."""

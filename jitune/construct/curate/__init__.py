@@ -1,0 +1,1 @@
+"""Curation: records in, those worth training on out, and a reason for each of the others."""

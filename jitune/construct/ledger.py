@@ -1,0 +1,115 @@
+"""Output files that grow together, and how much of the input they cover: a run that was killed goes on from there.
+
+    with Ledger("out", ("kept.jsonl", "rejected.jsonl"), header={"input": digest}) as ledger:
+        for n, row in enumerate(rows, 1):
+            if n > ledger.done:                    # rows that an earlier run has dealt with
+                ledger.write("kept.jsonl", line)
+                if n % 1000 == 0: ledger.commit(n)
+        ledger.commit(n)
+
+`ledger.jsonl` holds the header and a line a commit: the rows that are done and the length of every file then. What a
+kill left behind the last commit is cut off. A folder of another header is refused, and a second process too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jitune.evals.store import lock, parse, to_line
+from jitune.types import UserError
+
+NAME = "ledger.jsonl"
+
+
+class Ledger:
+    """Append-only files of one folder under one count of rows.
+
+    Attributes:
+      done: input rows that the files cover; 0 for a new folder.
+      notes: what the last commit said besides, such as counters; {} for a new folder.
+    """
+
+    def __init__(self, folder: str | Path, files: Sequence[str], header: dict, *, name: str = NAME):
+        self.folder, self.path = Path(folder), Path(folder) / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.done, self.notes, self.streams = 0, {}, {}
+        self.file = open(self.path, "a+b")
+        try:
+            lock(self.file, self.folder)
+            sizes = self._read(header, files)
+            for file in files:
+                self.streams[file] = self._open(file, sizes.get(file, 0))
+        except BaseException:
+            self._close()
+            raise
+
+    def _read(self, header: dict, files: Sequence[str]) -> dict[str, int]:
+        """Takes up the last commit; returns the length of each file then."""
+        self.file.seek(0)
+        end, sizes = 0, {}
+        for number, line in enumerate(self.file, 1):
+            entry = parse(line, ("done", "sizes") if number > 1 else ("header",))
+            if entry is None:
+                if line.endswith(b"\n"):
+                    raise UserError(f"{self.path}:{number}: is not a line of a ledger; give another folder")
+                break
+            if number == 1 and entry["header"] != header:
+                raise UserError(f"{self.folder}: was written for something else ({_difference(entry['header'], header)}"
+                                "); give another folder, or move it away")
+            if number > 1:
+                self.done, sizes, self.notes = entry["done"], entry["sizes"], entry.get("notes", {})
+            end += len(line)
+        self.file.truncate(end)
+        if not end:
+            there = [file for file in files if (self.folder / file).exists()]
+            if there:
+                raise UserError(f"{self.folder / there[0]}: is there already; give another folder, or move it away")
+            self.file.write(to_line({"header": header}))
+            self.file.flush()
+        return sizes
+
+    def _open(self, file: str, size: int):
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "ab")
+        if stream.tell() < size:
+            stream.close()
+            raise UserError(f"{path}: is shorter than when it was written; it was changed, so give another folder")
+        stream.truncate(size)
+        return stream
+
+    def write(self, file: str, data: bytes) -> None:
+        """Appends to one of the files; not safe from kills before `commit`."""
+        self.streams[file].write(data)
+
+    def commit(self, done: int, **notes: Any) -> None:
+        """Everything written so far is on disk, and covers `done` rows of the input."""
+        sizes = {}
+        for name, stream in self.streams.items():
+            stream.flush()
+            os.fsync(stream.fileno())
+            sizes[name] = stream.tell()
+        self.file.write(to_line({"done": done, "sizes": sizes, "notes": notes}))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.done, self.notes = done, notes
+
+    def _close(self) -> None:
+        for stream in (*self.streams.values(), self.file):
+            stream.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._close()
+
+
+def _difference(found: Any, wanted: dict) -> str:
+    if not isinstance(found, dict):
+        return "it has no header"
+    names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    return "; ".join(f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names)

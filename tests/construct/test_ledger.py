@@ -1,0 +1,42 @@
+"""Files that grow together go on where they stood at the last commit."""
+
+import pytest
+
+from jitune.construct.ledger import Ledger
+from jitune.types import UserError
+
+FILES = ("a.jsonl", "b.jsonl")
+
+
+def test_what_came_after_the_last_commit_is_cut_off(tmp_path):
+    with Ledger(tmp_path, FILES, {"x": 1}) as ledger:
+        ledger.write("a.jsonl", b"1\n")
+        ledger.commit(1, kept=1)
+        ledger.write("a.jsonl", b"2\n")
+        ledger.write("b.jsonl", b"3\n")
+    with open(tmp_path / "ledger.jsonl", "ab") as stream:
+        stream.write(b'{"done": 2, "si')
+    with Ledger(tmp_path, FILES, {"x": 1}) as ledger:
+        assert (ledger.done, ledger.notes) == (1, {"kept": 1})
+        ledger.write("b.jsonl", b"4\n")
+        ledger.commit(2)
+    assert (tmp_path / "a.jsonl").read_bytes() == b"1\n"
+    assert (tmp_path / "b.jsonl").read_bytes() == b"4\n"
+
+
+def test_another_header_a_second_process_and_files_of_others_are_refused(tmp_path):
+    with Ledger(tmp_path, FILES, {"x": 1}) as ledger:
+        with pytest.raises(UserError, match="in use by another process"):
+            Ledger(tmp_path, FILES, {"x": 1})
+        ledger.write("a.jsonl", b"1\n")
+        ledger.commit(1)
+    with pytest.raises(UserError, match="x 1 there, 2 here"):
+        Ledger(tmp_path, FILES, {"x": 2})
+    (tmp_path / "a.jsonl").write_bytes(b"")
+    with pytest.raises(UserError, match="shorter"):
+        Ledger(tmp_path, FILES, {"x": 1})
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.jsonl").write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        Ledger(tmp_path / "new", FILES, {})
+    assert (tmp_path / "new" / "a.jsonl").read_text() == "mine"
