@@ -53,6 +53,8 @@ FLOORS = (
      "evals.screen", "evals.harness", "evals.during", "evals.command",
      "construct.curate.stage",
      "construct.ledger",
+     "construct.readers.common", "construct.readers.training", "construct.readers.preference",
+     "construct.reading",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
