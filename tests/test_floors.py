@@ -54,6 +54,7 @@ FLOORS = (
      "construct.curate.stage",
      "construct.ledger",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
+     "construct.readers.trees", "construct.readers.oasst",
      "construct.reading",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
