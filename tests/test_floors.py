@@ -55,6 +55,7 @@ FLOORS = (
      "construct.ledger",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
      "construct.readers.trees", "construct.readers.oasst",
+     "construct.readers.items", "construct.readers.label_studio", "construct.readers.argilla",
      "construct.reading",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",

@@ -29,7 +29,7 @@ from dataclasses import replace
 from itertools import count, groupby
 from typing import Any, NamedTuple
 
-from jitune.construct.readers import oasst, preference, training
+from jitune.construct.readers import argilla, label_studio, oasst, preference, training
 from jitune.construct.readers.common import Origin, Reader
 from jitune.data.formats import FORMATS
 from jitune.data.pipeline import parse_fields
@@ -48,6 +48,16 @@ class Bad(NamedTuple):
 
 # Asked in this order; the first that knows a row reads it.
 READERS = {
+    "label_studio": Reader(label_studio.is_task, label_studio.read, "data, annotations", method="annotation",
+                           options=label_studio.OPTIONS),
+    "label_studio_min": Reader(label_studio.is_min, label_studio.read_min, "annotator, annotation_id",
+                               label_studio.group_min, method="annotation", options=label_studio.OPTIONS),
+    "argilla": Reader(argilla.is_record, argilla.read, "fields, responses", method="annotation",
+                      options=argilla.OPTIONS),
+    "argilla_flat": Reader(argilla.is_flat, argilla.read_flat, "question.responses, or question and "
+                           "question-suggestion", method="annotation", options=argilla.OPTIONS),
+    "argilla_old": Reader(argilla.is_old, argilla.read_old, "text or inputs, annotation, status", method="annotation",
+                          options=argilla.OPTIONS),
     "oasst": Reader(oasst.is_tree, oasst.read_tree, "prompt with text and replies", method="annotation",
                     options=oasst.OPTIONS),
     "oasst_flat": Reader(oasst.is_flat, oasst.read_flat, "message_id, parent_id, text, role", oasst.group,
