@@ -48,19 +48,19 @@ def add(commands) -> None:
 
 def run(a) -> int:
     """Annotates, or exports."""
-    from jitune.construct.annotate import session
+    from jitune.construct.annotate import command
 
     if not a.log and not os.path.exists(os.path.expanduser(a.source)):
         raise UserError(f"{a.source}: no such file; for a dataset or several files give --log too")
     log = a.log or os.path.expanduser(a.source).rstrip("/") + ".annotations.jsonl"
     if a.export:
-        print(session.export(a.source, log, a.export, to=a.to, format=a.format, fields=a.fields))
+        print(command.export(a.source, log, a.export, to=a.to, format=a.format, fields=a.fields))
         return 0
     if not 0 <= a.port < 65536:
         raise UserError(f"--port {a.port}: must be 0 to 65535")
-    options = session.Options(
+    options = command.Options(
         tasks=a.task, scales=a.scale, reasons=a.reasons, asks=a.ask, overlap=a.overlap, seed=a.seed,
         annotators=tuple(name for name in a.annotators.split(",") if name.strip()), format=a.format, fields=a.fields,
         guidelines=a.guidelines)
-    session.annotate(a.source, log, options, annotator=a.annotator, host=a.host, port=a.port, browser=not a.no_browser)
+    command.annotate(a.source, log, options, annotator=a.annotator, host=a.host, port=a.port, browser=not a.no_browser)
     return 0

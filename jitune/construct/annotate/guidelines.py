@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from jitune.types import UserError
@@ -37,6 +36,8 @@ def read(path: str | Path) -> Markup:
 
 def block(text: str) -> Markup:
     """Markdown as escaped HTML; its headings go below those of the page."""
+    from markdown_it import MarkdownIt
+
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
     tokens = parser.parse(text)
     for token in tokens:

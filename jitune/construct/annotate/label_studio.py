@@ -46,7 +46,8 @@ def task(number: int, record: Record, answers: Sequence[dict], questions: Sequen
 
 
 def _data(record: Record, questions: Sequence[Question]) -> dict[str, Any]:
-    messages = [{"role": "user" if m["role"] == "text" else m["role"], "content": said([m])} for m in everything(record)]
+    messages = [{"role": "user" if m["role"] == "text" else m["role"], "content": said([m])}
+                for m in everything(record)]
     data: dict[str, Any] = {"messages": messages}
     compared, kinds = answers_of(record), {q.kind for q in asked(record, questions)}
     if "pair" in kinds:

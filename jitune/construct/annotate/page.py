@@ -37,7 +37,8 @@ def make(title: str, *, guidelines: str = "", names: Sequence[str] = ()) -> Page
       names: who can annotate; anybody where there are none.
     """
     here = files("jitune.construct.annotate")
-    script = '"use strict";\n(() => {\n' + "".join(here.joinpath(name).read_text("utf-8") for name in SCRIPTS) + "})();\n"
+    parts = [here.joinpath(name).read_text("utf-8") for name in SCRIPTS]
+    script = "\n".join(('"use strict";', "(() => {", *parts, "})();"))
     style = CSS + here.joinpath("page.css").read_text("utf-8")
     policy = (f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; connect-src 'self'; "
               "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
@@ -94,8 +95,8 @@ DOCUMENT = Markup("""<!DOCTYPE html>
 </aside>
 </main>
 <nav id="bar" class="bar" aria-label="Go on" hidden><div>
-<button type="button" id="back"><span aria-hidden="true">\N{LEFTWARDS ARROW}</span> <b>Back</b> <kbd>p</kbd></button>
-<button type="button" id="forward"><b>Next</b> <span aria-hidden="true">\N{RIGHTWARDS ARROW}</span> <kbd>n</kbd></button>
+<button type="button" id="back"><b>\N{LEFTWARDS ARROW} Back</b> <kbd>p</kbd></button>
+<button type="button" id="forward"><b>Next \N{RIGHTWARDS ARROW}</b> <kbd>n</kbd></button>
 <button type="button" id="undo"><b>Undo</b> <kbd>u</kbd></button>
 <button type="button" id="open" class="wide"><b>Next open</b> <kbd>g</kbd></button>
 <button type="button" id="help" class="wide"><b>Keys</b> <kbd>?</kbd></button>

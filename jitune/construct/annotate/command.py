@@ -1,4 +1,4 @@
-"""One session of annotating from a command line: file and log in, a server until Ctrl-C, a line for each annotator out.
+"""Annotating from a command line: file and log in, a server until Ctrl-C, a line for each annotator out.
 
     annotate("data.jsonl", "data.jsonl.annotations.jsonl", Options(tasks=["rate"]), annotator="ann")
     export("data.jsonl", "data.jsonl.annotations.jsonl", "out.jsonl")   # "out.jsonl: 48 records of 50 items ..."
@@ -28,6 +28,7 @@ from jitune.construct.annotate.items import Items, gather
 from jitune.construct.annotate.log import Log
 from jitune.construct.annotate.page import make
 from jitune.construct.annotate.questions import parse
+from jitune.construct.annotate.server import is_loopback, serve
 from jitune.construct.reading import read_records
 from jitune.data.record import Record
 from jitune.data.record_rows import to_line
@@ -57,8 +58,6 @@ def annotate(source: str, log_path: str, options: Options, *, annotator: str = "
       UserError: the file, the log, the options or the port cannot be used.
     """
     try:
-        from jitune.construct.annotate.server import is_loopback, serve
-
         import aiohttp  # noqa: F401
     except ImportError:
         raise UserError("jitune data annotate needs aiohttp: pip install 'jitune[data]'") from None
