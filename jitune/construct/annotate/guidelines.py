@@ -2,7 +2,7 @@
 
     block("# Rate\\n\\nSee <b>this</b>.")   # Markup("<h3>Rate</h3>\\n<p>See &lt;b&gt;this&lt;/b&gt;.</p>\\n")
 
-HTML in them is shown as text, images are left out (nothing is loaded), and links open beside the page.
+HTML in them is shown as text, of images the words remain (nothing is loaded), and links open beside the page.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ def block(text: str) -> Markup:
     """Markdown as escaped HTML; its headings go below those of the page."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     tokens = parser.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
         for child in token.children or ():
+            if child.type == "image":
+                child.type, child.children = "text", None  # whose content is the words that stand for it
             if child.type == "link_open":
                 child.attrSet("target", "_blank")
                 child.attrSet("rel", "noopener noreferrer")

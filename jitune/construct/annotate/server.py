@@ -128,10 +128,10 @@ def make_app(desk: Desk, page: Page, *, host: str = "127.0.0.1", tokens: Mapping
 def _guard(web: Any, host: str, tokens: dict[str, str]) -> Callable[[Any, Callable], Awaitable[Any]]:
     """What stands before every request; errors become JSON with one line."""
 
-    async def guard(request: Any, go_on: Callable) -> Any:
+    async def guard(request: Any, handler: Callable) -> Any:
         try:
             refused = _refused(request, host, tokens)
-            reply = _error(web, 403, refused) if refused else await go_on(request)
+            reply = _error(web, 403, refused) if refused else await handler(request)
         except UserError as error:
             reply = _error(web, 400, str(error))
         except PermissionError as error:
