@@ -88,6 +88,8 @@ def make_app(desk: Desk, page: Page, *, host: str = "127.0.0.1", tokens: Mapping
     """
     from aiohttp import web
 
+    tokens = dict(tokens or {})
+
     async def index(request: Any) -> Any:
         if "token" in request.query:  # taken out of the address, where it could be read over a shoulder
             rest = {"annotator": request.query["annotator"]} if "annotator" in request.query else {}
@@ -98,11 +100,12 @@ def make_app(desk: Desk, page: Page, *, host: str = "127.0.0.1", tokens: Mapping
                             headers={"Content-Security-Policy": page.policy})
 
     async def status(request: Any) -> Any:
-        return _json(web, desk.status(_name(request)))
+        return _json(web, desk.status(_let(request, request.query.get("annotator", ""), tokens)))
 
     async def item(request: Any) -> Any:
-        number = request.query.get("number", "")
-        return _json(web, desk.item(_name(request), int(number) if number.isascii() and number.isdecimal() else -1))
+        name, number = request.query.get("annotator", ""), request.query.get("number", "")
+        number = int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else -1
+        return _json(web, desk.item(_let(request, name, tokens), number))
 
     async def event(request: Any) -> Any:
         if request.content_type != "application/json":
@@ -111,14 +114,14 @@ def make_app(desk: Desk, page: Page, *, host: str = "127.0.0.1", tokens: Mapping
             body = json.loads(await request.text())
         except (ValueError, RecursionError, LookupError):
             raise UserError("what was sent is not JSON") from None
-        _let(request, body.get("annotator") if isinstance(body, dict) else None)
+        _let(request, body.get("annotator") if isinstance(body, dict) else None, tokens)
         try:
             return _json(web, desk.take(body))
         except OSError as error:
             return _unsaved(web, error, told)
 
     told: set[str] = set()  # one line for each kind of trouble, not one an answer
-    guard = web.middleware(_guard(web, host, dict(tokens or {})))
+    guard = web.middleware(_guard(web, host, tokens))
     app = web.Application(client_max_size=MAX_BODY, middlewares=[guard])
     app.add_routes([web.get("/", index), web.get("/api/status", status), web.get("/api/item", item),
                     web.post("/api/event", event)])
@@ -161,24 +164,21 @@ def _refused(request: Any, host: str, tokens: dict[str, str]) -> str:
         return "this server does not go by that name; use the address that it printed"
     if request.method not in ("GET", "HEAD") and urlsplit(request.headers.get("Origin", "")).netloc != request.host:
         return "only the server's own page can send answers"
-    request["who"] = ""
-    if tokens:
-        here = request.query.get("token") if request.path == "/" else None
-        who = allowed(here or request.cookies.get(COOKIE, ""), tokens)
-        if who is None:
-            return "open the address with the token that the server printed"
-        request["who"] = who
+    if tokens and _who(request, tokens) is None:
+        return "open the address with the token that the server printed"
     return ""
 
 
-def _let(request: Any, name: Any) -> None:
-    if request["who"] and name != request["who"]:
-        raise PermissionError(f"this browser is let in as {request['who']}")
+def _who(request: Any, tokens: Mapping[str, str]) -> str | None:
+    here = request.query.get("token") if request.path == "/" else None
+    return allowed(here or request.cookies.get(COOKIE, ""), tokens)
 
 
-def _name(request: Any) -> str:
-    name = request.query.get("annotator", "")
-    _let(request, name)
+def _let(request: Any, name: Any, tokens: Mapping[str, str]) -> Any:
+    """The name, if the token is this annotator's or everybody's."""
+    who = _who(request, tokens)
+    if who and name != who:
+        raise PermissionError(f"this browser is let in as {who}")
     return name
 
 
