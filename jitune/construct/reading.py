@@ -23,6 +23,7 @@ A format of one's own is one file with a generator and one row of `READERS`.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -110,7 +111,7 @@ class Reading:
                 continue
             row, origin = item
             try:
-                row = _clean(row)
+                row = _clean(row, self.counts)
                 name, reader, row = self.pick(row, self.fields)
                 together = next(numbers)
                 if reader.group:
@@ -225,20 +226,32 @@ def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
     return kept | {name: row[column] for name, column in fields.items()}
 
 
-def _clean(row: dict) -> dict:
-    """The row as JSON has it; times and the like of Parquet become text."""
+def _clean(row: dict, counts: Counter) -> dict:
+    """The row as JSON has it: times and the like of Parquet become text, and numbers that are none (NaN) null."""
     try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        row = _plain(row, counts)
         text = json.dumps(row, ensure_ascii=False)
-    except TypeError:
-        text = json.dumps(row, ensure_ascii=False, default=lambda value: value.tolist()
-                          if hasattr(value, "tolist") else str(value))
-        row = json.loads(text)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError("holds half of a surrogate pair, as of an emoji that was cut in two, after "
                         f"{text[max(0, error.start - 20):error.start]!r}") from error
     return row
+
+
+def _plain(value: Any, counts: Counter) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, counts) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, counts) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        counts["not_finite"] += 1
+        return None
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return _plain(value.tolist(), counts) if hasattr(value, "tolist") else str(value)
 
 
 def _as_bad(row: dict, origin: Origin, error: UserError) -> Bad:
