@@ -122,7 +122,8 @@ def _results(name: str, value: Any) -> Iterator[dict]:
             one = {"chatmessage": one}
         kind = next((kind for kind, key in VALUES.items() if key in one and kind != "textarea"), None)
         kind = kind or ("chatmessage" if "chatmessage" in one else "textarea" if set(one) <= {"text"} else "")
-        yield {"from_name": name, "type": kind or next(iter(one), "unknown"), "value": one}
+        kind = kind or next((key for key in one if key.endswith("labels")), "unknown")
+        yield {"from_name": name, "type": kind, "value": one}
 
 
 def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, at: Any, seconds: Any,
