@@ -10,10 +10,11 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -45,20 +46,23 @@ class Page:
         reply = self.replies[number]
         await self.socket.send_json({"id": number, "method": method, "params": parameters})
         found = await asyncio.wait_for(reply, 30)
-        assert "error" not in found, found
+        if "error" in found:
+            raise RuntimeError(found["error"]["message"])
         return found["result"]
 
     async def value(self, expression):
         """What an expression is in the page."""
         found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        if "exceptionDetails" in found:  # also where the document is not there yet
+            raise RuntimeError(found["exceptionDetails"]["exception"].get("description"))
         return found["result"].get("value")
 
     async def until(self, expression, seconds=30):
         """Waits until an expression is true."""
         for _ in range(int(seconds / 0.02)):
-            if await self.value(f"Boolean({expression})"):
-                return
+            with suppress(RuntimeError):  # between two documents
+                if await self.value(f"Boolean({expression})"):
+                    return
             await asyncio.sleep(0.02)
         shown = await self.value("document.body.innerText")
         raise AssertionError(f"never true: {expression}\n{self.console}\n{shown[:2000]}")
@@ -111,7 +115,5 @@ async def browser(folder):
             yield open_page
         drain.cancel()
     finally:
-        import os
-
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
