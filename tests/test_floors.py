@@ -59,6 +59,7 @@ FLOORS = (
      "evals.screen", "evals.harness", "evals.during", "evals.command",
      "construct.curate.stage",
      "construct.ledger",
+     "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
      "construct.readers.trees", "construct.readers.oasst",
      "construct.readers.items", "construct.readers.label_studio", "construct.readers.argilla",
