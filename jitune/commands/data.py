@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from jitune.commands import (
+    data_convert,
     data_show,
 )
 
 COMMANDS = (
+    data_convert,
     data_show,
 )
 
