@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from jitune.commands import (
     data_annotate,
+    data_convert,
     data_show,
 )
 
 COMMANDS = (
     data_annotate,
+    data_convert,
     data_show,
 )
 

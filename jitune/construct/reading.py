@@ -10,6 +10,7 @@
 | jitune | jitune's own records |
 | messages, sharegpt, alpaca, prompt_completion, text | training data, see `jitune.data.formats` |
 | dolly | instruction, context, response, category |
+| prompts | questions without an answer, to be written: prompt, instruction (and input) or question |
 | pairs, two_outputs, ranking, kto | preferences, see `jitune.construct.readers.preference` |
 | oasst | trees of OpenAssistant, nested |
 | oasst_flat | their messages, one a row, linked by parent |
@@ -27,7 +28,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, groupby
 from typing import Any
 
 from jitune.construct.readers import argilla, label_studio, oasst, own, preference, training
@@ -64,6 +64,7 @@ READERS = {
     "dolly": Reader(training.is_dolly, training.dolly, "instruction, context, response", method="annotation",
                     renames=True),
     "training": Reader(training.detects, training.read, ", ".join(FORMATS), renames=True),
+    "prompts": Reader(training.is_prompt, training.prompts, "prompt alone", renames=True),
 }
 
 
@@ -103,22 +104,21 @@ class Reading:
                 yield from self._records(reader, rows)
 
     def _known(self) -> Iterator[tuple[Any, Reader | None, Any]]:
-        """(what groups it, reader, row with its origin) of every row; a Bad has no reader."""
-        numbers = count()
+        """(what it shares with others, reader, row with its origin) of every row; a Bad has no reader."""
         for item in self.rows:
             if isinstance(item, Bad):
-                yield next(numbers), None, item
+                yield None, None, item
                 continue
             row, origin = item
             try:
                 row = _clean(row, self.counts)
                 name, reader, row = self.pick(row, self.fields)
-                together = next(numbers)
+                together = None
                 if reader.group:
                     together = name, origin[0], reader.group(row, **_fitting(reader, self.options))
                 yield together, reader, (row, origin)
             except UserError as error:
-                yield next(numbers), None, _as_bad(row, origin, error)
+                yield None, None, _as_bad(row, origin, error)
 
     def _records(self, reader: Reader, rows: list) -> Iterator[Record | Bad]:
         options = _fitting(reader, self.options)
@@ -211,11 +211,22 @@ def _picker(readers: Mapping[str, Reader], format: str) -> Callable:
 
 
 def _grouped(known: Iterator) -> Iterator[tuple[Reader | None, Any]]:
-    """(reader, rows that belong together) or (None, Bad)."""
-    for _, items in groupby(known, key=lambda item: item[0]):
-        items = list(items)
-        reader = items[0][1]
-        yield reader, [row for _, _, row in items] if reader else items[0][2]
+    """(reader, rows that belong together) or (None, Bad); a Bad among rows that belong together comes before them."""
+    shared, reader, rows = None, None, []
+    for together, its_reader, item in known:
+        if its_reader is None:
+            yield None, item
+            continue
+        if rows and together != shared:
+            yield reader, rows
+            rows = []
+        if its_reader.group is None:
+            yield its_reader, [item]
+        else:
+            shared, reader = together, its_reader
+            rows.append(item)
+    if rows:
+        yield reader, rows
 
 
 def _renamed(row: dict, fields: Mapping[str, str]) -> dict:

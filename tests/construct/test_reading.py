@@ -43,6 +43,7 @@ KINDS = {
     "ranking": {"prompt": "q", "answers": ["a", "b"], "ranks": [1, 2]},
     "dolly": {"instruction": "q", "context": "c", "response": "a", "category": "open_qa"},
     "training": {"instruction": "q", "input": "c", "output": "a"},
+    "prompts": {"prompt": "q", "topic": "sums"},
 }
 
 
@@ -69,6 +70,27 @@ def test_dolly(tmp_path):
     assert record.provenance == Provenance(str(tmp_path / "d.jsonl:1"), "annotation", license="CC-BY-SA-3.0")
     [record] = read_records([write(tmp_path / "d.jsonl", {**KINDS["dolly"], "context": ""})], method="by hand")
     assert record.messages == (user("q"), said("a")) and record.provenance.method == "by hand"
+
+
+def test_prompts(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"instruction": "Add.", "input": "2 3", "system": "Count.", "k": 1})
+    [record] = read_records([path], format="prompts")
+    assert record.messages == ({"role": "system", "content": "Count."}, user("Add.\n\n2 3"))
+    assert record.meta == {"k": 1}
+    [record] = read_records([write(tmp_path / "a.jsonl", {"prompt": [user("a"), said("b"), user("c")]})])
+    assert record.messages == (user("a"), said("b"), user("c"))
+    with pytest.raises(UserError, match="'prompt' ends with an answer"):
+        list(read_records([write(tmp_path / "a.jsonl", {"prompt": [user("a"), said("b")]})]))
+    with pytest.raises(UserError, match="a.jsonl:1: no known format"):  # who knows what the answer column is
+        list(read_records([write(tmp_path / "a.jsonl", {"prompt": "a", "model_answer": "b"})]))
+
+
+def test_a_bad_row_does_not_part_what_belongs_together(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [KINDS["oasst_flat"], {"message_id": "u", "parent_id": "t", "role": "assistant", "text": "a"}]
+    path.write_text("\n{broken\n".join(json.dumps(row) for row in rows))
+    bad, record = read_records([str(path)], bad="give")
+    assert isinstance(bad, Bad) and bad.number == 2 and record.messages == (user("q"), said("a"))
 
 
 def test_licenses_of_rows(tmp_path):

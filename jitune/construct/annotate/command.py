@@ -32,7 +32,11 @@ from jitune.construct.annotate.server import is_loopback, serve
 from jitune.construct.reading import read_records
 from jitune.data.record import Record
 from jitune.data.record_rows import to_line
+from jitune.evals.progress import Bars
 from jitune.types import UserError
+
+
+LARGE = 20 * 2**20  # bytes that take long enough to read for a bar
 
 
 class Options(NamedTuple):
@@ -102,8 +106,14 @@ def _plan(items: Items, log: Log, questions: tuple, options: Options) -> Plan:
     return make_plan(questions, len(items), annotators=annotators, overlap=options.overlap, seed=options.seed)
 
 
-def _records(source: str, options: Options) -> Iterable[Record]:
-    return read_records([source], format=options.format, fields=options.fields)
+def _records(source: str, options: Options) -> Iterator[Record]:
+    """The records of a file, with a bar where it is large."""
+    reading, before = read_records([source], format=options.format, fields=options.fields), 0
+    with Bars(shown=reading.total > LARGE) as bars, bars.bar("reading", reading.total, size=True) as advance:
+        for record in reading:
+            yield record
+            advance(reading.read - before)
+            before = reading.read
 
 
 def make_tokens(path: Path, annotators: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pickle
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from jitune.construct.annotate.questions import Question, applies
 from jitune.data.record import Record, content_of, digest
@@ -57,8 +57,7 @@ class Items(Sequence):
         self.file.close()
 
 
-def gather(records: Iterable[Record], questions: Sequence[Question], *, what: str = "the file",
-           advance: Callable[[], None] = lambda: None) -> Items:
+def gather(records: Iterable[Record], questions: Sequence[Question], *, what: str = "the file") -> Items:
     """Reads all records once.
 
     Raises:
@@ -66,7 +65,6 @@ def gather(records: Iterable[Record], questions: Sequence[Question], *, what: st
     """
     items, total = Items(), hashlib.sha256()
     for record, content in once(records, repeated := Counter()):
-        advance()
         reasons = [applies(question, record) for question in questions]
         if all(reasons):
             items.left_out[reasons[0]] += 1

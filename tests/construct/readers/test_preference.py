@@ -159,7 +159,7 @@ def test_scored_answers():
 def test_hh(shared):
     reading = read_records([str(shared / FOLDER / HH)])
     records = list(reading)
-    assert len(records) == 2312 and reading.notes == {"differing_prefixes": 5, "empty_answers": 4}
+    assert len(records) == 2312 and reading.notes == {"differing_prefixes": 5, "empty_answers": 4, "out_of_turn": 9}
     rows = [json.loads(line) for line in gzip.open(shared / FOLDER / HH)]
     assert sum(len(r.chosen) == len(r.rejected) == 1 for r in records) == 2307
     for row, record in zip(rows, records, strict=True):  # the texts are those of the file, but for white space
