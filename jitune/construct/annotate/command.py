@@ -14,7 +14,7 @@ import secrets
 import sys
 import webbrowser
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,6 @@ from jitune.data.record import Record
 from jitune.data.record_rows import to_line
 from jitune.evals.progress import Bars
 from jitune.types import UserError
-
 
 LARGE = 20 * 2**20  # bytes that take long enough to read for a bar
 
