@@ -199,7 +199,7 @@ def test_chats():
 
 
 def test_broken_tasks():
-    with pytest.raises(UserError, match="'annotations' must be a list of objects, got \\[12\\]; export the full JSON"):
+    with pytest.raises(UserError, match="'annotations' must be a list of objects, got \\[12\\]"):
         read({**task(), "annotations": [12]})
     with pytest.raises(UserError, match="unknown role \"narrator\""):
         read(task(annotation(1, result("chat", "chatmessage", chatmessage={"role": "narrator", "content": "x"}))))
