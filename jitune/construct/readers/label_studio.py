@@ -78,7 +78,7 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
                      annotation.get("created_at"), annotation.get("lead_time"), Counter() if skipped else notes)
         works += [] if work is None else [work]
     item = find_item(row["data"], fields, notes)
-    yield from as_records(str(row.get("id", "")), item, works, written_question(item, fields, list(known)), list(known),
+    yield from as_records(_id(row), item, works, written_question(item, fields, list(known)), list(known),
                           meta, origin, notes)
 
 
@@ -89,7 +89,7 @@ def is_min(row: Mapping) -> bool:
 
 def group_min(row: Mapping, **options: Any) -> str:
     """The task, whose annotations follow each other."""
-    return str(row.get("id", ""))
+    return _id(row)
 
 
 def read_min(rows: Sequence[tuple[Mapping, Origin]], notes: Counter, fields: Mapping[str, str], *,
@@ -106,7 +106,7 @@ def read_min(rows: Sequence[tuple[Mapping, Origin]], notes: Counter, fields: Map
     (first, origin), asked = rows[0], [name for name in known if any(name in work.values for work in works)]
     asked = list(dict.fromkeys((*_split(questions), *asked)))
     item = find_item({key: value for key, value in first.items() if key not in (*known, *AFTER, "id")}, fields, notes)
-    yield from as_records(str(first.get("id", "")), item, works, written_question(item, fields, asked), asked, {},
+    yield from as_records(_id(first), item, works, written_question(item, fields, asked), asked, {},
                           origin, notes)
 
 
@@ -199,6 +199,10 @@ def _readable(kind: Any, value: Any) -> bool:
     """Whether a result says something of text."""
     known = isinstance(kind, str) and isinstance(value, Mapping) and VALUES.get(kind) in value
     return known and not any(key in value for key in AREA)
+
+
+def _id(row: Mapping) -> str:
+    return "" if row.get("id") is None else str(row["id"])
 
 
 def _annotator(annotation: Mapping) -> str:
