@@ -65,7 +65,9 @@ FLOORS = (
      "planning.plan", "planning.dry_run", "failures",
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.measure", "quickstart.screen",
      "quickstart.page", "quickstart.run"),
-    ("commands.quickstart", "commands.init", "commands.data", "commands.plan", "commands.train",
+    ("commands.quickstart", "commands.init",
+     "commands.data_show",
+     "commands.data", "commands.plan", "commands.train",
      "commands.generate", "commands.eval", "commands.judge", "commands.export",
      "commands.report", "cli", "__main__"),
 )
