@@ -1,0 +1,207 @@
+"""Labels of files: tables of every shape and jitune's own records in, `Label`s one at a time out.
+
+    found = read(["ann_1.csv", "ann_2.csv"], Columns(item="id", label=("truthful",)))
+    found.shape.kind                   # "files"
+    for label in found: ...            # Label("q1", "1", "truthful", "yes", origin=("ann_1.csv", 1))
+    found.texts({"q1"})                # {"q1": the row in which q1 first stood}, on a second way through the files
+
+A cell that is blank is an empty answer, one of `missing` a skipped one, and one that is not there says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from jitune.construct.agreement.labels import Label, text_of
+from jitune.construct.agreement.shapes import Columns, Shape, names, plan
+from jitune.data.record import STATES
+from jitune.types import UserError
+
+PEEK = 300  # rows of each file that are looked at for its shape
+TIES = ("tie", "both", "neither", "equal", "draw")
+
+
+class Labels:
+    """The labels of files; every iteration begins anew.
+
+    Attributes:
+      shape: how they are read.
+      read, total: bytes so far and in all.
+      other_texts: {column: items whose text differs between files}, of files with an annotator each: such items were
+        perhaps not the same when they were labelled.
+    """
+
+    def __init__(self, files: Sequence[str], shape: Shape, missing: Collection[str] = ()):
+        from jitune.data.streams import stream
+
+        self.shape, self.missing = shape, frozenset(missing)
+        self.rows = stream(files)
+        self.names = names(files)
+        self.several = len(files) > 1
+        self.other_texts: Counter = Counter()
+        self.seen: dict[tuple[str, str], bytes] = {}
+
+    @property
+    def read(self) -> int:
+        """Bytes so far."""
+        return self.rows.read
+
+    @property
+    def total(self) -> int:
+        """Bytes in all; 0 where that is not known."""
+        return self.rows.total
+
+    def __iter__(self) -> Iterator[Label]:
+        self.other_texts, self.seen = Counter(), {}
+        for row, origin in self.rows:
+            yield from self._records(row, origin) if self.shape.kind == "records" else self._row(row, origin)
+
+    def texts(self, items: Collection[str]) -> dict[str, dict]:
+        """{item: the row in which it first stood, less its labels}, for the items asked for."""
+        wanted, found = set(items), {}
+        for row, origin in self.rows:
+            for item, cell in self._items(row, origin):
+                if item in wanted and item not in found:
+                    found[item] = self._own(row, cell)
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _items(self, row: Mapping, origin: tuple[str, int]) -> Iterator[tuple[str, Any]]:
+        if self.shape.kind == "records":
+            yield _record(row, origin).id, None
+        else:
+            for cell in self.shape.cells:
+                yield self._item(row, origin, cell), cell
+
+    def _own(self, row: Mapping, cell: Any) -> dict:
+        """A row without what was said of it, so that who labels it next does not see that."""
+        if cell is None:
+            return {key: value for key, value in row.items() if key != "annotations"}
+        left = self.shape.columns()
+        if self.shape.kind != "pattern":
+            return {key: value for key, value in row.items() if key not in left and value != ""}
+        others = {c.item for c in self.shape.cells} - {cell.item}
+        heads, own = {_numbered(c.item)[0] for c in self.shape.cells}, _numbered(cell.item)
+        return {key: value for key, value in row.items() if key not in left | others and value != "" and (
+            _numbered(key)[0] not in heads or _numbered(key) == own)}
+
+    def _records(self, row: Mapping, origin: tuple[str, int]) -> Iterator[Label]:
+        record = _record(row, origin)
+        for a in record.annotations:
+            yield Label(record.id, a.annotator, a.question, a.value, a.state, a.seconds, origin)
+
+    def _row(self, row: Mapping, origin: tuple[str, int]) -> Iterator[Label]:
+        cells, shape = self.shape.cells, self.shape
+        for cell in cells:
+            value = row.get(cell.label)
+            if value is None or (isinstance(value, float) and math.isnan(value)):
+                continue
+            item = self._item(row, origin, cell)
+            who = _needed(row, cell.annotator, origin) if cell.annotator else cell.name or self.names[origin[0]]
+            question = _needed(row, shape.question, origin) if shape.question else cell.question
+            state = self._state(row, value, origin)
+            if state == "labelled" and shape.between:
+                value = _ranked(row, shape.between, value, origin)
+            seconds = _number(row.get(shape.seconds)) if shape.seconds else None
+            if seconds is not None and shape.kind == "pattern":
+                seconds /= len(cells)  # of a row, which holds several items
+            yield Label(item, who, question, value if state == "labelled" else None, state, seconds, origin)
+        if shape.kind == "files" and self.several:
+            self._compare(row, self._item(row, origin, cells[0]))
+
+    def _item(self, row: Mapping, origin: tuple[str, int], cell: Any) -> str:
+        item = _needed(row, cell.item, origin) if cell.item else f"row {origin[1]}"
+        return f"{self.names[origin[0]]}/{item}" if self.shape.kind == "wide" and self.several else item
+
+    def _state(self, row: Mapping, value: Any, origin: tuple[str, int]) -> str:
+        if self.shape.state:
+            state = text_of(row.get(self.shape.state))
+            if state not in STATES:
+                raise UserError(f"{origin[0]}:{origin[1]}: the state {state!r:.40} is none of {', '.join(STATES)}")
+            return state
+        text = text_of(value)
+        return "skipped" if text in self.missing else "labelled" if text.strip() else "empty"
+
+    def _compare(self, row: Mapping, item: str) -> None:
+        """Counts items that came with another text in another file, by 8 bytes of each text's digest."""
+        left = self.shape.columns()
+        for column, value in row.items():
+            if column and column not in left and isinstance(value, str) and value:
+                found = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+                if self.seen.setdefault((item, column), found) != found:
+                    self.other_texts[column] += 1
+
+
+def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Collection[str] = ()) -> Labels:
+    """The labels of files, read as `columns` say, or as is plain from them.
+
+    Args:
+      specs: files and folders, as in data/sources.py.
+      missing: what a cell holds where an annotator gave no answer, such as "NA".
+
+    Raises:
+      UserError: a file is missing, empty or broken, or its shape is not plain; while iterating, `file:row: ...`.
+    """
+    from jitune.data.record_rows import is_record
+    from jitune.data.streams import stream
+
+    files = [name for name, _ in stream(specs).parts]
+    samples = {file: [row for row, _ in islice(stream([file]), PEEK)] for file in files}
+    columns = columns or Columns()
+    own = [file for file, rows in samples.items() if is_record(rows[0])]
+    if own and columns == Columns():
+        if len(own) < len(files):
+            other = next(file for file in files if file not in own)
+            raise UserError(f"{own[0]} holds records, and {other} does not; give them one after the other")
+        return Labels(files, Shape("records", ()), missing)
+    headers = {file: list(dict.fromkeys(key for row in rows for key in row)) for file, rows in samples.items()}
+    return Labels(files, plan(headers, samples, columns), missing)
+
+
+def _record(row: Mapping, origin: tuple[str, int]) -> Any:
+    from jitune.data.record_rows import from_row
+
+    return from_row(row, origin)
+
+
+def _needed(row: Mapping, column: str, origin: tuple[str, int]) -> str:
+    found = text_of(row.get(column))
+    if not found.strip():
+        raise UserError(f"{origin[0]}:{origin[1]}: nothing stands in the column {column!r}")
+    return found
+
+
+def _number(value: Any) -> float | None:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
+
+
+def _numbered(column: str) -> tuple[str, str]:
+    """A column's name up to its first number, and that: "q1_uid" -> ("q", "1")."""
+    head, number, _ = re.fullmatch(r"(\D*)(\d*)(.*)", column, re.DOTALL).groups()
+    return (head, number) if number else (column, "")
+
+
+def _ranked(row: Mapping, between: Sequence[str], value: Any, origin: tuple[str, int]) -> list[list[str]]:
+    """A vote on two that two columns name, as a ranking; the vote is a name, a column, its place, or a tie."""
+    a, b = (_needed(row, column, origin) for column in between)
+    vote = text_of(value)
+    if a == b:
+        raise UserError(f"{origin[0]}:{origin[1]}: compares {a!r:.60} with itself")
+    if vote in (a, between[0], "a", "A", "first", "1"):
+        return [[a], [b]]
+    if vote in (b, between[1], "b", "B", "second", "2"):
+        return [[b], [a]]
+    if vote.casefold().startswith(TIES):
+        return [sorted((a, b))]
+    raise UserError(f"{origin[0]}:{origin[1]}: the vote {vote!r:.60} is neither {a!r:.60} nor {b!r:.60} nor a tie")
