@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from jitune.commands import (
+    data_agreement,
     data_show,
 )
 
 COMMANDS = (
     data_show,
+    data_agreement,
 )
 
 

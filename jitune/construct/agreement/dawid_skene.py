@@ -1,6 +1,6 @@
 """Labels that several people gave, weighed by how reliable each is: the model of Dawid and Skene (1979) by EM.
 
-    found = estimate(item=[0, 0, 0, 1, 1], annotator=[0, 1, 2, 0, 2], code=[1, 1, 0, 0, 0], items=2, annotators=3, labels=2)
+    found = estimate([0, 0, 0, 1, 1], [0, 1, 2, 0, 2], [1, 1, 0, 0, 0], items=2, annotators=3, labels=2)
     found.posterior        # [items, labels], how probable each label is the true one
     found.confusion        # [annotators, true label, given label]
 

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from jitune.evals import agreement
 from jitune.evals.metrics import detection
 from jitune.evals.task import Generate, Generated, Verdict
 from jitune.evals.tasks import truthfulqa_gen
