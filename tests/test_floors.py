@@ -17,6 +17,7 @@ FLOORS = (
      "data.streams",
      "data.formats",
      "data.record",
+     "data.record_schema",
      "data.record_rows",
      "data.chat", "data.packing", "data.pipeline", "data.measure", "data.show"),
     ("transforms.weights", "transforms.full", "transforms.lora", "transforms.dora", "transforms.quantize",
