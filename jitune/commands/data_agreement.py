@@ -76,7 +76,7 @@ def run(a) -> None:
     written = write(results, sheet, labels, a.out)
     for line in lines(results):
         print(line)
-    print(f"\n{', '.join(str(Path(a.out) / name) for name in written)}")
+    print(f"\n{a.out}: {', '.join(written)}")
 
 
 def check(a) -> None:

@@ -17,7 +17,7 @@ from jitune.report.intervals import LETTER, width
 from jitune.report.page import exact, number
 
 MOST = 24  # names that are drawn
-TALL, ROOM = 30, 17  # of a cell, at most; letters of a name beside its row
+TALL, WIDEST, ROOM = 30, 64, 17  # of a cell, at most; letters of a name beside its row
 DARK = 0.55  # how much of the colour the largest value takes, so that texts on it stay readable
 
 
@@ -41,15 +41,17 @@ def heat(names: Sequence[str], values: Sequence[Sequence[float | None]], *, titl
         raise ValueError(f"heat {title!r}: {len(names)} rows and columns are needed")
     drawn = len(names[:MOST])
     short = [_cut(name) for name in names[:MOST]]
-    numbered = drawn > 4 or any(width(name) * LETTER > (WIDTH - LETTER * ROOM) / drawn - 4 for name in short)
+    room = (WIDTH - LETTER * max(map(width, short), default=0) - 8) / max(1, drawn)
+    numbered = any(width(name) * LETTER > min(room, WIDEST) - 4 for name in short)
     if numbered:
-        short = [f"{i} {name}" for i, name in enumerate(short, 1)]
+        short = [f"{i}. {name}" for i, name in enumerate(short, 1)]
     left = min(max(map(width, short), default=0), ROOM + 4) * LETTER + 8
-    size = min((WIDTH - left) / max(1, drawn), 64)
+    size = min((WIDTH - left) / max(1, drawn), WIDEST)
     tall = min(size, TALL)
-    parts, told, y = [put(left, 11, columns and f"{columns} \N{RIGHTWARDS ARROW}"), put(0, 25, rows and f"{rows} "
-                                                                             "\N{DOWNWARDS ARROW}")], [], 30
-    parts += [put(left + size * (i + 0.5), 25, str(i + 1) if numbered else name, "middle", "group")
+    axes = f"{rows} \N{DOWNWARDS ARROW} by {columns} \N{RIGHTWARDS ARROW}" if rows and columns else ""
+    head = 30 if axes else 16  # what stands above the cells
+    parts, told, y = [put(0, 11, axes)], [], head
+    parts += [put(left + size * (i + 0.5), head - 5, str(i + 1) if numbered else name, "middle", "group")
               for i, name in enumerate(short)]
     largest = top or max((v for row in values for v in row if fits(v)), default=1) or 1
     for i, (name, row) in enumerate(zip(short, values, strict=False)):

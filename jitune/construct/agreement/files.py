@@ -24,7 +24,8 @@ def write(results: Mapping[str, Any], sheet: Sheet, labels: Labels, out: str | P
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     queued = queue(results["questions"])
-    texts = labels.texts(queued) if queued else {}
+    said = {label for found in results["questions"] for label in found.get("labels", ())}
+    texts = labels.texts(queued, said) if queued else {}
     rows = (row for found in results["questions"] for row in aggregated(sheet.table(found["question"]), found))
     write_text(folder / "aggregated.jsonl", map(line, rows))
     write_text(folder / "queue.jsonl", (line(_queued(item, texts[item], why, results["shape"]))

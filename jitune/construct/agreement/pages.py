@@ -14,9 +14,10 @@ from jitune.report import page
 from jitune.report.heat import heat
 from jitune.report.intervals import Point, intervals
 from jitune.report.page import value
+from jitune.report.run import tail
 
 SHOWN = 20  # of the queue, and of confusion matrices
-FIELDS = 6  # of an item, in the queue
+FIELDS, BRIEF = 5, 16  # texts of an item in the queue; letters of one that stands in a line with others
 READ = ("Kappa and alpha are agreement beyond chance: 0 is what chance alone gives, 1 is perfect. Krippendorff takes "
         "0.8 for reliable, and 0.667 for the least from which tentative conclusions may be drawn. Bars are 95 % "
         "intervals of a bootstrap over items.")
@@ -29,7 +30,7 @@ def render(results: Mapping[str, Any], texts: Mapping[str, Mapping]) -> str:
     warn = [Markup("<strong>Note.</strong> {} items have another text in another file, in the column {}: people may "
                    "have judged different texts.").format(count, column)
             for column, count in found["other_texts"].items()]
-    lead = f"{', '.join(found['files'])}: {SHAPES[found['shape']]}."
+    lead = f"{', '.join(map(tail, found['files']))}: {SHAPES[found['shape']]}."
     return page.page("How far people agree", page.tiles(tile for q in questions for tile in headline(q)),
                      *map(page.paragraph, warn), *(section(q, texts) for q in questions), lead=lead,
                      footer=f"Made by jitune {__version__}.")
@@ -84,10 +85,16 @@ def point(what: Mapping) -> Point:
 
 def labels_table(rows: list) -> Markup:
     """Each label."""
-    return page.table(["Label", "Labels", "Share", "Said again", "Alpha", "95 % interval"],
-                      [[r["label"], r["n"], value(r["share"], percent=True), value(r["specific"], percent=True),
-                        value(r["alpha"]["value"]), between(r["alpha"], None)] for r in rows], numeric=(1, 2, 3, 4, 5),
-                      caption="By label. Said again: where one says it, how often another does.")
+    table = page.table(["Label", "Labels", "Share", "Said again", "Alpha", "95 % interval"],
+                       [[r["label"], r["n"], value(r["share"], percent=True), value(r["specific"], percent=True),
+                         value(r["alpha"]["value"]), between(r["alpha"], None)] for r in rows], numeric=range(1, 6),
+                       caption="By label")
+    return page.join((note("Said again: where one says it, how often another does."), table))
+
+
+def note(text: str) -> Markup:
+    """How to read what follows."""
+    return Markup('<p class="note">{}</p>').format(text)
 
 
 def pairs_heat(pairs: list) -> Markup:
@@ -98,7 +105,13 @@ def pairs_heat(pairs: list) -> Markup:
     for p in pairs:
         i, j = place[p["a"]], place[p["b"]]
         table[i][j] = table[j][i] = p["kappa"]["value"]
-    return heat(names, table, title="Cohen's kappa of every two annotators", show="{:.2f}".format, top=1.0)
+    return heat(names, table, title="Cohen's kappa of every two annotators", show=hundredths,
+                top=1.0)
+
+
+def hundredths(x: float) -> str:
+    """0.974 -> ".97", 1.0 -> "1"."""
+    return "1" if round(x, 2) == 1 else f"{x:.2f}".replace("0.", ".")
 
 
 def pairs_table(pairs: list) -> Markup:
@@ -112,9 +125,7 @@ def pairs_table(pairs: list) -> Markup:
              *([value(p["linear"]["value"]), value(p["quadratic"]["value"])] if weighted else [])]
             for p in sorted(pairs, key=lambda p: -p["n"])]
     table = page.table(headers, rows[:200], numeric=range(1, len(headers)),
-                       caption="Every two annotators with items in common; kappa is Cohen's, also weighted by how far "
-                               "labels are apart" if weighted else "Every two annotators with items in common; kappa "
-                                                                   "is Cohen's")
+                       caption="Every two annotators; kappa is Cohen's")
     return table if len(rows) <= 12 else page.details(f"{len(rows)} pairs of annotators", table)
 
 
@@ -126,9 +137,9 @@ def annotators_table(rows: list) -> Markup:
     cells = [[r["annotator"], r["n"], r["shared"], value(r["others"], percent=True), share_between(r),
               value(r["kappa"]), *([value(r["accuracy"], percent=True)] * fitted),
               *([value(r["seconds"])] * timed)] for r in rows]
-    return page.table(headers, cells, numeric=range(1, len(headers)), caption=(
-        "Annotators. As the others: says what most of the others say, where they are not tied; kappa is with that."
-        + " Right: by Dawid and Skene's model." * fitted + " Seconds: the median." * timed))
+    told = ("As the others: says what most of the others say, where they are not tied; kappa is with that."
+            + " Right: by Dawid and Skene's model." * fitted + " Seconds: the median." * timed)
+    return page.join((note(told), page.table(headers, cells, numeric=range(1, len(headers)), caption="Annotators")))
 
 
 def share_between(what: Mapping) -> Markup:
@@ -190,15 +201,15 @@ def matrices(q: Mapping) -> Markup:
     if len(q["figures"]["pairs"]) == 1 and len(q["figures"]["pairs"][0]["labels"]) > 1:
         pair = q["figures"]["pairs"][0]
         title = f"{short(pair['a'], 60)} by {short(pair['b'], 60)}: items"
-        drawn.append(heat(pair["labels"], pair["confusion"], title=title, rows=short(pair["a"], 20), columns=short(pair["b"], 30), by_row=True))
+        drawn.append(heat(pair["labels"], pair["confusion"], title=title, rows=short(pair["a"], 20),
+                          columns=short(pair["b"], 30), by_row=True))
     if q["kind"] == "labels" and len(q["labels"]) > 1:
         drawn += [heat(q["labels"], r["confusion"], title=f"{short(r['annotator'], 60)}: said of each true label",
-                       rows="true", columns="said", show="{:.2f}".format, top=1.0) for r in rows]
+                       rows="true", columns="said", show=hundredths, top=1.0) for r in rows]
     if not drawn:
         return Markup("")
-    note = Markup('<p class="note">{}</p>').format(
-        "True labels are those of Dawid and Skene's model; a row sums to 1." if rows else "")
-    grid = page.join((page.grid(*drawn), note))
+    told = note("True labels are those of Dawid and Skene's model; a row sums to 1.") if rows else ""
+    grid = page.join((page.grid(*drawn), told))
     return grid if len(drawn) <= 3 else page.details(f"Confusion matrices of {len(drawn)} annotators", grid)
 
 
@@ -215,12 +226,18 @@ def queue(q: Mapping, texts: Mapping) -> Markup:
 
 def item(row: Mapping, texts: Mapping) -> Markup:
     """An item: its texts, and who said what of it."""
-    fields = [(name, text) for name, text in fields_of(texts) if text != row["item"]][:FIELDS]
-    said = page.table(["Annotator", "Label"], row["labels"].items())
-    prompt = page.join(Markup('<div><p class="label">{}</p>{}</div>').format(name, long_text(
-        text, shown=400, where="queue.jsonl")) for name, text in fields)
-    label = f"{short(row['item'], 100)} ({short(row['source'], 120)})"
-    return page.sample(prompt or row["item"], [("labels", said)], label=label)
+    fields = [(name, text) for name, text in fields_of(texts) if text != row["item"]]
+    longest = sorted(range(len(fields)), key=lambda i: -len(fields[i][1]))[:FIELDS]
+    long = [fields[i] for i in sorted(longest) if len(fields[i][1]) >= BRIEF or FIELDS >= len(fields)]
+    brief = "; ".join(f"{name}: {text}" for name, text in fields if (name, text) not in long and len(text) < BRIEF)
+    prompt = page.join((*(Markup('<div><p class="label">{}</p>{}</div>').format(
+        name, long_text(text, shown=400, where="queue.jsonl")) for name, text in long),
+        Markup('<p class="label">{}</p>').format(short(brief, 300)) if brief else ""))
+    said: dict[str, list[str]] = {}
+    for who, label in row["labels"].items():
+        said.setdefault(label, []).append(who)
+    answers = [(", ".join(who), short(label, 300)) for label, who in sorted(said.items(), key=lambda p: -len(p[1]))]
+    return page.sample(prompt or row["item"], answers, label=f"{short(row['item'], 100)} ({tail(row['source'])})")
 
 
 def fields_of(row: Mapping) -> list[tuple[str, str]]:

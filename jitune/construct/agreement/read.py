@@ -62,13 +62,17 @@ class Labels:
         for row, origin in self.rows:
             yield from self._records(row, origin) if self.shape.kind == "records" else self._row(row, origin)
 
-    def texts(self, items: Collection[str]) -> dict[str, dict]:
-        """{item: the row in which it first stood, less its labels}, for the items asked for."""
+    def texts(self, items: Collection[str], labels: Collection[str] = ()) -> dict[str, dict]:
+        """{item: the row in which it first stood, less what was said of it}, for the items asked for.
+
+        labels: cells that hold one of them are left out too, such as those of a column of final labels.
+        """
         wanted, found = set(items), {}
         for row, origin in self.rows:
             for item, cell in self._items(row, origin):
                 if item in wanted and item not in found:
-                    found[item] = self._own(row, cell)
+                    found[item] = {key: value for key, value in self._own(row, cell).items()
+                                   if cell is None or not isinstance(value, str) or value not in labels}
             if len(found) == len(wanted):
                 break
         return found
@@ -86,7 +90,8 @@ class Labels:
             return {key: value for key, value in row.items() if key != "annotations"}
         left = self.shape.columns()
         if self.shape.kind != "pattern":
-            return {key: value for key, value in row.items() if key not in left and value != ""}
+            return {key: value for key, value in row.items() if key and key not in left and value != "" and (
+                self.shape.kind != "files" or key in self.shape.shared)}
         others = {c.item for c in self.shape.cells} - {cell.item}
         heads, own = {_numbered(c.item)[0] for c in self.shape.cells}, _numbered(cell.item)
         return {key: value for key, value in row.items() if key not in left | others and value != "" and (

@@ -63,7 +63,8 @@ class Cell(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """kind: of the table above. cells: of every row. question, seconds, state, between: as in `Columns`."""
+    """kind: of the table above. cells: of every row. question, seconds, state, between: as in `Columns`. shared: the
+    columns of every file; what stands in one of several only is its annotator's."""
 
     kind: str
     cells: tuple[Cell, ...]
@@ -71,6 +72,7 @@ class Shape(NamedTuple):
     seconds: str = ""
     state: str = ""
     between: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def columns(self) -> set[str]:
         """All columns that hold labels and who gave them; an item's own are the others."""
@@ -101,7 +103,7 @@ def plan(headers: Mapping[str, Sequence[str]], samples: Mapping[str, Sequence[Ma
     else:
         shape = _found(headers, shared, samples, given)
     shape = shape._replace(question=given.question or shape.question, seconds=given.seconds or _seconds(shared, shape),
-                           state=given.state or shape.state, between=given.between)
+                           state=given.state or shape.state, between=given.between, shared=tuple(shared))
     _check(headers, shape)
     return shape
 

@@ -26,6 +26,7 @@ from jitune.evals.stats import REPLICATES
 from jitune.types import UserError
 
 MOST_LABELS = 50  # for confusion matrices
+FEWEST = 3  # annotators of Dawid and Skene's model: of two, nothing says which one is right
 
 
 def study(table: Table, *, level: str = "nominal", scale: bool = False, rule: Rule | None = None, queue: int = 50,
@@ -78,8 +79,8 @@ def check_level(table: Table, level: str, scale: bool) -> None:
 
 
 def fit(table: Table, smoothing: float = SMOOTHING) -> Estimate | None:
-    """Dawid and Skene's model of a table, or None where there is one annotator, one label or too many of them."""
-    if len(np.unique(table.annotator)) < 2 or not 1 < len(table.labels) <= MOST_LABELS:
+    """Dawid and Skene's model of a table; None with fewer than three annotators, one label or too many of them."""
+    if len(np.unique(table.annotator)) < FEWEST or not 1 < len(table.labels) <= MOST_LABELS:
         return None
     return estimate(table.item, table.annotator, table.code, items=len(table.items), annotators=len(table.annotators),
                     labels=len(table.labels), smoothing=smoothing)

@@ -27,7 +27,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 def question(found: Mapping[str, Any]) -> Iterator[str]:
     """The summary of one."""
-    yield shorten(head(found), WIDTH)
+    yield from fold(head(found))
     for note in found["notes"]:
         yield from (f"  {line}" for line in fold(f"note: {note}", WIDTH - 2))
     if found["kind"] not in ("labels", "rankings"):
@@ -60,16 +60,16 @@ def head(found: Mapping[str, Any]) -> str:
 def measures(found: Mapping[str, Any]) -> list[tuple[str, Mapping]]:
     """(name, figure) of what is told of a question as a whole."""
     figures, level = found["figures"], found["level"]
-    rows = [("agreement, of pairs of labels", figures["percent"])]
+    rows = [("agreement", figures["percent"])]
     if len(figures["pairs"]) == 1:
         pair = figures["pairs"][0]
-        rows += [(name, pair[key]) for name, key in (("Cohen's kappa", "kappa"), ("kappa, linear weights", "linear"),
-                                                     ("kappa, quadratic weights", "quadratic"))
+        rows += [(name, pair[key]) for name, key in (("Cohen's kappa", "kappa"), ("linear weights", "linear"),
+                                                     ("quadratic weights", "quadratic"))
                  if key == "kappa" or level != "nominal"]
     else:
-        rows.append(("Cohen's kappa, mean of pairs", {"value": figures["kappa"], "low": None, "high": None}))
-    rows += [("Fleiss' kappa", figures["fleiss"]), (f"Krippendorff's alpha, {level}", figures["alpha"])]
-    return rows + ([("Krippendorff's alpha, nominal", figures["nominal"])] if "nominal" in figures else [])
+        rows.append(("Cohen's kappa, mean", {"value": figures["kappa"], "low": None, "high": None}))
+    rows += [("Fleiss' kappa", figures["fleiss"]), (f"alpha, {level}", figures["alpha"])]
+    return rows + ([("alpha, nominal", figures["nominal"])] if "nominal" in figures else [])
 
 
 def by_label(found: Mapping[str, Any]) -> Iterator[str]:
