@@ -212,7 +212,7 @@ class _Column:
     def _conflict(self, arrays: dict, members: range, files: list[str]) -> str:
         texts = list(self.labels)
         told = [(f"{files[arrays['file'][m]]}:{arrays['row'][m]}",
-                 str(self.ranked[arrays["code"][m]]) if self.ranked else texts[arrays["code"][m]]) for m in members]
+                 in_words(self.ranked[arrays["code"][m]]) if self.ranked else texts[arrays["code"][m]]) for m in members]
         other = next(pair for pair in told if pair[1] != told[0][1])
         who, what = list(self.annotators)[arrays["annotator"][members[0]]], list(self.items)[arrays["item"][members[0]]]
         return (f"{other[0]}: {who} labels {what!r:.60} ({self.question}) {other[1]!r:.60}, and {told[0][1]!r:.60} in "
@@ -240,6 +240,11 @@ def counts(table: Table) -> np.ndarray:
 def is_ranking(value: Any) -> bool:
     """Whether a value is a ranking: [["b"], ["a", "c"]], b before a and c, which tie."""
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(tier, list | tuple) for tier in value)
+
+
+def in_words(tiers: Sequence[Sequence[str]]) -> str:
+    """(("b",), ("a", "c")) -> "b > a = c"."""
+    return " > ".join(" = ".join(tier) for tier in tiers)
 
 
 def text_of(value: Any) -> str:

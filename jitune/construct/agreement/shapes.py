@@ -96,7 +96,7 @@ def plan(headers: Mapping[str, Sequence[str]], samples: Mapping[str, Sequence[Ma
         shape = Shape("wide", tuple(Cell(_item(shared, given), c, name=c) for c in given.annotators))
     elif given.label:
         item = _item(shared, given)
-        if not given.annotator and not item:
+        if not item:
             raise UserError(f"{_first(headers)}: which column names the item? --item is needed; {_listed(shared)}")
         kind = "long" if given.annotator else "files"
         shape = Shape(kind, tuple(Cell(item, c, given.annotator, question=c) for c in given.label))

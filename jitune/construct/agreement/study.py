@@ -15,7 +15,7 @@ import numpy as np
 
 from jitune.construct.agreement.accepted import Rule, fraction
 from jitune.construct.agreement.dawid_skene import SMOOTHING, Estimate, estimate
-from jitune.construct.agreement.labels import Table, counts, value_of
+from jitune.construct.agreement.labels import Table, counts, in_words, value_of
 from jitune.construct.agreement.measure import measure
 from jitune.construct.agreement.queue import most_disagreed
 from jitune.construct.agreement.rankings import pairs_table
@@ -172,7 +172,7 @@ def _ranked_queue(table: Table, pairs: Table, owners: list[int], count: int) -> 
     order = [int(i) for i in np.lexsort((np.arange(len(table.items)), -means[1], -means[0])) if means[0, i] > 0]
     said: dict[int, dict] = {}
     for item, who, tiers in table.ballots:
-        said.setdefault(item, {})[table.annotators[who]] = " > ".join(" = ".join(tier) for tier in tiers)
+        said.setdefault(item, {})[table.annotators[who]] = in_words(tiers)
     return [{"item": table.items[i], "source": "{}:{}".format(*table.origins[i]), "disagreement": float(means[0, i]),
              "entropy": float(means[1, i]), "labels": said[i]} for i in order[:count]]
 
