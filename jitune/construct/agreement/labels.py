@@ -210,9 +210,8 @@ class _Column:
         return keep, repeated, clashing
 
     def _conflict(self, arrays: dict, members: range, files: list[str]) -> str:
-        texts = list(self.labels)
-        told = [(f"{files[arrays['file'][m]]}:{arrays['row'][m]}",
-                 in_words(self.ranked[arrays["code"][m]]) if self.ranked else texts[arrays["code"][m]]) for m in members]
+        texts = [in_words(tiers) for tiers in self.ranked] or list(self.labels)
+        told = [(f"{files[arrays['file'][m]]}:{arrays['row'][m]}", texts[arrays["code"][m]]) for m in members]
         other = next(pair for pair in told if pair[1] != told[0][1])
         who, what = list(self.annotators)[arrays["annotator"][members[0]]], list(self.items)[arrays["item"][members[0]]]
         return (f"{other[0]}: {who} labels {what!r:.60} ({self.question}) {other[1]!r:.60}, and {told[0][1]!r:.60} in "

@@ -41,7 +41,7 @@ class Labels:
         from jitune.data.streams import stream
 
         self.shape, self.missing = shape, frozenset(missing)
-        self.rows = stream(files)
+        self.rows = stream(files, bad="give")
         self.names = names(files)
         self.several = len(files) > 1
         self.other_texts: Counter = Counter()
@@ -59,7 +59,7 @@ class Labels:
 
     def __iter__(self) -> Iterator[Label]:
         self.other_texts, self.seen = Counter(), {}
-        for row, origin in self.rows:
+        for row, origin in self._sound():
             yield from self._records(row, origin) if self.shape.kind == "records" else self._row(row, origin)
 
     def texts(self, items: Collection[str], labels: Collection[str] = ()) -> dict[str, dict]:
@@ -68,7 +68,7 @@ class Labels:
         labels: cells that hold one of them are left out too, such as those of a column of final labels.
         """
         wanted, found = set(items), {}
-        for row, origin in self.rows:
+        for row, origin in self._sound():
             for item, cell in self._items(row, origin):
                 if item in wanted and item not in found:
                     found[item] = {key: value for key, value in self._own(row, cell).items()
@@ -76,6 +76,15 @@ class Labels:
             if len(found) == len(wanted):
                 break
         return found
+
+    def _sound(self) -> Iterator[tuple[dict, tuple[str, int]]]:
+        """The rows; one that is malformed, or holds half of a surrogate pair, is an error."""
+        from jitune.data.streams import Bad
+
+        for found in self.rows:
+            if isinstance(found, Bad):
+                raise UserError(found.message)
+            yield found
 
     def _items(self, row: Mapping, origin: tuple[str, int]) -> Iterator[tuple[str, Any]]:
         if self.shape.kind == "records":

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jitune.construct.agreement.bradley_terry import fit
 from jitune.construct.agreement.labels import Label, Sheet
-from jitune.construct.agreement.rankings import pairs_table, strengths, study
 from jitune.construct.agreement.ranked_pairs import ranked_pairs
+from jitune.construct.agreement.rankings import pairs_table, strengths, study
 
 TEAMS = ("Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore")
 # American League East of 1987, home and away together (Agresti, "Categorical Data Analysis", section 10.6).

@@ -100,7 +100,8 @@ def test_a_long_table(tmp_path):
 
 
 def test_parquet_is_a_table_too(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow")
+    import pyarrow
     import pyarrow.parquet
 
     path = tmp_path / "a.parquet"
