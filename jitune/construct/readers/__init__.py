@@ -1,0 +1,1 @@
+"""Readers: what experts and annotation tools export, as records."""
