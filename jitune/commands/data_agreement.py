@@ -25,8 +25,11 @@ def add(commands) -> None:
 
     p = commands.add_parser("agreement", help="how far annotators agree, and what they say together",
                             epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("files", nargs="+", metavar="FILE", help="CSV, TSV, JSON lines or Parquet; records of jitune")
+    p.add_argument("files", nargs="+", metavar="FILE", help="CSV, TSV, JSON or Parquet tables; records; exports of "
+                   "Label Studio or Argilla")
     p.add_argument("--out", default="agreement", metavar="DIR", help="where everything is written (agreement)")
+    p.add_argument("--format", default="auto", help="table, jitune, label_studio, label_studio_min, argilla, "
+                   "argilla_flat or argilla_old (found by the first row)")
     where = p.add_argument_group("where the labels stand")
     where.add_argument("--item", default="", metavar="COLUMN", help='what names the item; "q{n}_uid": several in a row')
     where.add_argument("--annotator", default="", metavar="COLUMN", help="who gave the label")
@@ -66,7 +69,7 @@ def run(a) -> None:
     check(a)
     scales, levels = by_question(a.scale, "--scale"), by_question(a.level, "--level")
     scales = {name: split(text) for name, text in scales.items()}
-    labels = read(a.files, columns(a), missing=split(a.missing))
+    labels = read(a.files, columns(a), missing=split(a.missing), format=a.format)
     sheet = Sheet(scales=scales, conflicts=a.conflicts, empty=a.empty)
     collect(labels, sheet)
     unknown = [name for name in (*scales, *levels) if name and name not in sheet.questions()]
@@ -120,7 +123,7 @@ def study_all(a, labels, sheet, scales: dict, levels: dict) -> dict:
     found = [study(sheet.table(name), level=levels.get(name, levels.get("", "nominal")),
                    scale=name in scales or "" in scales, rule=rule, queue=a.queue, smoothing=a.smoothing,
                    replicates=a.replicates, seed=a.seed) for name in sheet.questions()]
-    return {"files": [name for name, _ in labels.rows.parts], "shape": labels.shape.kind,
+    return {"files": list(labels.files), "shape": labels.shape.kind, "read": labels.notes,
             "other_texts": dict(labels.other_texts), "replicates": a.replicates, "seed": a.seed, "questions": found}
 
 

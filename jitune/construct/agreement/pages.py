@@ -30,6 +30,9 @@ def render(results: Mapping[str, Any], texts: Mapping[str, Mapping]) -> str:
     warn = [Markup("<strong>Note.</strong> {} items have another text in another file, in the column {}: people may "
                    "have judged different texts.").format(count, column)
             for column, count in found["other_texts"].items()]
+    if found["read"]:
+        warn.append(Markup("Read besides: {}.").format(", ".join(f"{n:,} {word.replace('_', ' ')}" for word, n in
+                                                                 found["read"].items())))
     lead = f"{', '.join(map(tail, found['files']))}: {SHAPES[found['shape']]}."
     return page.page("How far people agree", page.tiles(tile for q in questions for tile in headline(q)),
                      *map(page.paragraph, warn), *(section(q, texts) for q in questions), lead=lead,

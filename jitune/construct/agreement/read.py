@@ -1,4 +1,4 @@
-"""Labels of files: tables of every shape and jitune's own records in, `Label`s one at a time out.
+"""Labels of files: tables of every shape, records and exports of tools in, `Label`s one at a time out.
 
     found = read(["ann_1.csv", "ann_2.csv"], Columns(item="id", label=("truthful",)))
     found.shape.kind                   # "files"
@@ -11,19 +11,25 @@ A cell that is blank is an empty answer, one of `missing` a skipped one, and one
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from jitune.construct.agreement.labels import Label, text_of
 from jitune.construct.agreement.shapes import Columns, Shape, names, plan
-from jitune.data.record import STATES
+from jitune.construct.reading import READERS, Reading, read_records
+from jitune.data.record import STATES, Record
+from jitune.data.record_rows import to_row
+from jitune.data.streams import Bad, stream
 from jitune.types import UserError
 
 PEEK = 300  # rows of each file that are looked at for its shape
+EXPORTS = ("jitune", "label_studio", "label_studio_min", "argilla", "argilla_flat", "argilla_old")
 TIES = ("tie", "both", "neither", "equal", "draw")
 
 
@@ -32,16 +38,16 @@ class Labels:
 
     Attributes:
       shape: how they are read.
+      files: their names.
       read, total: bytes so far and in all.
+      notes: how often what happened while records were read, such as cancelled annotations; {} for tables.
       other_texts: {column: items whose text differs between files}, of files with an annotator each: such items were
         perhaps not the same when they were labelled.
     """
 
-    def __init__(self, files: Sequence[str], shape: Shape, missing: Collection[str] = ()):
-        from jitune.data.streams import stream
-
-        self.shape, self.missing = shape, frozenset(missing)
-        self.rows = stream(files, bad="give")
+    def __init__(self, files: Sequence[str], shape: Shape, missing: Collection[str] = (), *, format: str = ""):
+        self.shape, self.missing, self.files = shape, frozenset(missing), tuple(files)
+        self.rows = read_records(files, format=format) if format else stream(files, bad="give")
         self.names = names(files)
         self.several = len(files) > 1
         self.other_texts: Counter = Counter()
@@ -57,10 +63,19 @@ class Labels:
         """Bytes in all; 0 where that is not known."""
         return self.rows.total
 
+    @property
+    def notes(self) -> dict[str, int]:
+        """What happened while records were read."""
+        return dict(self.rows.notes) if isinstance(self.rows, Reading) else {}
+
     def __iter__(self) -> Iterator[Label]:
         self.other_texts, self.seen = Counter(), {}
+        if isinstance(self.rows, Reading):
+            for record in self.rows:
+                yield from _said(record)
+            return
         for row, origin in self._sound():
-            yield from self._records(row, origin) if self.shape.kind == "records" else self._row(row, origin)
+            yield from self._row(row, origin)
 
     def texts(self, items: Collection[str], labels: Collection[str] = ()) -> dict[str, dict]:
         """{item: the row in which it first stood, less what was said of it}, for the items asked for.
@@ -68,35 +83,31 @@ class Labels:
         labels: cells that hold one of them are left out too, such as those of a column of final labels.
         """
         wanted, found = set(items), {}
+        if isinstance(self.rows, Reading):
+            records = (record for record in self.rows if record.id in wanted)
+            return {record.id: to_row(replace(record, annotations=())) for record in records}
         for row, origin in self._sound():
             for item, cell in self._items(row, origin):
                 if item in wanted and item not in found:
                     found[item] = {key: value for key, value in self._own(row, cell).items()
-                                   if cell is None or not isinstance(value, str) or value not in labels}
+                                   if not isinstance(value, str) or value not in labels}
             if len(found) == len(wanted):
                 break
         return found
 
     def _sound(self) -> Iterator[tuple[dict, tuple[str, int]]]:
         """The rows; one that is malformed, or holds half of a surrogate pair, is an error."""
-        from jitune.data.streams import Bad
-
         for found in self.rows:
             if isinstance(found, Bad):
                 raise UserError(found.message)
             yield found
 
     def _items(self, row: Mapping, origin: tuple[str, int]) -> Iterator[tuple[str, Any]]:
-        if self.shape.kind == "records":
-            yield _record(row, origin).id, None
-        else:
-            for cell in self.shape.cells:
-                yield self._item(row, origin, cell), cell
+        for cell in self.shape.cells:
+            yield self._item(row, origin, cell), cell
 
     def _own(self, row: Mapping, cell: Any) -> dict:
         """A row without what was said of it, so that who labels it next does not see that."""
-        if cell is None:
-            return {key: value for key, value in row.items() if key != "annotations"}
         left = self.shape.columns()
         if self.shape.kind != "pattern":
             return {key: value for key, value in row.items() if key and key not in left and value != "" and (
@@ -105,11 +116,6 @@ class Labels:
         heads, own = {_numbered(c.item)[0] for c in self.shape.cells}, _numbered(cell.item)
         return {key: value for key, value in row.items() if key not in left | others and value != "" and (
             _numbered(key)[0] not in heads or _numbered(key) == own)}
-
-    def _records(self, row: Mapping, origin: tuple[str, int]) -> Iterator[Label]:
-        record = _record(row, origin)
-        for a in record.annotations:
-            yield Label(record.id, a.annotator, a.question, a.value, a.state, a.seconds, origin)
 
     def _row(self, row: Mapping, origin: tuple[str, int]) -> Iterator[Label]:
         cells, shape = self.shape.cells, self.shape
@@ -153,36 +159,54 @@ class Labels:
                     self.other_texts[column] += 1
 
 
-def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Collection[str] = ()) -> Labels:
+def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Collection[str] = (),
+         format: str = "auto") -> Labels:
     """The labels of files, read as `columns` say, or as is plain from them.
 
     Args:
       specs: files and folders, as in data/sources.py.
       missing: what a cell holds where an annotator gave no answer, such as "NA".
+      format: table, one of `EXPORTS` or another of `jitune.construct.reading`; auto: a table where columns are said,
+        otherwise as the first row is known.
 
     Raises:
       UserError: a file is missing, empty or broken, or its shape is not plain; while iterating, `file:row: ...`.
     """
-    from jitune.data.record_rows import is_record
-    from jitune.data.streams import stream
-
     files = [name for name, _ in stream(specs).parts]
     samples = {file: [row for row, _ in islice(stream([file]), PEEK)] for file in files}
     columns = columns or Columns()
-    own = [file for file, rows in samples.items() if is_record(rows[0])]
-    if own and columns == Columns():
-        if len(own) < len(files):
-            other = next(file for file in files if file not in own)
-            raise UserError(f"{own[0]} holds records, and {other} does not; give them one after the other")
-        return Labels(files, Shape("records", ()), missing)
+    known = {file: format if format not in ("auto", "table") else _export(rows[0]) for file, rows in samples.items()}
+    if format != "table" and columns == Columns() and any(known.values()):
+        if len(set(known.values())) > 1:
+            told = "; ".join(f"{file}: {name or 'a table'}" for file, name in known.items())
+            raise UserError(f"the files are of several formats; give them one after the other ({told})")
+        return Labels(files, Shape("records", ()), missing, format=known[files[0]])
     headers = {file: list(dict.fromkeys(key for row in rows for key in row)) for file, rows in samples.items()}
     return Labels(files, plan(headers, samples, columns), missing)
 
 
-def _record(row: Mapping, origin: tuple[str, int]) -> Any:
-    from jitune.data.record_rows import from_row
+def _export(row: Mapping) -> str:
+    """The name of the tool's format that a row has, or ""."""
+    return next((name for name in EXPORTS if READERS[name].detects(row)), "")
 
-    return from_row(row, origin)
+
+def _said(record: Record) -> Iterator[Label]:
+    """What was said of a record. A list is a ranking where it names all of its candidates."""
+    file, _, number = record.provenance.source.rpartition(":")
+    origin = (file, int(number)) if number.isdecimal() else (record.provenance.source, 0)
+    names = {c.id or str(i) for i, c in enumerate(record.candidates)} or {"chosen", "rejected"}
+    for a in record.annotations:
+        yield Label(record.id, a.annotator, a.question, _value(a.value, names), a.state, a.seconds, origin)
+
+
+def _value(value: Any, names: Collection[str]) -> Any:
+    if not isinstance(value, list | tuple) or not value:
+        return value
+    tiers = [[str(x) for x in part] if isinstance(part, list | tuple) else [part] for part in value]
+    if len(names) > 1 and sorted(map(str, (name for tier in tiers for name in tier))) == sorted(names):
+        return tiers
+    nested = any(isinstance(part, list | tuple | dict) for part in value)
+    return json.dumps(value, ensure_ascii=False) if nested else value  # paths of a taxonomy, spans of a text
 
 
 def _needed(row: Mapping, column: str, origin: tuple[str, int]) -> str:

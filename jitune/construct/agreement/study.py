@@ -105,9 +105,14 @@ def notes(table: Table, figures: Mapping, level: str) -> list[str]:
     told += [f"labels that differ in case, blanks or writing only, kept apart: {', '.join(map(repr, group))}"
              for group in table.near]
     if table.repeated:
-        told.append(f"{table.repeated} labels given again by the same annotator to the same item, counted once")
+        told.append(f"{table.repeated:,} label{'s' * (table.repeated != 1)} given again by the same annotator to the "
+                    "same item, counted once")
     if table.conflicting:
-        told.append(f"{table.conflicting} times an annotator gave an item labels that differ")
+        told.append(f"{table.conflicting:,} time{'s' * (table.conflicting != 1)} an annotator gave an item labels that "
+                    "differ")
+    if figures.get("twice") and len(figures["raters"]) > 1:
+        fewest, most = min(figures["raters"]), max(figures["raters"])
+        told.append(f"items have {fewest} to {most} labels: Fleiss' kappa counts each item once, as Gwet (2014) has it")
     return told
 
 

@@ -17,6 +17,9 @@ SHAPES = {"wide": "a row an item, a column an annotator", "long": "a row a label
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """The summary of all questions."""
     yield from fold(f"{', '.join(results['files'])}: {SHAPES[results['shape']]}")
+    if results["read"]:
+        yield from fold("read besides: " + ", ".join(f"{n:,} {word.replace('_', ' ')}" for word, n in
+                                                     results["read"].items()))
     for column, count in results["other_texts"].items():
         yield from fold(f"note: {count:,} items have another {column} in another file: people may have judged "
                         "different texts")
@@ -110,7 +113,7 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
         return
     majority, fitted = found["majority"], found["dawid_skene"]
     yield from _set_in("majority: " + ", ".join(f"{n:,} {label}" for label, n in majority["labels"].items() if n)
-                       + f"; {majority['ties']:,} ties")
+                       + f"; {majority['ties']:,} tie{'s' * (majority['ties'] != 1)}")
     if fitted:
         ended = f"{fitted['steps']} steps" if fitted["converged"] else "not at rest yet"
         yield from _set_in("Dawid-Skene: " + ", ".join(f"{n:,} {label}" for label, n in fitted["labels"].items() if n)

@@ -160,6 +160,53 @@ def test_records_are_read_with_their_states(tmp_path):
     assert "annotations" not in own and own["messages"][0]["content"] == "hi"
 
 
+def test_exports_of_tools_are_read_with_their_states(tmp_path, shared):
+    def result(value):
+        return [{"from_name": "good", "type": "choices", "value": {"choices": [value]}}] if value else []
+
+    said_of_it = [{"id": i, "completed_by": i, "result": result(value), "was_cancelled": i == 3}
+                  for i, value in ((1, "yes"), (2, "no"), (3, "no"), (4, ""))]
+    path = tmp_path / "studio.json"
+    path.write_text(json.dumps([{"id": 3, "data": {"prompt": "2 and 3?", "response": "5"}, "annotations": said_of_it}]))
+    found = read([str(path)])
+    told = sorted((x.annotator, x.question, x.value, x.state) for x in found if x.state == "labelled")
+    assert found.shape.kind == "records" and told == [("1", "good", "yes", "labelled"), ("2", "good", "no", "labelled")]
+    assert {x.annotator: x.state for x in found} == {"1": "labelled", "2": "labelled", "3": "skipped", "4": "empty"}
+    assert sum(found.notes.values()) >= 1
+    rows = [{"id": "a", "fields": {"prompt": "2 and 3?", "one": "5", "two": "6"}, "responses": {"order": [
+        {"value": [{"value": "two", "rank": 1}, {"value": "one", "rank": 2}], "user_id": "u", "status": "submitted"}]}}]
+    (path,) = written(tmp_path, argilla__jsonl=rows)
+    assert [(x.annotator, x.value) for x in read([path])] == [("u", [["two"], ["one"]])]
+    real = list(read([str(shared / "data/annotation/label_studio/csv_test_history.json")]))
+    assert [(x.annotator, x.question, x.value) for x in real] == [("14", "sentiment", "Positive")]
+
+
+def test_lists_are_rankings_only_of_all_candidates(tmp_path):
+    from jitune.data.record import Annotation, Candidate, Record
+    from jitune.data.record_rows import to_row
+
+    def candidate(name):
+        return Candidate(({"role": "assistant", "content": f"I am {name}"},), id=name)
+
+    values = ([["b"], ["a"]], ["a", "b"], ["a"], [["animal", "dog"]])
+    said_of_it = tuple(Annotation("p", f"q{i}", value) for i, value in enumerate(values))
+    record = Record("r", messages=({"role": "user", "content": "hi"},), annotations=said_of_it,
+                    candidates=(candidate("a"), candidate("b")))
+    (path,) = written(tmp_path, a__jsonl=[to_row(record)])
+    assert [x.value for x in read([path])] == [[["b"], ["a"]], [["a"], ["b"]], ["a"], '[["animal", "dog"]]']
+
+
+def test_files_of_several_formats_are_not_mixed(tmp_path):
+    from jitune.data.record import Record
+    from jitune.data.record_rows import to_row
+
+    record = to_row(Record("r", messages=({"role": "user", "content": "hi"},)))
+    paths = written(tmp_path, a__jsonl=[record], b__csv="item,annotator,label\nx,a,1\n")
+    with pytest.raises(UserError, match="of several formats; .*a.jsonl: jitune; .*b.csv: a table"):
+        read(paths)
+    assert read(paths[1:], format="table").shape.kind == "long"
+
+
 BAD = {
     "no shape": ("text,mark,who\na,b,c\n", Columns(), "where the labels stand is not plain .*'text', 'mark', 'who'"),
     "no column": ("id,a\nx,1\n", Columns(item="id", annotator="who", label=("a",)), "has no column 'who'; the columns"),

@@ -61,7 +61,7 @@ def test_a_long_table_from_file_to_files(tmp_path, capsys):
     assert [(r["id"], r["disagreement"]["questions"]) for r in queue] == [("z", ["label"]), ("x", ["label"])]
     assert all(set(r) == {"item", "id", "disagreement"} for r in queue)
     assert [r["labels"] for r in question["queue"]] == [{"a": "yes", "b": "no"}, {"a": "yes", "b": "yes", "c": "no"}]
-    assert "alpha, nominal" in printed and "Dawid-Skene" in printed and "1 ties" in printed
+    assert "alpha, nominal" in printed and "Dawid-Skene" in printed and "1 tie\n" in printed
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     parse_html(page)
     assert "Confusion" in page or "said of each true label" in page
@@ -135,7 +135,7 @@ ODD = {
     "one label": (LONG + "x,a,1\nx,b,1\n", "all labels are the same, so that chance alone agrees on everything ('1')"),
     "nothing": (LONG + "x,a,\nx,b,\n", "no labels (2 empty)"),
     "near": (LONG + "x,a,yes\nx,b,Yes\ny,a,no\n", "differ in case, blanks or writing only, kept apart: 'Yes', 'yes'"),
-    "again": (LONG + "x,a,1\nx,a,1\nx,b,2\n", "1 labels given again by the same annotator to the same item"),
+    "again": (LONG + "x,a,1\nx,a,1\nx,b,2\n", "1 label given again by the same annotator to the same item"),
     "texts": (LONG + f"x,a,{'long ' * 50}\nx,b,short\n", "texts rather than labels"),
 }
 
@@ -179,7 +179,7 @@ def test_conflicts_can_be_let_pass_and_are_counted(tmp_path, capsys):
     text = LONG + "x,a,1\nx,a,2\nx,b,2\ny,a,1\ny,b,1\n"
     printed, found, *_ = agreement(tmp_path, capsys, "--conflicts", "drop", a__csv=text)
     assert found["questions"][0]["conflicting"] == 1 and found["questions"][0]["figures"]["twice"] == 1
-    assert "1 times an annotator gave an item labels that differ" in printed
+    assert "1 time an annotator gave an item labels that differ" in printed
 
 
 def test_rules():
