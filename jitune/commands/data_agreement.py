@@ -61,10 +61,11 @@ def add(commands) -> None:
 
 def run(a) -> None:
     """Reads, measures, prints and writes."""
-    from jitune.construct.agreement.files import write
+    from jitune.construct.agreement.files import plain, write
     from jitune.construct.agreement.labels import Sheet
     from jitune.construct.agreement.read import read
     from jitune.construct.agreement.text import lines
+    from jitune.evals.pages.shown import clean
 
     check(a)
     scales, levels = by_question(a.scale, "--scale"), by_question(a.level, "--level")
@@ -77,7 +78,7 @@ def run(a) -> None:
         raise UserError(f"--scale and --level: no question {unknown[0]!r}; there are {', '.join(sheet.questions())}")
     results = study_all(a, labels, sheet, scales, levels)
     written = write(results, sheet, labels, a.out)
-    for line in lines(results):
+    for line in lines(clean(plain(results))):  # whatever labels hold, a terminal obeys none of it
         print(line)
     print(f"\n{a.out}: {', '.join(written)}")
 

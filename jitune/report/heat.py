@@ -39,19 +39,14 @@ def heat(names: Sequence[str], values: Sequence[Sequence[float | None]], *, titl
     """
     if len(values) != len(names) or any(len(row) != len(names) for row in values):
         raise ValueError(f"heat {title!r}: {len(names)} rows and columns are needed")
-    drawn = len(names[:MOST])
-    short = [_cut(name) for name in names[:MOST]]
-    room = (WIDTH - LETTER * max(map(width, short), default=0) - 8) / max(1, drawn)
-    numbered = any(width(name) * LETTER > min(room, WIDEST) - 4 for name in short)
-    if numbered:
-        short = [f"{i}. {name}" for i, name in enumerate(short, 1)]
+    short, numbered = _short(names[:MOST])
     left = min(max(map(width, short), default=0), ROOM + 4) * LETTER + 8
-    size = min((WIDTH - left) / max(1, drawn), WIDEST)
+    size = min((WIDTH - left) / max(1, len(short)), WIDEST)
     tall = min(size, TALL)
     axes = f"{rows} \N{DOWNWARDS ARROW} by {columns} \N{RIGHTWARDS ARROW}" if rows and columns else ""
-    head = 30 if axes else 16  # what stands above the cells
-    parts, told, y = [put(0, 11, axes)], [], head
-    parts += [put(left + size * (i + 0.5), head - 5, str(i + 1) if numbered else name, "middle", "group")
+    y = 30 if axes else 16
+    parts, told = [put(0, 11, axes)], []
+    parts += [put(left + size * (i + 0.5), y - 5, str(i + 1) if numbered else name, "middle", "group")
               for i, name in enumerate(short)]
     largest = top or max((v for row in values for v in row if fits(v)), default=1) or 1
     for i, (name, row) in enumerate(zip(short, values, strict=False)):
@@ -62,8 +57,16 @@ def heat(names: Sequence[str], values: Sequence[Sequence[float | None]], *, titl
                 told.append(f"{names[i]}, {names[j]}: {show(v)}")
                 parts.append(_cell(left + size * j, y, size, tall, v, v / total if total else 0, told[-1], show(v)))
         y += tall
-    more = f"; {len(names) - drawn} more are not drawn" if len(names) > drawn else ""
+    more = f"; {len(names) - MOST} more are not drawn" if len(names) > MOST else ""
     return figure(title + more, [], "".join(parts), f"{title}. {'; '.join(told)}", round(y + 4))
+
+
+def _short(names: Sequence[str]) -> tuple[list[str], bool]:
+    """Names that fit beside their rows, and whether they carry numbers since they do not fit over their columns."""
+    short = [_cut(name) for name in names]
+    room = (WIDTH - LETTER * max(map(width, short), default=0) - 8) / max(1, len(short))
+    numbered = any(width(name) * LETTER > min(room, WIDEST) - 4 for name in short)
+    return [f"{i}. {name}" for i, name in enumerate(short, 1)] if numbered else short, numbered
 
 
 def _cell(x, y, size, tall, v, share, told, text) -> str:

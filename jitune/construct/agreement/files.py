@@ -28,13 +28,18 @@ def write(results: Mapping[str, Any], sheet: Sheet, labels: Labels, out: str | P
     texts = labels.texts(queued, said) if queued else {}
     rows = (row for found in results["questions"] for row in aggregated(sheet.table(found["question"]), found))
     write_text(folder / "aggregated.jsonl", map(line, rows))
-    write_text(folder / "queue.jsonl", (line(_queued(item, texts[item], why, results["shape"]))
+    write_text(folder / "queue.jsonl", (line(_queued(item, texts.get(item, {}), why, results["shape"]))
                                         for item, why in queued.items()))
-    told = {**results, "questions": [{key: value for key, value in found.items() if key != "posterior"}
-                                     for found in results["questions"]]}
+    told = plain(results)
     write_text(folder / "agreement.json", [json.dumps(told, ensure_ascii=False, indent=1), "\n"])
     write_text(folder / "agreement.html", [render(told, texts)])
     return NAMES
+
+
+def plain(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results as JSON has them, without the model that the aggregated rows are made of."""
+    return {**results, "questions": [{key: value for key, value in found.items() if key != "posterior"}
+                                     for found in results["questions"]]}
 
 
 def queue(questions: Iterable[Mapping]) -> dict[str, dict]:

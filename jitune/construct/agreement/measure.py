@@ -10,6 +10,7 @@ resample is a draw of how often each kind of item comes, and its cost does not g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ MOST_PAIRS = 200  # of annotators with intervals, those with the most items in c
 ROOM = 2**24  # numbers that resamples may take at a time
 
 
-def measure(table: Table, *, level: str = "nominal", replicates: int = REPLICATES, seed: int = 0) -> dict[str, Any]:
+def measure(table: Table, *, level: str = "nominal", clusters: Sequence[int] | None = None,
+            replicates: int = REPLICATES, seed: int = 0) -> dict[str, Any]:
     """All figures of a question of labels.
+
+    Args:
+      clusters: [items] numbers; items of one are drawn together, such as the pairs of candidates of one ranking.
 
     Returns:
       {"items", "twice": items with two labels or more, "labels", "raters": {labels an item: items}, "percent",
@@ -33,7 +38,7 @@ def measure(table: Table, *, level: str = "nominal", replicates: int = REPLICATE
     """
     found = counts(table)
     raters = found.sum(1)
-    kinds, weights = resamples(found, replicates, seed)
+    kinds, weights = resamples(found, replicates, seed, clusters)
     values = [value_of(label) or 0.0 for label in table.labels] if level == "interval" else None
 
     def alpha(what, weights=None, level=level):
@@ -41,10 +46,10 @@ def measure(table: Table, *, level: str = "nominal", replicates: int = REPLICATE
 
     figures = {"percent": agreement.percent, "fleiss": agreement.fleiss, "alpha": alpha}
     if level != "nominal":
-        figures["nominal"] = agreement.alpha if level == "nominal" else lambda c, w=None: alpha(c, w, "nominal")
+        figures["nominal"] = lambda c, w=None: alpha(c, w, "nominal")
     several, number = np.unique(raters[raters > 0], return_counts=True)
     shown = {name: figure(what(found), what(kinds, weights)) for name, what in figures.items()}
-    pairs = by_pair(table, level=level, replicates=replicates, seed=seed)
+    pairs = by_pair(table, level=level, clusters=clusters, replicates=replicates, seed=seed)
     kappas = [p["kappa"]["value"] for p in pairs if p["kappa"]["value"] is not None]
     return {"items": int((raters > 0).sum()), "twice": int((raters > 1).sum()), "labels": len(table.code),
             "raters": dict(zip(map(int, several), map(int, number), strict=True)), **shown,
@@ -52,14 +57,26 @@ def measure(table: Table, *, level: str = "nominal", replicates: int = REPLICATE
             "by_label": by_label(table, found, kinds, weights), "apart": apart(table)}
 
 
-def resamples(found: np.ndarray, replicates: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def resamples(found: np.ndarray, replicates: int, seed: int,
+              clusters: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(kinds [kinds, labels] of items, how often each comes [replicates, kinds]) of counts [items, labels]."""
+    if clusters is not None:
+        return found, drawn_clusters(clusters, min(replicates, ROOM // max(1, len(found))), seed)
     found = found[found.sum(1) > 0]
     kinds, number = np.unique(found, axis=0, return_counts=True)
     replicates = max(0, min(replicates, ROOM // max(1, len(kinds))))
     if not len(found):
         return kinds, np.zeros((0, len(kinds)))
     return kinds, np.random.default_rng(seed).multinomial(len(found), number / len(found), size=replicates)
+
+
+def drawn_clusters(clusters: Sequence[int], replicates: int, seed: int) -> np.ndarray:
+    """[replicates, items] how often each item comes, where whole clusters are drawn."""
+    count, place = np.unique(np.asarray(clusters), return_inverse=True)
+    if not len(count):
+        return np.zeros((0, 0))
+    even = np.full(len(count), 1 / len(count))
+    return np.random.default_rng(seed).multinomial(len(count), even, size=replicates)[:, place]
 
 
 def figure(value: float | None, drawn: Any) -> dict[str, float | None]:
@@ -69,7 +86,8 @@ def figure(value: float | None, drawn: Any) -> dict[str, float | None]:
     return {"value": value, "low": ends[1] if ends else None, "high": ends[2] if ends else None}
 
 
-def by_pair(table: Table, *, level: str = "nominal", replicates: int = REPLICATES, seed: int = 0) -> list[dict]:
+def by_pair(table: Table, *, level: str = "nominal", clusters: Sequence[int] | None = None,
+            replicates: int = REPLICATES, seed: int = 0) -> list[dict]:
     """Figures of every two annotators with an item in common, in the order of the annotators.
 
     kappa: Cohen's; linear and quadratic: weighted by the places of labels on an ordinal scale, or by their values on
@@ -78,20 +96,25 @@ def by_pair(table: Table, *, level: str = "nominal", replicates: int = REPLICATE
     pairs = shared(table)
     most = sorted((-len(codes), key) for key, codes in pairs.items())[:MOST_PAIRS]
     drawn = {key for _, key in most}
-    return [_pair(table, key, codes, level, replicates if key in drawn else 0, seed) for key, codes in
+    return [_pair(table, key, codes, level, clusters, replicates if key in drawn else 0, seed) for key, codes in
             sorted(pairs.items())]
 
 
-def _pair(table: Table, key: tuple[int, int], codes: np.ndarray, level: str, replicates: int, seed: int) -> dict:
-    used, places = np.unique(codes, return_inverse=True)
-    width, places = len(used), places.reshape(codes.shape)
-    confusion = np.bincount(places[:, 0] * width + places[:, 1], minlength=width * width)
-    n = len(codes)
-    many = np.random.default_rng(seed).multinomial(n, confusion / n, size=min(replicates, ROOM // width**2))
+def _pair(table: Table, key: tuple[int, int], both: np.ndarray, level: str, clusters: Sequence[int] | None,
+          replicates: int, seed: int) -> dict:
+    used, places = np.unique(both[:, 1:], return_inverse=True)
+    n, width, places = len(both), len(used), places.reshape(-1, 2)
+    cells = places[:, 0] * width + places[:, 1]
+    confusion = np.bincount(cells, minlength=width * width)
+    replicates = min(replicates, ROOM // max(width**2, n))
+    if clusters is None:
+        many = np.random.default_rng(seed).multinomial(n, confusion / n, size=replicates)
+    else:
+        many = drawn_clusters(np.asarray(clusters)[both[:, 0]], replicates, seed) @ np.eye(width**2)[cells]
     tables, many = confusion.reshape(width, width), many.reshape(-1, width, width)
     scale = [value_of(table.labels[u]) or 0.0 for u in used] if level == "interval" else used
     same = np.trace(tables) / n
-    found = {"percent": figure(float(same), np.trace(many, axis1=1, axis2=2) / n)}
+    found = {"percent": figure(float(same), np.trace(many, axis1=1, axis2=2) / many.sum((1, 2)))}
     for name, weights in (("kappa", ""), ("linear", "linear"), ("quadratic", "quadratic")):
         if weights and level == "nominal":
             found[name] = {"value": None, "low": None, "high": None}
@@ -104,14 +127,14 @@ def _pair(table: Table, key: tuple[int, int], codes: np.ndarray, level: str, rep
 
 
 def shared(table: Table) -> dict[tuple[int, int], np.ndarray]:
-    """{(annotator, annotator): [items in common, 2] codes} of a table sorted by item and annotator."""
+    """{(annotator, annotator): [items in common, 3] item, code, code} of a table sorted by item and annotator."""
     rows, step = [], 1
     while True:
         first = np.flatnonzero(table.item[step:] == table.item[:-step]) if step < len(table.item) else []
         if not len(first):
             break
-        rows.append(np.stack([table.annotator[first], table.annotator[first + step], table.code[first],
-                              table.code[first + step]], 1))
+        rows.append(np.stack([table.annotator[first], table.annotator[first + step], table.item[first],
+                              table.code[first], table.code[first + step]], 1))
         step += 1
     if not rows:
         return {}

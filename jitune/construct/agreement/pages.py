@@ -16,6 +16,8 @@ from jitune.report.intervals import Point, intervals
 from jitune.report.page import value
 from jitune.report.run import tail
 
+THREE = "{:.3f}".format
+MOST = 200  # rows of a table of annotators
 SHOWN = 20  # of the queue, and of confusion matrices
 FIELDS, BRIEF = 5, 16  # texts of an item in the queue; letters of one that stands in a line with others
 READ = ("Kappa and alpha are agreement beyond chance: 0 is what chance alone gives, 1 is perfect. Krippendorff takes "
@@ -45,7 +47,7 @@ def headline(q: Mapping) -> list[tuple]:
         return [(q["question"], None, q["notes"][0])]
     alpha, percent = q["figures"]["alpha"], q["figures"]["percent"]
     name = short(q["question"], 60)
-    tiles = [(f"{name}: alpha", value(alpha["value"]), between(alpha, None) if alpha["low"] is not None else ""),
+    tiles = [(f"{name}: alpha", coefficient(alpha["value"]), ends(alpha) if alpha["low"] is not None else ""),
              (f"{name}: agreement", value(percent["value"], percent=True), f"{q['figures']['twice']:,} items")]
     if q.get("accepted"):
         what = q["accepted"].get("dawid_skene") or q["accepted"]["majority"]
@@ -71,11 +73,11 @@ def charts(q: Mapping) -> Markup:
     named = [(name, what) for name, what in measures(q) if what["value"] is not None]
     if named:
         drawn.append(intervals([n for n, _ in named], {"": [point(w) for _, w in named]}, span=(0, 1),
-                               title="Agreement"))
+                               title="Agreement", show=THREE))
     rows = [r for r in figures["by_label"] if r["alpha"]["value"] is not None][:SHOWN]
     if rows:
         drawn.append(intervals([r["label"] for r in rows], {"": [point(r["alpha"]) for r in rows]}, span=(0, 1),
-                               title="Alpha of each label against the rest"))
+                               title="Alpha of each label against the rest", show=THREE))
     if len(figures["pairs"]) > 1:
         drawn.append(pairs_heat(figures["pairs"]))
     return page.join((page.grid(*drawn), labels_table(figures["by_label"])))
@@ -90,7 +92,7 @@ def labels_table(rows: list) -> Markup:
     """Each label."""
     table = page.table(["Label", "Labels", "Share", "Said again", "Alpha", "95 % interval"],
                        [[r["label"], r["n"], value(r["share"], percent=True), value(r["specific"], percent=True),
-                         value(r["alpha"]["value"]), between(r["alpha"], None)] for r in rows], numeric=range(1, 6),
+                         coefficient(r["alpha"]["value"]), ends(r["alpha"])] for r in rows], numeric=range(1, 6),
                        caption="By label")
     return page.join((note("Said again: where one says it, how often another does."), table))
 
@@ -123,13 +125,14 @@ def pairs_table(pairs: list) -> Markup:
         return Markup("")
     weighted = any(p["linear"]["value"] is not None for p in pairs)
     headers = ["Annotators", "Items", "Agreement", "Kappa", "95 % interval", *(["Linear", "Quadratic"] * weighted)]
-    rows = [[f"{p['a']}, {p['b']}", p["n"], value(p["percent"]["value"], percent=True), value(p["kappa"]["value"]),
-             between(p["kappa"], None),
-             *([value(p["linear"]["value"]), value(p["quadratic"]["value"])] if weighted else [])]
+    rows = [[f"{p['a']}, {p['b']}", p["n"], value(p["percent"]["value"], percent=True), coefficient(p["kappa"]["value"]),
+             ends(p["kappa"]),
+             *([coefficient(p["linear"]["value"]), coefficient(p["quadratic"]["value"])] if weighted else [])]
             for p in sorted(pairs, key=lambda p: -p["n"])]
-    table = page.table(headers, rows[:200], numeric=range(1, len(headers)),
+    table = page.table(headers, rows[:MOST], numeric=range(1, len(headers)),
                        caption="Every two annotators; kappa is Cohen's")
-    return table if len(rows) <= 12 else page.details(f"{len(rows)} pairs of annotators", table)
+    return table if len(rows) <= 12 else page.details(
+        f"{len(rows):,} pairs of annotators" + f"; the {MOST} with the most items" * (len(rows) > MOST), table)
 
 
 def annotators_table(rows: list) -> Markup:
@@ -138,11 +141,26 @@ def annotators_table(rows: list) -> Markup:
     headers = ["Annotator", "Labels", "Shared", "As the others", "95 % interval", "Kappa", *(["Right"] * fitted),
                *(["Seconds"] * timed)]
     cells = [[r["annotator"], r["n"], r["shared"], value(r["others"], percent=True), share_between(r),
-              value(r["kappa"]), *([value(r["accuracy"], percent=True)] * fitted),
-              *([value(r["seconds"])] * timed)] for r in rows]
+              coefficient(r["kappa"]), *([value(r["accuracy"], percent=True)] * fitted),
+              *([value(r["seconds"])] * timed)] for r in rows[:MOST]]
     told = ("As the others: says what most of the others say, where they are not tied; kappa is with that."
-            + " Right: by Dawid and Skene's model." * fitted + " Seconds: the median." * timed)
+            + " Right: by Dawid and Skene's model." * fitted + " Seconds: the median." * timed
+            + f" {len(rows) - MOST:,} more annotators stand in agreement.json." * (len(rows) > MOST))
     return page.join((note(told), page.table(headers, cells, numeric=range(1, len(headers)), caption="Annotators")))
+
+
+def coefficient(x: float | None) -> Markup:
+    """Kappa, alpha and the like, to three digits behind the point."""
+    return value(x, text="" if x is None else THREE(x))
+
+
+def ends(what: Mapping) -> Markup:
+    """The ends of an interval of such."""
+    if what["low"] is None:
+        return Markup(page.DASH)
+    text = f"{THREE(what['low'])} {page.DASH} {THREE(what['high'])}".replace(" ", "\N{NO-BREAK SPACE}")
+    return Markup('<span class="num" data-low="{}" data-high="{}">{}</span>').format(
+        page.exact(what["low"]), page.exact(what["high"]), text)
 
 
 def share_between(what: Mapping) -> Markup:
@@ -190,11 +208,11 @@ def ranked(found: Mapping) -> Markup:
         return page.join((head, page.paragraph(f"Strengths by Bradley and Terry: none, {found['reason']}.")))
     rows = found["strengths"]
     chart = intervals([r["name"] for r in rows], {"": [Point(r["score"], r["low"], r["high"]) for r in rows]},
-                      title="Strengths by Bradley and Terry", reference=0, label="log of strength")
+                      title="Strengths by Bradley and Terry", reference=0, label="log of strength", show=THREE)
     table = page.table(["Candidate", "Score", "95 % interval", "Wins", "Games"],
-                       [[r["name"], value(r["score"]), between(r, None), r["wins"], r["games"]] for r in rows],
+                       [[r["name"], coefficient(r["score"]), ends(r), r["wins"], r["games"]] for r in rows],
                        numeric=(1, 2, 3, 4), caption="A tie is half a win for each")
-    return page.join((head, page.grid(chart, table)))
+    return page.join((head, page.grid(chart), table))
 
 
 def matrices(q: Mapping) -> Markup:

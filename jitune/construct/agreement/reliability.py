@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,22 @@ import numpy as np
 from jitune.construct.agreement.dawid_skene import Estimate
 from jitune.construct.agreement.labels import Table, counts
 from jitune.evals import agreement
-from jitune.evals.stats import wilson
+from jitune.evals.stats import mean_interval
 
 
-def reliability(table: Table, estimate: Estimate | None = None) -> list[dict[str, Any]]:
+def reliability(table: Table, estimate: Estimate | None = None, *,
+                clusters: Sequence[int] | None = None) -> list[dict[str, Any]]:
     """A row an annotator who labelled anything.
+
+    Args:
+      clusters: [items] numbers; items of one are not independent.
 
     Returns:
       [{"annotator", "n": labels, "shared": those on items that others labelled too, "decided": those where the others
-      have a majority, "others": the share of these in which the annotator says what it says, "low", "high": Wilson's
-      interval of it, "kappa": Cohen's with that majority, "accuracy": by Dawid and Skene, "confusion": of it, true by
-      given, "seconds": the median of one label, "given": {label: times}}]; None where it cannot be told.
+      have a majority, "others": the share of these in which the annotator says what it says, "low", "high": its
+      interval, Wilson's or of clusters, "kappa": Cohen's with that majority, "accuracy": by Dawid and Skene,
+      "confusion": of it, true by given, "seconds": the median of one label, "given": {label: times}}]; None where it
+      cannot be told.
     """
     found = counts(table)
     accuracy = estimate.accuracy() if estimate else None
@@ -35,15 +41,15 @@ def reliability(table: Table, estimate: Estimate | None = None) -> list[dict[str
         said, others = table.code[mine], found[table.item[mine]].copy()
         others[np.arange(len(mine)), said] -= 1
         decided, voted = majority(others)
-        same = int((said[decided] == voted[decided]).sum())
         n, seconds = int(decided.sum()), table.seconds[mine]
-        low, high = wilson(same, n) if n else (None, None)
+        own = None if clusters is None else [str(clusters[i]) for i in table.item[mine][decided]]
+        same = mean_interval(said[decided] == voted[decided], own, bounds=(0.0, 1.0))
         confusion = np.zeros((len(table.labels),) * 2)
         np.add.at(confusion, (said[decided], voted[decided]), 1)
         kappa = agreement.cohen(confusion, agreement.distances(np.arange(len(confusion)))) if n else np.nan
         rows.append({
             "annotator": name, "n": len(mine), "shared": int((others.sum(1) > 0).sum()), "decided": n,
-            "others": same / n if n else None, "low": low, "high": high, "kappa": agreement.number(kappa),
+            "others": same.value, "low": same.low, "high": same.high, "kappa": agreement.number(kappa),
             "accuracy": None if accuracy is None else float(accuracy[who]),
             "confusion": None if estimate is None else estimate.confusion[who].tolist(),
             "seconds": float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else None,

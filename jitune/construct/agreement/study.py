@@ -15,7 +15,7 @@ import numpy as np
 
 from jitune.construct.agreement.accepted import Rule, fraction
 from jitune.construct.agreement.dawid_skene import SMOOTHING, Estimate, estimate
-from jitune.construct.agreement.labels import Table, counts, in_words, value_of
+from jitune.construct.agreement.labels import Table, counts, in_words, near, value_of
 from jitune.construct.agreement.measure import measure
 from jitune.construct.agreement.queue import most_disagreed
 from jitune.construct.agreement.rankings import pairs_table
@@ -50,10 +50,10 @@ def study(table: Table, *, level: str = "nominal", scale: bool = False, rule: Ru
     options = {"replicates": replicates, "seed": seed}
     if table.ballots:
         pairs, owners = pairs_table(table)
-        figures = measure(pairs, **options)
+        figures = measure(pairs, clusters=owners, **options)
         return {**head, "kind": "rankings", "level": "nominal", "labels": pairs.labels, "figures": figures,
                 "notes": notes(table, figures, level), "items": len(table.items),
-                "annotators": reliability(pairs), "rankings": study_rankings(table, **options),
+                "annotators": reliability(pairs, clusters=owners), "rankings": study_rankings(table, **options),
                 "queue": _ranked_queue(table, pairs, owners, queue)}
     check_level(table, level, scale)
     figures = measure(table, level=level, **options)
@@ -104,6 +104,8 @@ def notes(table: Table, figures: Mapping, level: str) -> list[str]:
         told.append(f"{len(figures['apart'])} groups of annotators have no item in common: {groups}")
     told += [f"labels that differ in case, blanks or writing only, kept apart: {', '.join(map(repr, group))}"
              for group in table.near]
+    told += [f"annotators whose names differ in case, blanks or writing only, kept apart: {', '.join(map(repr, group))}"
+             for group in near(table.annotators)]
     if table.repeated:
         told.append(f"{table.repeated:,} label{'s' * (table.repeated != 1)} given again by the same annotator to the "
                     "same item, counted once")

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.cells import cell_len
+
 from jitune.evals.comparison.text import shorten
 
 WIDTH = 80
@@ -39,7 +41,7 @@ def question(found: Mapping[str, Any]) -> Iterator[str]:
     if figures["twice"]:
         yield f"  {'':<34}{'value':>8}   95 % interval"
         for name, what in measures(found):
-            yield f"  {shorten(name, 33):<34}{number(what['value']):>8}   {ends(what)}"
+            yield f"  {pad(name)}{number(what['value']):>8}   {ends(what)}"
         yield from by_label(found)
         yield from pairs(figures["pairs"])
     yield from annotators(found["annotators"])
@@ -80,7 +82,7 @@ def by_label(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {'label':<34}{'labels':>8}   share  again   alpha"
     rows = found["figures"]["by_label"]
     for row in rows[:MOST]:
-        yield (f"  {shorten(row['label'], 33):<34}{row['n']:>8,}  {percent(row['share']):>6} "
+        yield (f"  {pad(row['label'])}{row['n']:>8,}  {percent(row['share']):>6} "
                f"{percent(row['specific']):>6}  {number(row['alpha']['value']):>6}")
     yield from more(rows)
 
@@ -91,7 +93,7 @@ def pairs(rows: list) -> Iterator[str]:
         return
     yield f"  {'annotators':<34}{'items':>8}   agree   kappa   95 % interval"
     for row in sorted(rows, key=lambda r: -r["n"])[:MOST]:
-        yield (f"  {shorten(row['a'], 15) + ', ' + shorten(row['b'], 15):<34}{row['n']:>8,}  "
+        yield (f"  {pad(shorten(row['a'], 15) + ', ' + shorten(row['b'], 15))}{row['n']:>8,}  "
                f"{percent(row['percent']['value']):>6}  {number(row['kappa']['value']):>6}   {ends(row['kappa'])}")
     yield from more(rows)
 
@@ -101,7 +103,7 @@ def annotators(rows: list) -> Iterator[str]:
     yield f"  {'annotator':<34}{'labels':>8}  others   kappa   right  seconds"
     for row in rows[:MOST]:
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        yield (f"  {shorten(row['annotator'], 33):<34}{row['n']:>8,}  {percent(row['others']):>6}  "
+        yield (f"  {pad(row['annotator'])}{row['n']:>8,}  {percent(row['others']):>6}  "
                f"{number(row['kappa']):>6}  {percent(row['accuracy']):>6}  {seconds:>7}")
     yield from more(rows)
 
@@ -112,11 +114,11 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
         yield from ranked(found["rankings"])
         return
     majority, fitted = found["majority"], found["dawid_skene"]
-    yield from _set_in("majority: " + ", ".join(f"{n:,} {label}" for label, n in majority["labels"].items() if n)
+    yield from _set_in("majority: " + ", ".join(f"{label}: {n:,}" for label, n in majority["labels"].items() if n)
                        + f"; {majority['ties']:,} tie{'s' * (majority['ties'] != 1)}")
     if fitted:
         ended = f"{fitted['steps']} steps" if fitted["converged"] else "not at rest yet"
-        yield from _set_in("Dawid-Skene: " + ", ".join(f"{n:,} {label}" for label, n in fitted["labels"].items() if n)
+        yield from _set_in("Dawid-Skene: " + ", ".join(f"{label}: {n:,}" for label, n in fitted["labels"].items() if n)
                            + f"; {fitted['other_than_majority']:,} other than the majority ({ended})")
     for name, what in (found["accepted"] or {}).items():
         if name != "rule":
@@ -135,7 +137,7 @@ def ranked(found: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"  {'Bradley-Terry':<34}{'games':>8}    wins   score   95 % interval"
     for row in found["strengths"][:MOST]:
-        yield (f"  {shorten(row['name'], 33):<34}{row['games']:>8,.0f}  {row['wins']:>6g}  {row['score']:>6.2f}   "
+        yield (f"  {pad(row['name'])}{row['games']:>8,.0f}  {row['wins']:>6g}  {row['score']:>6.2f}   "
                f"{ends(row, digits=2)}")
     yield from more(found["strengths"])
 
@@ -144,6 +146,12 @@ def more(rows: list) -> Iterator[str]:
     """How many rows are left out."""
     if len(rows) > MOST:
         yield f"  and {len(rows) - MOST:,} more"
+
+
+def pad(text: str) -> str:
+    """A name in a column of 34, as wide as a terminal draws it."""
+    text = shorten(text, 33)
+    return text + " " * (34 - cell_len(text))
 
 
 def number(x: float | None) -> str:

@@ -96,6 +96,21 @@ def test_the_interval_is_that_of_drawing_items():
     assert set(weights.sum(1)) == {60} and len(kinds) <= 4
 
 
+def test_clusters_are_drawn_whole():
+    """Ten times the same item in each cluster tells no more than once: the interval stays as wide."""
+    text = "ab aa bb aa bb ba aa bb ab bb aa aa"
+    once = measure(table(text), replicates=2000)
+    often = table(" ".join(row for row in text.split() for _ in range(10)))
+    clusters = np.repeat(np.arange(12), 10)
+    drawn, alone = measure(often, clusters=clusters, replicates=2000), measure(often, replicates=2000)
+    for pick in (lambda found: found["percent"], lambda found: found["pairs"][0]["kappa"]):
+        wide, held, narrow = (pick(found)["high"] - pick(found)["low"] for found in (once, drawn, alone))
+        assert held == pytest.approx(wide, rel=0.15) and narrow < 0.6 * wide
+    rows = reliability(often, clusters=clusters), reliability(often)
+    assert rows[0][0]["others"] == rows[1][0]["others"]
+    assert rows[0][0]["high"] - rows[0][0]["low"] > 2 * (rows[1][0]["high"] - rows[1][0]["low"])
+
+
 def test_where_there_is_nothing_to_compare():
     alone = measure(table("a b"), replicates=10)
     assert alone["reason"] == "no item was labelled twice" and alone["pairs"] == [] and alone["kappa"] is None
