@@ -67,8 +67,12 @@ def line(row: Mapping) -> str:
 
 
 def write_text(path: Path, pieces: Iterable[str]) -> None:
-    """A file of all pieces, in place of what was there once all are written."""
+    """A file of all pieces, in place of what was there once all are written; a failure leaves what was there."""
     draft = path.with_name(path.name + ".partial")
-    with open(draft, "w", encoding="utf-8") as file:
-        file.writelines(pieces)
-    draft.replace(path)
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.writelines(pieces)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

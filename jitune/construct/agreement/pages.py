@@ -125,8 +125,8 @@ def pairs_table(pairs: list) -> Markup:
         return Markup("")
     weighted = any(p["linear"]["value"] is not None for p in pairs)
     headers = ["Annotators", "Items", "Agreement", "Kappa", "95 % interval", *(["Linear", "Quadratic"] * weighted)]
-    rows = [[f"{p['a']}, {p['b']}", p["n"], value(p["percent"]["value"], percent=True), coefficient(p["kappa"]["value"]),
-             ends(p["kappa"]),
+    rows = [[f"{p['a']}, {p['b']}", p["n"], value(p["percent"]["value"], percent=True),
+             coefficient(p["kappa"]["value"]), ends(p["kappa"]),
              *([coefficient(p["linear"]["value"]), coefficient(p["quadratic"]["value"])] if weighted else [])]
             for p in sorted(pairs, key=lambda p: -p["n"])]
     table = page.table(headers, rows[:MOST], numeric=range(1, len(headers)),

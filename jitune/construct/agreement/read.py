@@ -175,6 +175,8 @@ def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Colle
     files = [name for name, _ in stream(specs).parts]
     samples = {file: [row for row, _ in islice(stream([file]), PEEK)] for file in files}
     columns = columns or Columns()
+    if format not in ("auto", "table") and columns != Columns():
+        raise UserError(f"--format {format} says itself where the labels stand; leave the columns out")
     known = {file: format if format not in ("auto", "table") else _export(rows[0]) for file, rows in samples.items()}
     if format != "table" and columns == Columns() and any(known.values()):
         if len(set(known.values())) > 1:

@@ -7,6 +7,7 @@ import pytest
 
 from jitune.cli import main
 from jitune.construct.agreement.accepted import Rule, fraction, parse
+from jitune.construct.agreement.files import write_text
 from jitune.data.record import Annotation, Record
 from jitune.data.record_rows import is_record, to_row
 from jitune.evals.stats import wilson
@@ -164,6 +165,8 @@ WRONG = {
     "a label": (LONG + "x,a,good\n", ["--accept", "great"], "'great' is none of the labels: good"),
     "no rule": (LONG + "x,a,good\n", ["--accept", " , "], "a bound such as '>=4' or labels"),
     "half a pair": ('{"item": "x\\ud800", "annotator": "a", "label": "1"}\n', [], "a.jsonl:1"),
+    "two ways": (LONG + "x,a,1\n", ["--format", "argilla", "--item", "item"], "leave the columns out"),
+    "no such format": (LONG + "x,a,1\n", ["--format", "cvat"], "unknown format 'cvat'"),
     "negative": (LONG + "x,a,1\n", ["--queue", "-1"], "must not be negative"),
 }
 
@@ -180,6 +183,18 @@ def test_conflicts_can_be_let_pass_and_are_counted(tmp_path, capsys):
     printed, found, *_ = agreement(tmp_path, capsys, "--conflicts", "drop", a__csv=text)
     assert found["questions"][0]["conflicting"] == 1 and found["questions"][0]["figures"]["twice"] == 1
     assert "1 time an annotator gave an item labels that differ" in printed
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    def pieces():
+        yield "half"
+        raise OSError("no space left")
+
+    path = tmp_path / "a.jsonl"
+    path.write_text("whole")
+    with pytest.raises(OSError, match="no space left"):
+        write_text(path, pieces())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"] and path.read_text() == "whole"
 
 
 def test_rules():
