@@ -112,7 +112,7 @@ def test_what_similarity_is_worth_beside_people(shared, language, areas, agreeme
     common = sorted(first.keys() & second.keys())
     pairs = [(first[i]["truthfulness"], second[i]["truthfulness"]) for i in common]
     assert len(first) == 300 and len(common) == 50
-    assert agreement.kappa(*zip(*pairs, strict=True)) == pytest.approx(people, abs=0.001)
+    assert kappa(*zip(*pairs, strict=True)) == pytest.approx(people, abs=0.001)
     assert sum(a == b for a, b in pairs) / 50 == pytest.approx(both_people)
     truth = [row["truthfulness"] == "yes" for row in first.values()]
     found = []
