@@ -16,7 +16,8 @@
 
 A submitted response is labelled, a discarded one skipped and counted; drafts are dropped and counted; suggestions and
 predictions are counted and never labels. A question that a submitted response leaves out is empty. Rankings become
-lists, the best first; where some are tied, lists of lists. Vectors are left out.
+lists of lists, the best first and ties together; a plain list is one where it orders fields of the record, or where
+`rankings` names the question. Vectors are left out.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jitune.construct.readers.common import Origin, is_text, say
+from jitune.construct.readers.common import Origin, is_text, objects, say
 from jitune.construct.readers.items import Work, as_records, find_item, written_question
 from jitune.data.record import Candidate, Record
 from jitune.types import UserError
 
-OPTIONS = ("questions",)
+OPTIONS = ("questions", "rankings")
 STATUSES = ("submitted", "discarded", "draft", "pending")
 OLD_STATUSES = {"Validated": "submitted", "Discarded": "discarded", "Edited": "draft", "Default": "draft"}
 ENDS = (".responses", ".responses.users", ".responses.status", ".suggestion", ".suggestion.score", ".suggestion.agent")
@@ -46,8 +47,8 @@ def is_record(row: Mapping) -> bool:
     return isinstance(row.get("fields"), Mapping) and ("responses" in row or "suggestions" in row)
 
 
-def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
-         questions: str | Sequence[str] = "") -> Iterator[Record]:
+def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str],
+         **named: str | Sequence[str]) -> Iterator[Record]:
     """Records of one record of Argilla: one, and one more for each annotator who wrote the answer."""
     responses, suggestions = row.get("responses") or {}, row.get("suggestions") or {}
     if isinstance(responses, Mapping):
@@ -58,10 +59,11 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
     if isinstance(suggestions, Mapping):
         suggested = [name for name, value in suggestions.items() if value is not None]
     else:
-        suggested = [str(one.get("question_name", one.get("question_id", ""))) for one in suggestions]
+        suggested = [str(one.get("question_name", one.get("question_id", "")))
+                     for one in objects(suggestions, "'suggestions'")]
     meta = row.get("metadata") or {}
     yield from _records(row, row["fields"], said, [*asked, *suggested], len(suggested), meta, origin, notes, fields,
-                        questions)
+                        **named)
 
 
 def is_flat(row: Mapping) -> bool:
@@ -69,15 +71,15 @@ def is_flat(row: Mapping) -> bool:
     return bool(_flat_questions(row) or _old_questions(row))
 
 
-def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
-              questions: str | Sequence[str] = "") -> Iterator[Record]:
+def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str],
+              **named: str | Sequence[str]) -> Iterator[Record]:
     """Records of one row of flattened columns; what is neither question nor suggestion counts as a field."""
     new, old = _flat_questions(row), _old_questions(row)
     columns = {name + end for name in new for end in ENDS} | {name + end for name in old for end in ("", *OLD_ENDS)}
     said, suggested = [], 0
     for name in new:
-        values = row.get(f"{name}.responses") or []
-        users, states = (row.get(f"{name}.responses.{what}") or [None] * len(values) for what in ("users", "status"))
+        values = _list(row, f"{name}.responses") or []
+        users, states = (_list(row, f"{name}.responses.{what}") or [None] * len(values) for what in ("users", "status"))
         if not len(values) == len(users) == len(states):
             raise UserError(f"'{name}.responses', its users and its status differ in length: "
                             f"{len(values)}, {len(users)}, {len(states)}")
@@ -90,37 +92,40 @@ def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str,
     data = {key: value for key, value in row.items()
             if key not in columns and key not in NOT_FIELDS and value is not None}
     meta = row.get("metadata") or {}
-    yield from _records(row, data, said, [*new, *old], suggested, _parsed(meta), origin, notes, fields, questions)
+    yield from _records(row, data, said, [*new, *old], suggested, _parsed(meta), origin, notes, fields, **named)
 
 
 def is_old(row: Mapping) -> bool:
     """Whether a row is of a text classification, token classification or text-to-text task of Argilla 1."""
-    known = row.get("status") in OLD_STATUSES or "annotation_agent" in row or "prediction_agent" in row
+    known = str(row.get("status")) in OLD_STATUSES or "annotation_agent" in row or "prediction_agent" in row
     return "annotation" in row and known and any(key in row for key in ("text", "inputs", "tokens"))
 
 
-def read_old(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
-             questions: str | Sequence[str] = "") -> Iterator[Record]:
+def read_old(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str],
+             **named: str | Sequence[str]) -> Iterator[Record]:
     """A record of one row of Argilla 1's tasks; the question's name is `annotation`."""
     inputs = row.get("inputs") if row.get("inputs") is not None else row.get("text")
     data = dict(inputs) if isinstance(inputs, Mapping) else {"text": inputs}
     value, status = row.get("annotation"), row.get("status")
-    if status is not None and status not in OLD_STATUSES:
+    if status is not None and str(status) not in OLD_STATUSES:
         raise UserError(f"status={status!r}: is none of {', '.join(OLD_STATUSES)}")
-    state = OLD_STATUSES.get(status, "submitted")
+    state = "submitted" if status is None else OLD_STATUSES[status]
     said = [] if value is None and state != "discarded" else [
         ("annotation", value, str(row.get("annotation_agent") or ""), state)]
     notes["predictions"] += row.get("prediction") is not None
     yield from _records(row, data, said, ["annotation"], 0, _parsed(row.get("metadata") or {}), origin, notes, fields,
-                        questions)
+                        **named)
 
 
 def _records(row: Mapping, data: Mapping, said: Sequence[Said], asked: Sequence[str], suggestions: int, meta: Any,
-             origin: Origin, notes: Counter, fields: Mapping[str, str], questions: str | Sequence[str]) -> list[Record]:
+             origin: Origin, notes: Counter, fields: Mapping[str, str], *, questions: str | Sequence[str] = "",
+             rankings: str | Sequence[str] = "") -> list[Record]:
+    """Args: questions: names whose absence means an empty answer; rankings: those whose lists are rankings."""
     notes["suggestions"] += suggestions
     notes["unlabelled"] += not said
-    known = list(dict.fromkeys((*(questions.split() if isinstance(questions, str) else questions), *asked,
-                                *(name for name, *_ in said if name))))
+    questions, rankings = (names.split() if isinstance(names, str) else names for names in (questions, rankings))
+    known = list(dict.fromkeys((*questions, *asked, *(name for name, *_ in said if name))))
+    said = [(name, _tiers(value, data, sure=name in rankings), *rest) for name, value, *rest in said]
     works, names = [], _ranked_fields(data, said)
     for (user, number, status), values in _by_user(said).items():
         if status in ("draft", "pending"):
@@ -138,11 +143,13 @@ def _records(row: Mapping, data: Mapping, said: Sequence[Said], asked: Sequence[
 
 def _of_question(question: str, items: Any) -> Iterator[Said]:
     """What users said to one question: a list of objects, or an object of lists as `datasets` may have it."""
+    what = f"the responses to '{question}'"
     if isinstance(items, Mapping):
-        items = [dict(zip(items, values, strict=True)) for values in zip(*items.values(), strict=True)]
-    if not isinstance(items or [], list) or not all(isinstance(item, Mapping) for item in items or []):
-        raise UserError(f"the responses to '{question}' must be a list of objects, got {items!r:.60}")
-    for item in items or []:
+        columns = [_list(items, key) or [] for key in items]
+        if len({len(column) for column in columns}) > 1:
+            raise UserError(f"{what}: its lists differ in length: {', '.join(str(len(c)) for c in columns)}")
+        items = [dict(zip(items, values, strict=True)) for values in zip(*columns, strict=True)]
+    for item in objects(items or None, what):
         yield question, item.get("value"), str(item.get("user_id") or ""), _status(item.get("status"))
 
 
@@ -152,6 +159,8 @@ def _of_users(responses: Any) -> Iterator[Said]:
     for response in responses:
         user, status = str(response.get("user_id") or ""), _status(response.get("status"))
         values = response.get("values") or {}
+        if not isinstance(values, Mapping):
+            raise UserError(f"'values' of a response must be an object of questions, got {values!r:.60}")
         for question, value in (values or {"": None}).items():
             yield question, value.get("value") if isinstance(value, Mapping) else value, user, status
 
@@ -164,7 +173,7 @@ def _by_user(said: Sequence[Said]) -> dict[tuple[str, int, str], dict[str, Any]]
         times[question, user] += 1
         values = found.setdefault((user, number, status), {})
         if question:
-            values[question] = _ranking(value)
+            values[question] = value
     return found
 
 
@@ -176,27 +185,35 @@ def _status(status: Any) -> str:
     return status
 
 
-def _ranking(value: Any) -> Any:
-    """A ranking as a list, the best first; lists of lists where some are tied. Other values as they are."""
-    if not isinstance(value, list) or not value or not all(
-            isinstance(item, Mapping) and {"value", "rank"} <= set(item) for item in value):
+def _tiers(value: Any, data: Mapping, *, sure: bool) -> Any:
+    """A ranking as lists of what is tied, the best first: [["b"], ["a", "c"]]. Other values as they are."""
+    if not isinstance(value, list) or not value:
         return value
-    places: dict[Any, list] = {}
-    for item in sorted(value, key=lambda item: (item["rank"] is None, item["rank"] or 0)):
-        places.setdefault(item["rank"], []).append(item["value"])
-    return [place for place in places.values()] if any(len(place) > 1 for place in places.values()) else [
-        place[0] for place in places.values()]
+    if all(isinstance(item, Mapping) and {"value", "rank"} <= set(item) for item in value):
+        if not all(isinstance(item["rank"], int | float | None) and isinstance(item["value"], str) for item in value):
+            raise UserError(f"a ranking must hold names with numbers as ranks, got {value!r:.80}")
+        tiers: dict[Any, list] = {}
+        for item in sorted(value, key=lambda item: (item["rank"] is None, item["rank"] or 0)):
+            tiers.setdefault(item["rank"], []).append(item["value"])
+        return list(tiers.values())
+    orders_fields = len(value) > 1 and all(isinstance(name, str) and is_text(data.get(name)) for name in value)
+    return [[name] for name in value] if (sure or orders_fields) and not isinstance(value[0], list) else value
 
 
 def _ranked_fields(data: Mapping, said: Sequence[Said]) -> list[str]:
     """The fields that a ranking puts in order: they are answers to the rest."""
     for _, value, *_ in said:
-        value = _ranking(value)
-        if isinstance(value, list) and len(value) > 1:
-            names = [name for place in value for name in (place if isinstance(place, list) else [place])]
-            if all(isinstance(name, str) and is_text(data.get(name)) for name in names):
+        if isinstance(value, list) and value and all(isinstance(tier, list) for tier in value):
+            names = [name for tier in value for name in tier]
+            if len(names) > 1 and all(isinstance(name, str) and is_text(data.get(name)) for name in names):
                 return sorted(names, key=list(data).index)
     return []
+
+
+def _list(row: Mapping, key: str) -> list | None:
+    if not isinstance(row.get(key), list | None):
+        raise UserError(f"'{key}' must be a list, got {row[key]!r:.60}")
+    return row.get(key)
 
 
 def _flat_questions(row: Mapping) -> list[str]:

@@ -9,10 +9,11 @@
 |---|---|
 | choices | the choice; a list of them where there are several |
 | rating, number, datetime | a number; text |
-| taxonomy | a list of paths, each a list of names from the root |
+| taxonomy | a path from the root, such as "Animal > Cat"; a list of them where there are several |
 | textarea | text; a list where there are several |
 | labels, hypertextlabels, paragraphlabels | a list of {start, end, text, labels} |
-| pairwise, ranker | "left" or "right", which are the ids of the candidates; a list of ids, or of each bucket |
+| pairwise | "left" or "right", which are the ids of the candidates |
+| ranker | [["b"], ["a"]], the best first; buckets with numbers for names are tiers; others {bucket: ids} |
 | chatmessage | messages of the record |
 
 An annotation that was cancelled is dropped, counted and leaves the state "skipped"; one with an empty result, or
@@ -28,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jitune.construct.readers.common import Messages, Origin, as_messages
+from jitune.construct.readers.common import Messages, Origin, as_messages, objects
 from jitune.construct.readers.items import Work, as_records, find_item, written_question
 from jitune.data.record import Record
 from jitune.types import UserError
@@ -61,18 +62,18 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
     if isinstance(row.get("task"), Mapping):
         row = {**row["task"], "annotations": [{key: value for key, value in row.items() if key != "task"}]}
     given = row.get("annotations") if "annotations" in row else row.get("completions")
-    given = _objects(given, "'annotations'")
-    drafts, predictions = _objects(row.get("drafts"), "'drafts'"), _objects(row.get("predictions"), "'predictions'")
+    given = objects(given, "'annotations'")
+    drafts, predictions = objects(row.get("drafts"), "'drafts'"), objects(row.get("predictions"), "'predictions'")
     notes["drafts"] += len(drafts)
     notes["predictions"] += len(predictions)
     notes["unlabelled"] += not given
     known = dict.fromkeys(_split(questions))
     for one in (*predictions, *drafts, *given):
-        known.update(dict.fromkeys(_questions(_objects(one.get("result"), "'result'"))))
+        known.update(dict.fromkeys(_questions(objects(one.get("result"), "'result'"))))
     works, meta = [], {"meta": row["meta"]} if row.get("meta") else {}
     for number, annotation in enumerate(given, 1):
         skipped = bool(annotation.get("was_cancelled") or annotation.get("skipped"))
-        results = _objects(annotation.get("result"), "'result'")
+        results = objects(annotation.get("result"), "'result'")
         work = _work(str(annotation.get("id", number)), _annotator(annotation), results, skipped,
                      annotation.get("created_at"), annotation.get("lead_time"), Counter() if skipped else notes)
         works += [] if work is None else [work]
@@ -140,7 +141,7 @@ def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, 
         value = result.get("value")
         if kind == "chatmessage" and isinstance(value, Mapping):
             chat.append(value.get("chatmessage"))
-        elif not isinstance(value, Mapping) or kind not in VALUES or any(key in value for key in AREA):
+        elif not _readable(kind, value):
             notes[f"unsupported_{kind}"] += 1
         else:
             values.setdefault(question, []).append(_value(kind, value, result))
@@ -154,17 +155,28 @@ def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, 
 def _value(kind: str, value: Mapping, result: Mapping) -> Any:
     """What one result says: a value, a span as {start, end, ...}, or {item, value} where it is of one item of many."""
     said = value.get(VALUES[kind])
-    if kind in ("choices", "textarea") and isinstance(said, list) and len(said) == 1:
+    if kind == "taxonomy" and isinstance(said, list):
+        said = [" > ".join(map(str, path)) if isinstance(path, list) else path for path in said]
+    if kind in ("choices", "textarea", "taxonomy") and isinstance(said, list) and len(said) == 1:
         said = said[0]
-    if kind == "ranker" and isinstance(said, Mapping):
-        buckets = {name: ids for name, ids in said.items() if name != "_"} or said
-        said = next(iter(buckets.values())) if len(buckets) == 1 else buckets
+    if kind == "ranker" and said:
+        said = said if isinstance(said, Mapping) else {"": said}
+        said = _ranked({name: ids for name, ids in said.items() if name != "_"} or said)
     if kind in SPANS or "start" in value:
         place = value.get("globalOffsets") or value
         kept = {key: value[key] for key in ("text", "startOffset", "endOffset") if kind != "textarea" and key in value}
         name = "labels" if kind in SPANS else VALUES[kind]
         return {"start": place.get("start"), "end": place.get("end"), **kept, name: said}
     return {"item": result["item_index"], "value": said} if "item_index" in result else said
+
+
+def _ranked(buckets: Mapping) -> Any:
+    """[["b"], ["a", "c"]] of one list in order or of buckets that are numbered from the best; else the buckets."""
+    if not all(isinstance(ids, list) for ids in buckets.values()):
+        raise UserError(f"a ranker must hold lists of ids, got {buckets!r:.60}")
+    if all(str(name).isdecimal() for name in buckets):
+        return [list(buckets[name]) for name in sorted(buckets, key=int)]
+    return [[name] for name in next(iter(buckets.values()))] if len(buckets) == 1 else buckets
 
 
 def _joined(found: list) -> Any:
@@ -179,10 +191,14 @@ def _chat(messages: list) -> Messages:
 
 def _questions(results: Iterable[Mapping]) -> Iterator[str]:
     for result in results:
-        value = result.get("value")
-        readable = isinstance(value, Mapping) and not any(key in value for key in AREA)
-        if result.get("type") in VALUES and readable:
+        if _readable(result.get("type"), result.get("value")):
             yield str(result.get("from_name", ""))
+
+
+def _readable(kind: Any, value: Any) -> bool:
+    """Whether a result says something of text."""
+    known = isinstance(kind, str) and isinstance(value, Mapping) and VALUES.get(kind) in value
+    return known and not any(key in value for key in AREA)
 
 
 def _annotator(annotation: Mapping) -> str:
@@ -195,17 +211,9 @@ def _annotator(annotation: Mapping) -> str:
 
 def _time(at: Any) -> str:
     """ISO 8601; old exports count seconds since 1970."""
-    if isinstance(at, (int, float)) and not isinstance(at, bool):
+    if isinstance(at, (int, float)) and not isinstance(at, bool) and abs(at) < 1e11:
         return datetime.fromtimestamp(at, UTC).isoformat()
     return at if isinstance(at, str) else ""
-
-
-def _objects(value: Any, what: str) -> list[Mapping]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise UserError(f"{what} must be a list of objects, got {value!r:.60}; export the full JSON")
-    return value
 
 
 def _split(names: str | Sequence[str]) -> list[str]:
