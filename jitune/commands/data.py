@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from jitune.commands import (
     data_agreement,
+    data_convert,
     data_show,
 )
 
 COMMANDS = (
+    data_convert,
     data_show,
     data_agreement,
 )

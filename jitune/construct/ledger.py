@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,9 @@ class Ledger:
         self.done, self.notes = done, notes
 
     def _close(self) -> None:
-        for stream in (*self.streams.values(), self.file):
-            stream.close()
+        with ExitStack() as stack:  # all of them, also where the disk is full and one cannot be flushed
+            for stream in (self.file, *self.streams.values()):
+                stack.callback(stream.close)
 
     def __enter__(self) -> Ledger:
         return self

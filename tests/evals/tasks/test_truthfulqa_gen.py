@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from jitune.evals.agreement import kappa
 from jitune.evals.metrics import detection
 from jitune.evals.task import Generate, Generated, Verdict
 from jitune.evals.tasks import truthfulqa_gen
