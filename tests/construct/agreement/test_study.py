@@ -1,9 +1,12 @@
 """The command: real and made files, what is printed and written, the accepted fraction, and what cannot be told."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jitune.cli import main
 from jitune.construct.agreement.accepted import Rule, fraction, parse
@@ -28,7 +31,7 @@ def agreement(tmp_path, capsys, *words, **files):
     code = main(["data", "agreement", *paths, *map(str, words), "--out", str(out), "--replicates", "50"])
     told = capsys.readouterr()
     assert code == 0, told.err
-    rows = [[json.loads(line) for line in (out / name).read_text().splitlines()]
+    rows = [[json.loads(line) for line in (out / name).read_text().split("\n") if line]
             for name in ("aggregated.jsonl", "queue.jsonl")]
     return told.out, json.loads((out / "agreement.json").read_text()), (out / "agreement.html").read_text(), *rows
 
@@ -44,6 +47,7 @@ def refused(tmp_path, capsys, *words, **files) -> str:
     return line
 
 
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(str.strip)
 LONG = "item,annotator,label\n"
 THREE = LONG + "x,a,yes\nx,b,yes\nx,c,no\ny,a,no\ny,b,no\ny,c,no\nz,a,yes\nz,b,no\n"
 
@@ -214,3 +218,17 @@ def test_the_accepted_fraction_by_hand():
     clustered = fraction([True, True, False], ["x", "x", "y"])
     assert clustered["se"] == pytest.approx(np.sqrt(2 * (2 / 3) ** 2) / 3) and clustered["clusters"] == 2
     assert fraction([None])["value"] is None
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES), min_size=1, max_size=12))
+def test_any_names_and_labels_pass_from_file_to_files(tmp_path, capsys, rows):
+    given_rows = [{"item": i, "annotator": a, "label": v} for i, a, v in rows]
+    printed, found, page, merged, _ = agreement(tmp_path, capsys, "--conflicts", "first", a__jsonl=given_rows)
+    parse_html(page)
+    assert not set(printed) & {chr(c) for c in range(32) if chr(c) != "\n"}
+    kept = {}
+    for i, a, v in rows:
+        kept.setdefault((i, a), v)
+    votes = {(row["item"], label): n for row in merged for label, n in row["votes"].items()}
+    assert votes == Counter((i, v) for (i, _), v in kept.items())
