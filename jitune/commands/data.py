@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from jitune.commands import (
+    data_agreement,
     data_annotate,
     data_convert,
     data_show,
 )
 
 COMMANDS = (
+    data_agreement,
     data_annotate,
     data_convert,
     data_show,

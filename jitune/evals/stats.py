@@ -1,4 +1,4 @@
-"""Error bars: scores and their clusters in, means, intervals, p-values and agreement out.
+"""Error bars: scores and their clusters in, means, intervals and p-values out.
 
     interval = mean_interval([1, 0, 1, 1], ["a", "a", "", ""])      # .value 0.75, .se 0.2795, .clusters 3
     paired(before, after, clusters)          # the mean of after - before, with an interval and a p-value
@@ -271,36 +271,3 @@ def bootstrap_p(differences: Sequence[float | None]) -> float | None:
         return None
     tail = min((found <= 0).sum(), (found >= 0).sum()) + 1
     return float(min(1.0, 2 * tail / (len(found) + 1)))
-
-
-def kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
-    """Cohen's kappa of two raters' labels (Cohen 1960); None where chance alone agrees on everything."""
-    if len(first) != len(second):
-        raise ValueError(f"kappa: {len(first)} labels and {len(second)}")
-    n = len(first)
-    if n == 0:
-        return None
-    agree = sum(a == b for a, b in zip(first, second, strict=True)) / n
-    chance = sum(list(first).count(c) * list(second).count(c) for c in {*first, *second}) / n**2
-    return (agree - chance) / (1 - chance) if chance < 1 else None
-
-
-def krippendorff(units: Sequence[Sequence[Hashable | None]]) -> float | None:
-    """Krippendorff's alpha of nominal labels, by the coincidence matrix (Krippendorff 2011).
-
-    units: for each item the labels that its raters gave, in any number, None where one gave none. None where nothing
-    was labelled twice, or all labels are the same.
-    """
-    labelled = [kept for unit in units if len(kept := [v for v in unit if v is not None]) > 1]
-    values = sorted({v for unit in labelled for v in unit}, key=repr)
-    place = {v: i for i, v in enumerate(values)}
-    coincidences = np.zeros((len(values), len(values)))
-    for unit in labelled:
-        counts = np.bincount([place[v] for v in unit], minlength=len(values))
-        coincidences += (np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)
-    totals = coincidences.sum(0)
-    n = totals.sum()
-    expected = n * n - (totals**2).sum()
-    if expected == 0:
-        return None
-    return float(1 - (n - 1) * (n - np.trace(coincidences)) / expected)

@@ -215,25 +215,3 @@ def test_paired_p_values_are_rarely_small_where_nothing_changed():
         before, after = (rng.random((2, 120)) < chance).astype(float)
         small += stats.paired(before, after, [f"c{i // 4}" for i in range(120)]).p < 0.05
     assert 0.02 < small / 600 < 0.08
-
-
-def test_kappa():
-    # 20 + 15 of 50 agree, by chance 0.5 x 0.6 + 0.5 x 0.4 = 0.5: (0.7 - 0.5) / 0.5.
-    first = ["yes"] * 25 + ["no"] * 25
-    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    assert stats.kappa(first, second) == pytest.approx(0.4)
-    assert stats.kappa(first, first) == 1
-    assert stats.kappa(["a", "a"], ["a", "a"]) is None and stats.kappa([], []) is None
-    with pytest.raises(ValueError, match="1 labels and 2"):
-        stats.kappa(["a"], ["a", "b"])
-
-
-def test_krippendorff_of_the_published_examples():
-    # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability": examples A and C.
-    two = list(zip("0100000010", "1110010000", strict=True))
-    assert stats.krippendorff(two) == pytest.approx(0.095, abs=5e-4)
-    rows = ("123321412...", "1233224125.3", ".3332342251.", "12332441251.")
-    units = [[None if v == "." else v for v in unit] for unit in zip(*rows, strict=True)]
-    assert stats.krippendorff(units) == pytest.approx(0.743, abs=5e-4)
-    assert stats.krippendorff([["a", "a"], ["a", None]]) is None
-    assert stats.krippendorff([]) is None

@@ -16,10 +16,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from jitune.evals.agreement import kappa, krippendorff
 from jitune.evals.judge.answers import Pair
 from jitune.evals.judge.human_page import make
 from jitune.evals.judge.pairwise import rate
-from jitune.evals.stats import kappa, krippendorff
 from jitune.evals.task import digest
 from jitune.types import UserError
 

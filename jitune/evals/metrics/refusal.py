@@ -28,6 +28,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from jitune.evals.agreement import kappa
 from jitune.evals.metrics.refusal_phrases import KIN, TABLE, Phrases
 from jitune.types import UserError
 
@@ -122,11 +123,8 @@ def agreement(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
 
 
 def _kappa(pairs: list[tuple]) -> tuple[float, float]:
-    n = len(pairs)
-    same = sum(a == b for a, b in pairs) / n
-    labels = {label for pair in pairs for label in pair}
-    chance = sum(sum(a == k for a, _ in pairs) * sum(b == k for _, b in pairs) for k in labels) / n**2
-    return same, 1.0 if chance == 1 else (same - chance) / (1 - chance)
+    found = kappa(*zip(*pairs, strict=True))
+    return sum(a == b for a, b in pairs) / len(pairs), 1.0 if found is None else found
 
 
 def against_humans(rows: Iterable[Mapping[str, str]]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jitune.evals import stats
+from jitune.evals.agreement import kappa
 from jitune.evals.metrics import detection
 from jitune.evals.task import Generate, Generated, Verdict
 from jitune.evals.tasks import truthfulqa_gen
@@ -113,7 +113,7 @@ def test_what_similarity_is_worth_beside_people(shared, language, areas, agreeme
     common = sorted(first.keys() & second.keys())
     pairs = [(first[i]["truthfulness"], second[i]["truthfulness"]) for i in common]
     assert len(first) == 300 and len(common) == 50
-    assert stats.kappa(*zip(*pairs, strict=True)) == pytest.approx(people, abs=0.001)
+    assert kappa(*zip(*pairs, strict=True)) == pytest.approx(people, abs=0.001)
     assert sum(a == b for a, b in pairs) / 50 == pytest.approx(both_people)
     truth = [row["truthfulness"] == "yes" for row in first.values()]
     found = []

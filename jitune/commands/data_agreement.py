@@ -1,0 +1,147 @@
+"""jitune data agreement: how far people agree on labels, what they say together, and on which items they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jitune.types import UserError
+
+EXAMPLES = """\
+where the labels stand is found where it is plain, and otherwise said:
+  jitune data agreement ratings.csv                                      item, annotator, label
+  jitune data agreement wide.csv --label "annotation_{n}"                a column an annotator
+  jitune data agreement ann.csv bo.csv --item id --label truthful        a file an annotator
+  jitune data agreement crowd.csv --item "q{n}_uid" --label "Answer.q{n}" --annotator worker
+  jitune data agreement records.jsonl --level ordinal --accept ">=4"     records with annotations
+
+written to --out: agreement.html, agreement.json, aggregated.jsonl (a row an item) and queue.jsonl (the most
+disagreed items without their labels, for people to judge again)
+"""
+
+
+def add(commands) -> None:
+    """jitune data agreement"""
+    import argparse
+
+    p = commands.add_parser("agreement", help="how far annotators agree, and what they say together",
+                            epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("files", nargs="+", metavar="FILE", help="CSV, TSV, JSON or Parquet tables; records; exports of "
+                   "Label Studio or Argilla")
+    p.add_argument("--out", default="agreement", metavar="DIR", help="where everything is written (agreement)")
+    p.add_argument("--format", default="auto", help="table, jitune, label_studio, label_studio_min, argilla, "
+                   "argilla_flat or argilla_old (found by the first row)")
+    where = p.add_argument_group("where the labels stand")
+    where.add_argument("--item", default="", metavar="COLUMN", help='what names the item; "q{n}_uid": several in a row')
+    where.add_argument("--annotator", default="", metavar="COLUMN", help="who gave the label")
+    where.add_argument("--label", default="", metavar="COLUMNS", help='joined by commas, a question each; '
+                       '"label_{n}": numbered columns')
+    where.add_argument("--annotators", default="", metavar="COLUMNS", help="of one question, an annotator each")
+    where.add_argument("--question", default="", metavar="COLUMN", help="what names the question of a row")
+    where.add_argument("--seconds", default="", metavar="COLUMN", help="how long it took")
+    where.add_argument("--state", default="", metavar="COLUMN", help="labelled, empty or skipped")
+    where.add_argument("--between", default="", metavar="A,B", help="columns of what a vote compares; --label is the "
+                       "winner's name or column, first, second or tie")
+    what = p.add_argument_group("what the labels are")
+    what.add_argument("--scale", action="append", default=[], metavar="A,B,C", help="all labels, in their order; "
+                      '"QUESTION=A,B,C" for one question')
+    what.add_argument("--level", action="append", default=[], metavar="LEVEL", help="nominal, ordinal or interval; "
+                      '"QUESTION=LEVEL" for one question')
+    what.add_argument("--missing", default="", metavar="A,B", help="what stands for no answer, such as NA")
+    what.add_argument("--empty", default="", metavar="LABEL", help="the label that an empty answer counts as")
+    what.add_argument("--conflicts", default="error", choices=("error", "first", "last", "drop"),
+                      help="two labels of one annotator on one item that differ")
+    told = p.add_argument_group("what is told")
+    told.add_argument("--accept", default="", metavar="RULE", help='the accepted fraction: ">=4", or labels')
+    told.add_argument("--queue", type=int, default=50, metavar="N", help="the N most disagreed items (50)")
+    told.add_argument("--smoothing", type=float, default=0.01, help="of Dawid and Skene's model (0.01)")
+    told.add_argument("--replicates", type=int, default=1000, help="of the bootstrap (1000)")
+    told.add_argument("--seed", type=int, default=0)
+    p.set_defaults(run=run)
+
+
+def run(a) -> None:
+    """Reads, measures, prints and writes."""
+    from jitune.construct.agreement.files import plain, write
+    from jitune.construct.agreement.labels import Sheet
+    from jitune.construct.agreement.read import read
+    from jitune.construct.agreement.text import lines
+    from jitune.evals.pages.shown import clean
+
+    check(a)
+    scales, levels = by_question(a.scale, "--scale"), by_question(a.level, "--level")
+    scales = {name: split(text) for name, text in scales.items()}
+    labels = read(a.files, columns(a), missing=split(a.missing), format=a.format)
+    sheet = Sheet(scales=scales, conflicts=a.conflicts, empty=a.empty)
+    collect(labels, sheet)
+    unknown = [name for name in (*scales, *levels) if name and name not in sheet.questions()]
+    if unknown:
+        raise UserError(f"--scale and --level: no question {unknown[0]!r}; there are {', '.join(sheet.questions())}")
+    results = study_all(a, labels, sheet, scales, levels)
+    written = write(results, sheet, labels, a.out)
+    for line in lines(clean(plain(results))):  # whatever labels hold, a terminal obeys none of it
+        print(line)
+    print(f"\n{a.out}: {', '.join(written)}")
+
+
+def check(a) -> None:
+    """Refuses options that mean nothing."""
+    if a.queue < 0 or a.replicates < 0 or a.smoothing < 0:
+        raise UserError("--queue, --replicates and --smoothing must not be negative")
+    if a.between and len(split(a.between)) != 2:
+        raise UserError(f"--between {a.between}: two columns are needed")
+    if Path(a.out).exists() and not Path(a.out).is_dir():
+        raise UserError(f"{a.out}: is not a directory")
+
+
+def columns(a):
+    """Where the labels stand, as the command line says."""
+    from jitune.construct.agreement.shapes import Columns
+
+    return Columns(a.item, tuple(split(a.label)), a.annotator, tuple(split(a.annotators)), a.question, a.seconds,
+                   a.state, tuple(split(a.between)))
+
+
+def collect(labels, sheet) -> None:
+    """All labels, with a bar."""
+    from jitune.evals.progress import Bars
+
+    with Bars(shown=labels.total > 2**24) as bars, bars.bar("reading", labels.total) as advance:
+        read = 0
+        for n, label in enumerate(labels):
+            sheet.add(label)
+            if n % 1000 == 0:
+                advance(labels.read - read)
+                read = labels.read
+        advance(labels.total - read)
+
+
+def study_all(a, labels, sheet, scales: dict, levels: dict) -> dict:
+    """The results of every question."""
+    from jitune.construct.agreement.accepted import Rule
+    from jitune.construct.agreement.study import study
+
+    rule = Rule(a.accept) if a.accept else None
+    found = [study(sheet.table(name), level=levels.get(name, levels.get("", "nominal")),
+                   scale=name in scales or "" in scales, rule=rule, queue=a.queue, smoothing=a.smoothing,
+                   replicates=a.replicates, seed=a.seed) for name in sheet.questions()]
+    return {"files": list(labels.files), "shape": labels.shape.kind, "read": labels.notes,
+            "other_texts": dict(labels.other_texts), "replicates": a.replicates, "seed": a.seed, "questions": found}
+
+
+def by_question(given: list[str], option: str) -> dict[str, str]:
+    """{"" or a question: what is said}: ["a,b", "truth=yes,no"] -> {"": "a,b", "truth": "yes,no"}."""
+    found: dict[str, str] = {}
+    for text in given:
+        question, sign, rest = text.rpartition("=")
+        name, what = (question, rest) if sign else ("", text)
+        if name in found:
+            raise UserError(f"{option}: said twice for {name or 'all questions'!r}")
+        if not what.strip():
+            raise UserError(f"{option} {text!r}: says nothing")
+        found[name] = what
+    return found
+
+
+def split(text: str) -> list[str]:
+    """"a, b" -> ["a", "b"]."""
+    return [part.strip() for part in text.split(",") if part.strip()]
