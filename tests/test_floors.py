@@ -67,7 +67,7 @@ FLOORS = (
      "construct.ledger",
      "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
-     "construct.readers.common", "construct.readers.own", "construct.readers.training", "construct.readers.preference",
+     "construct.readers.own",
      "construct.readers.trees", "construct.readers.oasst",
      "construct.readers.items", "construct.readers.label_studio", "construct.readers.argilla",
      "construct.reading",
