@@ -69,7 +69,8 @@ def _read(running, members: list[list[int]], found: list, name) -> None:
         for k, i in enumerate(inside):
             found[i] = vectors[row, k]
             if not np.isfinite(found[i]).all():
-                raise UserError(f"{name(i)}: its hidden states are not finite: broken weights, or a dtype that overflows")
+                raise UserError(f"{name(i)}: its hidden states are not finite: broken weights, or a dtype that "
+                                "overflows")  # fmt: skip
 
 
 def _batches(setup: Setup, documents) -> Iterator[tuple[dict[str, np.ndarray], list[list[int]]]]:

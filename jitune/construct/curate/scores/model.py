@@ -21,20 +21,26 @@ from jitune.types import Pretrained, UserError
 MESH = (1, -1, 1)  # data, fsdp, tensor: all devices that are here
 
 
-def open_scorer(model: Any, *, dtype: str = "float32", max_length: int = 0, mesh: Sequence[int] = MESH) -> Any:
+def open_scorer(model: Any, *, dtype: str = "float32", max_length: int = 0, usual: int = 8192,
+                mesh: Sequence[int] = MESH) -> Any:  # fmt: skip
     """The engine of a model.
 
-    model: a path, a `Pretrained`, or an Engine, which is given back as it is. max_length: the most tokens of a text,
-    0: the model's context, at most 8192; what a model's context does not hold is an error. mesh: devices along data,
-    fsdp and tensor; of a path only. Raises UserError for what cannot be loaded, or has no tokenizer.
+    model: a path, a `Pretrained`, or an Engine, which is given back as it is. max_length: the most tokens of a text;
+    more than the model's context is an error, and 0 is `usual`, or the context where that is less. mesh: devices along
+    data, fsdp and tensor; of a path only. Raises UserError for what cannot be loaded, or has no tokenizer.
     """
     from jitune.evals.engine.engine import Engine, open_engine
 
     if isinstance(model, Engine):
         return model
     if isinstance(model, Pretrained):
-        return open_engine(model, max_length=max_length)
-    return _open(str(model), dtype, max_length, tuple(mesh), _stamp(model))
+        return open_engine(model, max_length=max_length or _most(model, usual))
+    return _open(str(model), dtype, max_length, usual, tuple(mesh), _stamp(model))
+
+
+def _most(pretrained: Pretrained, usual: int) -> int:
+    """`usual`, as far as the model's context goes."""
+    return min(usual, pretrained.config.max_positions or usual)
 
 
 def check_model(model: Any, stage: str) -> None:
@@ -43,7 +49,8 @@ def check_model(model: Any, stage: str) -> None:
         path = Path(model).expanduser()
         if not str(model):
             raise UserError(f"{stage}: needs a model: model=PATH, such as one made by `jitune init`")
-        if not path.is_dir() and (path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~"))):
+        hub_name = str(model).count("/") == 1 and not str(model).startswith((".", "/", "~"))
+        if not path.is_dir() and (path.exists() or not hub_name):
             raise UserError(f"{stage}: model={str(model)!r} is no directory of a model")
 
 
@@ -66,10 +73,11 @@ def _stamp(path: Any) -> tuple:
 
 
 @functools.lru_cache(maxsize=8)
-def _open(path: str, dtype: str, max_length: int, mesh: tuple[int, ...], stamp: tuple) -> Any:
+def _open(path: str, dtype: str, max_length: int, usual: int, mesh: tuple[int, ...], stamp: tuple) -> Any:
     from jitune.evals.engine.engine import open_engine
 
-    return open_engine(_load(path, dtype, mesh, stamp), max_length=max_length)
+    pretrained = _load(path, dtype, mesh, stamp)
+    return open_engine(pretrained, max_length=max_length or _most(pretrained, usual))
 
 
 @functools.lru_cache(maxsize=2)
