@@ -2,8 +2,8 @@ r"""DEITA: how complex an instruction is and how good its answer, as a scoring m
 
     measured = measure(open_scorer("models/scorer"), records)       # [records, 6], see COLUMNS
 
-The model is asked with a prompt that ends "##Complexity: " or "##Quality: ", and the score is the expected value of what
-it would say next, over "1" to "6" alone (Liu et al. 2024, and the authors' code): sum of k softmax(logits)_k. A
+The model is asked with a prompt that ends "##Complexity: " or "##Quality: ", and the score is the expected value of
+what it would say next, over "1" to "6" alone (Liu et al. 2024, and the authors' code): sum of k softmax(logits)_k. A
 conversation's score is the sum over its turns of complexity x quality. Probabilities .5 of "2" and .5 of "4": 3.0.
 
 The published scorers were trained for these prompts; any other model may be asked, with prompts of one's own, but what
@@ -35,6 +35,7 @@ from jitune.types import UserError
 COLUMNS = ("complexity", "quality", "deita", "turns", "cut", "why")
 LABELS = ("1", "2", "3", "4", "5", "6")
 LENGTH = 2048
+ROOM = 8  # tokens that are left to a label
 # The prompts that the published scorers were trained with, spaces and all.
 COMPLEXITY = ("You are a helpful assistant. Please identify the complexity score of the following user query. \n"
               "##Query: {instruction}  \n##Complexity: ")
@@ -82,14 +83,17 @@ def ask(engine: Any, questions: Sequence[Question], *, max_length: int = LENGTH)
     from jitune.evals.engine import tokens
 
     tokenizer = engine.pretrained.tokenizer
-    shown = [_fit(tokenizer, q, max_length - 8) for q in questions]
+    texts = [fill(q.template, q.fields) for q in questions]
+    ids = tokens.encode(tokenizer, texts)
+    shown = [(text, ids[text], 0) if len(ids[text]) <= max_length - ROOM else _fit(tokenizer, q, max_length - ROOM)
+             for q, text in zip(questions, texts, strict=True)]  # fmt: skip
     single = {template: single_tokens(tokenizer, template) for template in {q.template for q in questions}}
     pairs, owners = [], []
-    for i, (question, (text, ids, _)) in enumerate(zip(questions, shown, strict=True)):
+    for i, (question, (text, prompt, _)) in enumerate(zip(questions, shown, strict=True)):
         if text is None:
             continue
         labels = single[question.template]
-        pairs += ([(ids, [label]) for label in labels] if labels else
+        pairs += ([(prompt, [label]) for label in labels] if labels else
                   tokens.encode_pairs(tokenizer, [(text, label, True) for label in LABELS]))  # fmt: skip
         owners.append(i)
     found = engine.score_tokens(pairs, name=lambda j: f"{questions[owners[j // len(LABELS)]].name}, a label")
@@ -142,7 +146,8 @@ def build(*, model: Any = "", complexity: str = COMPLEXITY, quality: str = QUALI
           min: float | None = None, max: float | None = None, top: int = 0, fraction: float = 0.0, of: str = "left",
           missing: str = "reject", dtype: str = "float32", mesh: Sequence[int] = MESH,
           batch_size: int = 256) -> Choice:  # fmt: skip
-    """A Choice by DEITA's score; it writes `deita_complexity`, `deita_quality` and `deita`.
+    """A Choice by DEITA's score; it writes `deita_complexity`, `deita_quality` and `deita`, and
+    `deita_cut`, tokens, where a text was cut.
 
     model: a path, loaded when it is first asked. complexity, quality: prompts, see `measure`. max_length: tokens of a
     filled prompt, 0: 2048 or the model's context, what is less. min, max, top, fraction, of, missing: see `pick.Rule`;
@@ -166,6 +171,7 @@ def build(*, model: Any = "", complexity: str = COMPLEXITY, quality: str = QUALI
 
     def note(record, row):
         new = dict(zip(("deita_complexity", "deita_quality", "deita"), map(float, row[:3]), strict=True))
+        new |= {"deita_cut": float(row[4])} if row[4] else {}
         return record if row[5] else replace(record, scores={**record.scores, **new})
 
     return Choice("deita", len(COLUMNS), measured_of, choose, note, batch_size)
@@ -186,8 +192,8 @@ def _fit(tokenizer: Any, question: Question, most: int) -> tuple[str | None, lis
         if len(ids) <= most:
             return text, ids, first - len(ids)
         used = {name: fields[name] for name in fields if f"{{{name}}}" in question.template}
-        name = builtins.max(used, key=lambda key: len(used[key]))
-        if not used[name]:
+        name = builtins.max(used, key=lambda key: len(used[key]), default="")
+        if not used.get(name):
             return None, [], first
         offsets = tokenizer(used[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         keep = len(offsets) - (len(ids) - most)

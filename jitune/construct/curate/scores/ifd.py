@@ -73,7 +73,8 @@ def build(*, model: Any = "", variant: str = "ifd", prompt: str = "", turns: str
           min: float | None = None, max: float | None = 1.0, top: int = 0, fraction: float = 0.0, of: str = "left",
           missing: str = "reject", dtype: str = "float32", mesh: Sequence[int] = MESH,
           batch_size: int = 256) -> Choice:  # fmt: skip
-    """A Choice by IFD; it writes the score under the variant's name, and both losses.
+    """A Choice by IFD; it writes the score under the variant's name, both losses (`ifd_loss`, `ifd_loss_alone`), and
+    `ifd_cut`, tokens, where an answer was cut.
 
     model: a path, loaded when it is first asked. variant: `ifd` or `ifd_ppl`, see the module. prompt: alpaca | plain |
     chat; "": the variant's own. turns: see `measure`. max_length: of prompt and answer, 0: the variant's own or the

@@ -23,6 +23,7 @@ COLUMNS = ("conditional", "direct", "conditional_tokens", "direct_tokens", "cut"
 def losses(engine: Any, texts: Sequence[Texts], *, prompt: str, max_length: int, direct: bool = True) -> np.ndarray:
     """float32 [texts, 6], see COLUMNS; losses are means in nats a token, and 0 where `why` is not.
 
+    Tokens cut off are those of the answer after its prompt, or of the answer alone where these are more.
     prompt: one of `texts.PROMPTS`, which says how much of the answer alone is scored, see `room`. max_length: tokens of
     prompt and answer; what is beyond is cut off on the right. direct: whether the answer alone is scored too.
     Raises UserError, naming the text, for losses that are not finite.
@@ -35,7 +36,7 @@ def losses(engine: Any, texts: Sequence[Texts], *, prompt: str, max_length: int,
         kept = whole[i][:max_length], alone[i][: room(prompt, max_length, before[i], header[i])]
         starts = max(before[i], 1), max(header[i], 1)
         asked = [(kept[k][: starts[k]], kept[k][starts[k] :]) for k in range(2 if direct else 1)]
-        found[i, 4] = len(whole[i]) - len(kept[0])
+        found[i, 4] = max(len(whole[i]) - len(kept[0]), len(alone[i]) - len(kept[1]) if direct else 0)
         if not all(answer for _, answer in asked):
             short = len(whole[i]) <= starts[0] or (direct and len(alone[i]) <= starts[1])
             found[i, 5] = TOO_SHORT if short else TOO_LONG

@@ -65,7 +65,7 @@ def build(*, model: Any = "", of: str = "answer", prompt: str = "plain", turns: 
           min: float | None = None, max: float | None = None, top: int = 0, fraction: float = 0.0,
           best: str = "low", missing: str = "reject", dtype: str = "float32", mesh: Sequence[int] = MESH,
           batch_size: int = 256) -> Choice:  # fmt: skip
-    """A Choice by perplexity, which it writes as the score `perplexity`.
+    """A Choice by perplexity, which it writes as `perplexity`, and `perplexity_cut`, tokens, where a text was cut.
 
     model: a path, loaded when it is first asked. of, prompt, turns: see `measure`. max_length: tokens, 0: 1024 or the
     model's context, what is less. min, max, top, fraction, best, missing: see `pick.Rule`.
@@ -85,7 +85,8 @@ def build(*, model: Any = "", of: str = "answer", prompt: str = "plain", turns: 
         return pick(scores(measured), rule, "perplexity", [WHY[int(row[5])] for row in measured])
 
     def note(record, row):
-        return record if row[5] else replace(record, scores={**record.scores, "perplexity": float(scores([row])[0])})
+        new = {"perplexity": float(scores([row])[0])} | ({"perplexity_cut": float(row[4])} if row[4] else {})
+        return record if row[5] else replace(record, scores={**record.scores, **new})
 
     return Choice("perplexity", len(COLUMNS), measured_of, choose, note, batch_size)
 
