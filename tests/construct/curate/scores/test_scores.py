@@ -186,7 +186,8 @@ def test_deita_cuts_texts_and_not_the_prompt(engine):
     noted = stage.note(long, row).scores
     assert noted["deita"] == pytest.approx(noted["deita_complexity"] * noted["deita_quality"]) and noted["deita_cut"]
     question = deita.Question("A {output} quality: ", {"instruction": "", "output": "house " * 600})
-    text, ids, _ = deita._fit(engine.pretrained.tokenizer, question, 100)
+    ids, _ = deita._fit(engine.pretrained.tokenizer, question, 100)
+    text = engine.pretrained.tokenizer.decode(ids[1:])
     assert text.startswith("A house house") and text.endswith("house quality: ") and 90 <= len(ids) <= 100
     (none,) = deita.build(model=engine, quality="frame " * 300 + "{output}").measure([long])
     assert deita.build(model=engine).choose([], none[None])[0].reason == "no_score"
