@@ -90,9 +90,8 @@ def convert(specs: Sequence[str], out: str | Path, *, format: str = "auto", fiel
     _check(specs, places.out, bad)
     reading = read_records(specs, format=format, fields=fields, license=license, method=method, options=options,
                            bad="give")
-    if restart:
-        for path in (places.ledger, places.part, places.rejects, places.out):
-            path.unlink(missing_ok=True)
+    for path in (places.ledger, places.part, places.rejects, places.out) if restart else ():
+        path.unlink(missing_ok=True)
     header = {"convert": 1, "input": fingerprint(specs), "format": format, "fields": fields, "license": license,
               "method": method, "options": options}
     finished = _finished(places, header)
