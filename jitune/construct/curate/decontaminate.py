@@ -10,7 +10,8 @@
 | `gpt3` | 13 | they share an n-gram (Brown et al. 2020) |
 | `any8` | 8 | they share an n-gram, as in s1 and open-r1 |
 
-Tokens are `words.tokens`: words, and characters in scripts without spaces, so that a translation is found as well.
+Tokens are `words.tokens`: words, and characters in scripts without spaces, so that a translation is found as well. n
+counts words: in Chinese an 8-gram is one of 12 characters (`grams`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@
     find(index, ["He said: Natalia sold clips to 48 of her friends in May"])
     # {0: Match(covered={0, ..., 8}, passages={(0, 2, 11)})}         text 0, tokens 2 to 10 of it
 
-Hashes find candidates, the tokens themselves decide. A text with fewer tokens than n is one gram as a whole: with at
-least `short` tokens it is found anywhere in a text, with fewer only as a whole text ("Who are you?" is in many).
+Hashes find candidates, the tokens themselves decide. The length is in words: in Chinese, Japanese, Thai and the like,
+where tokens are characters, a gram has as many of them as so many words have (`words.per_word`, in halves: 12
+characters of Chinese for 8 words, 24 or 28 of Thai). A text that is shorter is one gram as a whole: with at least
+`short` words it is found anywhere in a text, with fewer only as a whole text ("Who are you?" is in many).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jitune.construct.curate.words import hash_grams, hash_tokens, tokens
+from jitune.construct.curate.words import hash_grams, hash_tokens, per_word, tokens
 
 
 class Item(NamedTuple):
@@ -27,9 +29,13 @@ class Item(NamedTuple):
 
 
 class Table(NamedTuple):
-    """All grams of one length. hashes: sorted, uint64; items, places: of which item a gram is, from which token on."""
+    """All grams of one length in tokens. whole: they are looked for as whole texts only.
+
+    hashes: sorted, uint64. items, places: of which item a gram is, and from which token on.
+    """
 
     length: int
+    whole: bool
     hashes: np.ndarray
     items: np.ndarray
     places: np.ndarray
@@ -41,7 +47,6 @@ class Index(NamedTuple):
     items: tuple[Item, ...]
     words: tuple[list[str], ...]
     tables: tuple[Table, ...]
-    short: int
     mode: str
 
 
@@ -58,23 +63,25 @@ class Match:
 
 
 def build_index(items: Iterable[Item], length: int, *, short: int = 5, mode: str = "script") -> Index:
-    """Indexes the `length`-grams of items; items without a token are in it, and are never found."""
+    """Indexes the grams of `length` words of items; items without a token are in it, and are never found."""
     items = tuple(items)
     words = tuple(tokens(item.text, mode=mode) for item in items)
-    found: dict[int, list[tuple[np.ndarray, int]]] = {}
+    found: dict[tuple[int, bool], list[tuple[np.ndarray, int]]] = {}
     for number, own in enumerate(words):
         if own:
-            size = min(length, len(own))
-            found.setdefault(size, []).append((hash_grams(hash_tokens(own), size), number))
-    return Index(items, words, tuple(_table(size, found[size]) for size in sorted(found)), short, mode)
+            many = round(2 * per_word(own)) / 2 if mode == "script" else 1
+            size = min(round(length * many), len(own))
+            grams = hash_grams(hash_tokens(own), size)
+            found.setdefault((size, size < min(short, length) * many), []).append((grams, number))
+    return Index(items, words, tuple(_table(*key, found[key]) for key in sorted(found)), mode)
 
 
-def _table(length: int, found: Sequence[tuple[np.ndarray, int]]) -> Table:
+def _table(length: int, whole: bool, found: Sequence[tuple[np.ndarray, int]]) -> Table:
     hashes = np.concatenate([values for values, _ in found])
     items = np.repeat([number for _, number in found], [len(values) for values, _ in found])
     places = np.concatenate([np.arange(len(values)) for values, _ in found])
     order = np.argsort(hashes, kind="stable")
-    return Table(length, hashes[order], items[order], places[order])
+    return Table(length, whole, hashes[order], items[order], places[order])
 
 
 def find(index: Index, texts: Sequence[str]) -> dict[int, Match]:
@@ -86,7 +93,7 @@ def find(index: Index, texts: Sequence[str]) -> dict[int, Match]:
             continue
         values = hash_tokens(own)
         for table in index.tables:
-            if len(own) == table.length or (len(own) > table.length and table.length >= index.short):
+            if len(own) == table.length or (len(own) > table.length and not table.whole):
                 _search(index, table, own, values, which, matches)
     return matches
 

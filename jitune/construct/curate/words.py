@@ -23,9 +23,11 @@ import numpy as np
 from jitune.types import UserError
 
 MODES = ("script", "plain")
-# By Unicode's script property; the last sign prolongs Japanese vowels and belongs to two scripts.
-SPACELESS = ("Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Thai", "Lao", "Khmer", "Myanmar", "Tai_Tham", "Tai_Le",
-             "New_Tai_Lue", "Tai_Viet", "Javanese", "Balinese")  # fmt: skip
+# Scripts without spaces, and how many of their characters say as much as one word of a script with them: MGSM's 250
+# problems have 1.5 times as many tokens in Chinese as in English, 2.2 in Japanese (mostly kana) and 3.3 in Thai.
+SPACELESS = {"Han": 1.5, "Bopomofo": 1.5, "Yi": 1.5, "Hiragana": 2.5, "Katakana": 2.5}
+SPACELESS |= dict.fromkeys(("Thai", "Lao", "Khmer", "Myanmar", "Tai_Tham", "Tai_Le", "New_Tai_Lue", "Tai_Viet",
+                            "Javanese", "Balinese"), 3.25)  # fmt: skip
 PLAIN = re.compile(r"\w+")
 ASCII = re.compile(r"\w+", re.ASCII)
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that multiplying by it modulo 2^64 loses nothing
@@ -85,8 +87,30 @@ def _pattern():
     """One character of a spaceless script with its marks, or a run of the other letters, marks, digits and `_`."""
     import regex
 
+    # The sign that prolongs vowels in Japanese belongs to two scripts, so that neither has it.
     scripts = "".join(rf"\p{{{name}}}" for name in SPACELESS)
-    return regex.compile(rf"(?V1)[[{scripts}ー]&&\p{{L}}]\p{{M}}*|[\p{{L}}\p{{M}}\p{{N}}_--[[{scripts}ー]&&\p{{L}}]]+")
+    characters = rf"[[{scripts}ー]&&\p{{L}}]"
+    return regex.compile(rf"(?V1){characters}\p{{M}}*|[\p{{L}}\p{{M}}\p{{N}}_--{characters}]+")
+
+
+def per_word(found: Sequence[str]) -> float:
+    """Tokens for one word: 1 in scripts with spaces, about 1.5 in Chinese, 2.2 in Japanese, 3.3 in Thai; 1 for none.
+
+    A passage of 8 words is one of 8 tokens in English and of 12 in Chinese. What is common by chance in 8 characters
+    of Thai, which are two or three words, says nothing about where a text comes from.
+    """
+    return len(found) / sum(1 / _characters_per_word(token[0]) for token in found) if found else 1.0
+
+
+@lru_cache(maxsize=1 << 16)
+def _characters_per_word(character: str) -> float:
+    import regex
+
+    if character.isascii():
+        return 1.0
+    if character == "ー":
+        return SPACELESS["Katakana"]
+    return next((many for name, many in SPACELESS.items() if regex.match(rf"(?=\p{{L}})\p{{{name}}}", character)), 1.0)
 
 
 @lru_cache(maxsize=1 << 18)
