@@ -53,6 +53,8 @@ FLOORS = (
      "evals.screen", "evals.harness", "evals.during", "evals.command",
      "construct.curate.stage",
      "construct.ledger",
+     "construct.curate.words", "construct.curate.pieces", "construct.curate.exact", "construct.curate.minhash",
+     "construct.curate.near", "construct.curate.diversity", "construct.curate.grams", "construct.curate.decontaminate",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",

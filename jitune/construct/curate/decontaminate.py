@@ -1,8 +1,9 @@
 """Decontamination: records that share passages with an evaluation are rejected, with the passages and the items.
 
     stage = build(against=["gsm8k_test.jsonl"], rule="tulu")
-    stage.judge(record)    # Reject("contaminated", "71 % of gsm8k_test.jsonl:12 in 8-grams", (("Natalia sold ...", ...),))
-    contamination(read_items(["gsm8k_test.jsonl"]), train_records, rule="tulu")     # the test items, each with its worst
+    stage.judge(record)    # Reject("contaminated", "71 % of gsm8k_test.jsonl:12 in 8-grams", spans), where spans are
+                           # (("Natalia sold clips to 48 of her friends", "gsm8k_test.jsonl:12"),)
+    contamination(read_items(["gsm8k_test.jsonl"]), train_records)     # the contaminated test items, with their records
 
 | rule | n | an item is contaminated by a record if |
 |---|---|---|
@@ -69,7 +70,7 @@ def read_items(files: Sequence[str], *, columns: str = "auto") -> list[Item]:
     for spec in files:
         found = sorted(glob.glob(spec, recursive=True)) if glob.has_magic(spec) else [spec]
         if not found:
-            raise UserError(f"decontaminate: against: {spec}: no such file")
+            raise UserError(f"against: {spec}: no such file")
         for file in found:
             items += _bare(file) if columns == "auto" and _is_bare(file) else _items(file, columns)
     return items
@@ -86,7 +87,7 @@ def task_items(tasks: Sequence[str], folders: Sequence[str], *, columns: str = "
         task = catalogue.find_task(name)
         specs = find_specs(task, folders, hub=False)
         if not specs:
-            raise UserError(f"decontaminate: tasks: {name}: no {' nor '.join(task.files)} in {', '.join(folders)}")
+            raise UserError(f"tasks: {name}: no {' nor '.join(task.files)} in {', '.join(folders)}")
         for document in task.load(specs):
             where = f"{task.name}:{document.id}"
             items.append(Item(where, _text(document.row, columns, where)))
@@ -169,10 +170,10 @@ def contamination(test: Sequence[Item], train: Iterable[Record], *, rule: str = 
 
 
 def _open(items: Sequence[Item], rule: str, turns: str, tokens: str, short: int) -> tuple[Index, Rule]:
-    check_word("decontaminate", "rule", rule, tuple(RULES))
-    check_word("decontaminate", "turns", turns, TURNS)
-    check_word("decontaminate", "tokens", tokens, MODES)
-    check_number("decontaminate", "short", short, 1, 1000, whole=True)
+    check_word("rule", rule, tuple(RULES))
+    check_word("turns", turns, TURNS)
+    check_word("tokens", tokens, MODES)
+    check_number("short", short, 1, 1000, whole=True)
     return build_index(items, RULES[rule].length, short=short, mode=tokens), RULES[rule]
 
 
@@ -209,7 +210,7 @@ def build(*, against: Sequence[str] | str = (), tasks: Sequence[str] | str = (),
     against, tasks, data = (split_specs(x) if isinstance(x, str) else list(x) for x in (against, tasks, data))
     items = read_items(against, columns=columns) + task_items(tasks, data, columns=columns)
     if not items:
-        raise UserError("decontaminate: give against = evaluation files, or tasks = names and data = folders")
+        raise UserError("give against = evaluation files, or tasks = names and data = folders")
     index, chosen = _open(items, rule, turns, tokens, short)
 
     def judge(record: Record) -> Verdict:

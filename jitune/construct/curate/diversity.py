@@ -11,7 +11,6 @@ greedy choice reaches at least 1 - 1/e = 63 % of the best (Nemhauser, Wolsey and
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,40 +24,54 @@ from jitune.types import UserError
 METHODS = ("cosine", "facility")
 PART = 20_000  # records that facility location looks at together
 AT_ONCE = 16  # bounds that are brought up to date by one product
+FEW = 128  # rows that a choice may bring closer for all bounds to be lowered at once
 
 
 def facility(vectors: np.ndarray, budget: int, *, block: int = BLOCK) -> list[int]:
     """Indices of `budget` rows, as chosen one after the other: always the one that adds most, the first of equals.
 
-    vectors: float32 [n, dim], rows of length 1 or 0. A gain only falls as the set grows, so a candidate is looked at
-    again only when its old gain is the highest (Minoux 1978): the choice is that of plain greedy, with far fewer
-    products. Similarities are float32 and are never all held, [n, block] at a time; gains are summed in float64.
+    vectors: float32 [n, dim], rows of length 1 or 0. The choice is that of plain greedy, with far fewer products. A
+    gain only falls as the set grows, so an old one is a bound, and is computed again only where it is the highest
+    (Minoux 1978). Where a choice brings few rows closer, all bounds are lowered by what it took from them.
+    Similarities are float32, [n, block] of them at a time; gains are float64.
     """
     vectors = np.asarray(vectors, np.float32)
-    covered = np.zeros(len(vectors), np.float32)
+    n, chosen = len(vectors), []
+    covered = np.zeros(n, np.float32)
 
-    def gains(rows: Sequence[int]) -> np.ndarray:
+    def gains(rows: np.ndarray) -> np.ndarray:
         more = vectors @ vectors[rows].T - covered[:, None]
         return np.maximum(more, 0, out=more).sum(axis=0, dtype=np.float64)
 
-    size = max(1, min(block, len(vectors)))
-    first = [gains(range(start, min(start + size, len(vectors)))) for start in range(0, len(vectors), size)]
-    heap = [(-gain, index) for index, gain in enumerate(np.concatenate(first or [np.zeros(0)]))]
-    heapq.heapify(heap)
-    chosen, looked_at = [], dict.fromkeys(range(len(vectors)), 0)
-    while len(chosen) < min(budget, len(vectors)):
-        old = []
-        while heap and len(old) < AT_ONCE and looked_at[heap[0][1]] < len(chosen):
-            old.append(heapq.heappop(heap)[1])
-        if old:
-            for gain, index in zip(gains(old), old, strict=True):
-                looked_at[index] = len(chosen)
-                heapq.heappush(heap, (-gain, index))
+    bounds = np.concatenate([np.zeros(0), *(gains(np.arange(at, min(at + block, n))) for at in range(0, n, block))])
+    exact = np.ones(n, bool)
+    while len(chosen) < min(budget, n):
+        best = int(bounds.argmax())
+        if not exact[best]:
+            old = np.flatnonzero(~exact & (bounds >= _nth_highest(bounds, AT_ONCE)))[:AT_ONCE]
+            bounds[old], exact[old] = gains(old), True
             continue
-        index = heapq.heappop(heap)[1]
-        chosen.append(index)
-        np.maximum(covered, vectors @ vectors[index], out=covered)
+        chosen.append(best)
+        closer = np.maximum(covered, vectors @ vectors[best])
+        changed = np.flatnonzero(closer > covered)
+        if len(changed) <= FEW:
+            bounds -= _taken(vectors, changed, covered, closer)
+        else:
+            exact[:] = False
+        covered = closer
+        bounds[best], exact[best] = -np.inf, True
     return chosen
+
+
+def _nth_highest(values: np.ndarray, n: int) -> float:
+    return np.partition(values, -n)[-n] if n < len(values) else -np.inf
+
+
+def _taken(vectors: np.ndarray, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """By how much every gain falls when these rows are covered by `after` in place of `before`, float64 [n]."""
+    products = vectors[rows] @ vectors.T
+    fell = np.clip(products, before[rows, None], after[rows, None]) - before[rows, None]
+    return fell.sum(axis=0, dtype=np.float64)
 
 
 def facility_in_parts(vectors: np.ndarray, budget: int, *, part: int = PART, seed: int = 0) -> list[int]:
@@ -91,40 +104,39 @@ def value(vectors: np.ndarray, chosen: Sequence[int]) -> float:
     return total
 
 
-def count_of(budget: int | float | None, total: int) -> int:
-    """How many of `total` records a budget means: a whole number is a count, 0.1 a tenth, None all."""
-    if budget is None:
-        return total
-    return min(total, budget if isinstance(budget, int) else round(budget * total))
+def count_of(budget: float, total: int) -> int:
+    """How many of `total` records a budget means: 100 is a count, 0.1 a tenth, 0 all."""
+    return min(total, round(budget if budget >= 1 else budget * total)) if budget else total
 
 
 def build(*, method: str = "cosine", embedder: str = "", model: str = "", of: str = "conversation", score: str = "",
-          threshold: float = 0.9, budget: int | float | None = None, seed: int = 0, width: int = 0,
+          threshold: float = 0.9, budget: float = 0.0, seed: int = 0, width: int = 0,
           batch_size: int = 64) -> Choice:
     """A Choice of diverse records.
 
     method: cosine or facility. embedder, model, of, width: as in `near.build`.
     score: for cosine, the name in `record.scores` by which records come, the highest first; "": as they stand.
-    threshold: for cosine. budget: how many to keep, a count (100) or a fraction (0.1); facility needs one.
+    threshold: for cosine. budget: how many to keep, a count (100) or a fraction (0.1); 0: all, for cosine only.
     seed: of the parts into which facility divides more than 20,000 records.
 
     Raises:
       UserError: an option that is not known or out of range, no embedder, or a record without the score.
     """
-    check_word("diversity", "method", method, METHODS)
-    check_word("diversity", "of", of, PARTS)
-    check_number("diversity", "threshold", threshold, -1, 1)
-    if budget is not None:
-        check_number("diversity", "budget", budget, 0, 1 if isinstance(budget, float) else 2**62)
-    elif method == "facility":
-        raise UserError("diversity: facility needs a budget: a count such as 1000, or a fraction such as 0.1")
-    function = find_embedder("diversity", embedder=embedder, model=model)
-    dim = width or embed("diversity", function, ["width"], ["-"]).shape[1]
+    check_word("method", method, METHODS)
+    check_word("of", of, PARTS)
+    check_number("threshold", threshold, -1, 1)
+    check_number("budget", budget, 0, 1e15)
+    if budget > 1 and budget != round(budget):
+        raise UserError(f"budget = {budget!r}: a count such as 1000, or a fraction below 1 such as 0.1, is needed")
+    if method == "facility" and not budget:
+        raise UserError("facility needs a budget: a count such as 1000, or a fraction such as 0.1")
+    function = find_embedder(embedder=embedder, model=model)
+    dim = width or embed(function, ["width"], ["-"]).shape[1]
     # The score is one more column, after the vector.
     extra = int(bool(score))
 
     def measure(records: Sequence[Record]) -> np.ndarray:
-        vectors = embed("diversity", function, [text_of(r, of) for r in records], [r.id for r in records], dim)
+        vectors = embed(function, [text_of(r, of) for r in records], [r.id for r in records], dim)
         scores = [[_score(r, score)] for r in records] if score else np.zeros((len(records), 0))
         return np.concatenate([vectors, np.asarray(scores, np.float32).reshape(len(records), extra)], axis=1)
 
@@ -142,7 +154,7 @@ def _score(record: Record, name: str) -> float:
     found = record.scores.get(name)
     if found is None or not np.isfinite(found):
         given = ", ".join(record.scores) or "none"
-        raise UserError(f"diversity: record {record.id}: has no score {name!r}, or no finite one; it has {given}")
+        raise UserError(f"record {record.id}: has no score {name!r}, or no finite one; it has {given}")
     return float(found)
 
 

@@ -52,7 +52,7 @@ def build(*, of: str = "conversation", fold_case: bool = True, fold_space: bool 
     Raises:
       UserError: an option that is not known.
     """
-    check_word("exact", "of", of, PARTS)
+    check_word("of", of, PARTS)
 
     def folded(value: Any) -> Any:
         if isinstance(value, str):

@@ -77,7 +77,7 @@ def permutations(count: int, seed: int) -> np.ndarray:
     try:
         from datasketch import MinHash
     except ImportError as error:
-        raise UserError(f"minhash: needs datasketch 2: pip install 'jitune[data]' ({error})") from error
+        raise UserError(f"needs datasketch 2: pip install 'jitune[data]' ({error})") from error
     return np.asarray(MinHash(count, seed=seed, scheme="affine32").permutations, np.uint32)
 
 
@@ -105,10 +105,10 @@ def _mix32(values: np.ndarray) -> np.ndarray:
 class Signatures:
     """Signatures of the records that were admitted, found by bands. Makes a `stage.Memory`.
 
-    threshold: what the signatures' estimate of the similarity must reach; None: meeting in a band is enough.
+    threshold: what the signatures' estimate of the similarity must reach; 0: meeting in a band is enough.
     """
 
-    def __init__(self, shape: Shape, threshold: float | None):
+    def __init__(self, shape: Shape, threshold: float):
         self.shape, self.threshold, self.ids = shape, threshold, []
         self.bands: list[dict[int, int | tuple[int, ...]]] = [{} for _ in range(shape.bands)]
         self.values = np.empty((64, shape.bands * shape.rows), np.uint32)
@@ -119,7 +119,7 @@ class Signatures:
         if met:
             alike = (self.values[met] == np.frombuffer(key, "<u4")).mean(axis=1)
             best = int(alike.argmax())
-            if self.threshold is None or alike[best] >= self.threshold:
+            if alike[best] >= self.threshold:
                 return Reject("near_duplicate", f"{alike[best]:.2f} like {self.ids[met[best]]}")
         self._remember(key, hashes, id)
         return None
@@ -153,29 +153,28 @@ class Signatures:
                 band[value] = (*(there if isinstance(there, tuple) else (there,)), number)
 
 
-def build(*, preset: str = "datatrove", of: str = "conversation", threshold: float | None = None, seed: int = 1,
+def build(*, preset: str = "datatrove", of: str = "conversation", threshold: float = 0.0, seed: int = 1,
           unit: str = "", length: int = 0, bands: int = 0, rows: int = 0) -> Sieve:
     """A Sieve of near-duplicates.
 
     preset: `datatrove` or `nemo`, the parameters that these two pipelines are published with.
     of: conversation, both, prompt or answer. A record without a word there passes.
     threshold: the Jaccard similarity, as the signatures estimate it, from which two records are duplicates; its
-      standard error is sqrt(s (1 - s) / (bands x rows)), 0.04 at s = 0.8 for datatrove. None: meeting in a band.
+      standard error is sqrt(s (1 - s) / (bands x rows)), 0.04 at s = 0.8 for datatrove. 0: meeting in a band.
     unit, length, bands, rows: in place of the preset's.
 
     Raises:
       UserError: an option that is not known or out of range, or datasketch missing.
     """
-    check_word("minhash", "preset", preset, tuple(PRESETS))
-    check_word("minhash", "of", of, PARTS)
+    check_word("preset", preset, tuple(PRESETS))
+    check_word("of", of, PARTS)
     base = PRESETS[preset]
     shape = Shape(unit or base.unit, length or base.length, bands or base.bands, rows or base.rows)
-    check_word("minhash", "unit", shape.unit, UNITS)
+    check_word("unit", shape.unit, UNITS)
     for option, given in zip(("length", "bands", "rows"), shape[1:], strict=True):
-        check_number("minhash", option, given, 1, 1000, whole=True)
-    check_number("minhash", "seed", seed, 0, 2**32 - 1, whole=True)
-    if threshold is not None:
-        check_number("minhash", "threshold", threshold, 0, 1)
+        check_number(option, given, 1, 1000, whole=True)
+    check_number("seed", seed, 0, 2**32 - 1, whole=True)
+    check_number("threshold", threshold, 0, 1)
     drawn = permutations(shape.bands * shape.rows, seed)
 
     def key(record: Record) -> bytes | None:

@@ -36,14 +36,14 @@ class Nearest(NamedTuple):
     cosine: np.ndarray
 
 
-def find_embedder(stage: str, *, embedder: str, model: str) -> Embedder:
+def find_embedder(*, embedder: str, model: str) -> Embedder:
     """The function that an import path names, or one that runs a model of jitune's.
 
     Raises:
       UserError: neither or both are given, or the import fails.
     """
     if bool(embedder) == bool(model):
-        raise UserError(f"{stage}: give embedder = 'module:function' or model = a folder, one of the two")
+        raise UserError("give embedder = 'module:function' or model = a folder, one of the two")
     if model:
         from jitune.construct.curate.scores.embed import open_embedder
 
@@ -52,10 +52,10 @@ def find_embedder(stage: str, *, embedder: str, model: str) -> Embedder:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{stage}: embedder = {embedder!r}: cannot be imported as module:function: {error}") from error
+        raise UserError(f"embedder = {embedder!r} cannot be imported as module:function: {error}") from error
 
 
-def embed(stage: str, embedder: Embedder, texts: Sequence[str], names: Sequence[str], width: int = 0) -> np.ndarray:
+def embed(embedder: Embedder, texts: Sequence[str], names: Sequence[str], width: int = 0) -> np.ndarray:
     """Vectors of length 1, float32 [texts, width]; zeros for an empty text, which is then like nothing.
 
     Raises:
@@ -67,10 +67,10 @@ def embed(stage: str, embedder: Embedder, texts: Sequence[str], names: Sequence[
         found = np.asarray(embedder([texts[i] for i in wanted]), np.float32)
     if found.ndim != 2 or len(found) != len(wanted) or (width and found.shape[1] != width):
         shape = f"[{len(wanted)}, {width or 'any'}]"
-        raise UserError(f"{stage}: the embedder gave {list(found.shape)} for {len(wanted)} texts; {shape} is needed")
+        raise UserError(f"the embedder gave {list(found.shape)} for {len(wanted)} texts; {shape} is needed")
     bad = ~np.isfinite(found).all(axis=1)
     if bad.any():
-        raise UserError(f"{stage}: the embedding of record {names[wanted[int(bad.argmax())]]} is not finite")
+        raise UserError(f"the embedding of record {names[wanted[int(bad.argmax())]]} is not finite")
     vectors = np.zeros((len(texts), found.shape[1]), np.float32)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     vectors[wanted] = found / np.where(norms == 0, 1, norms)
@@ -130,14 +130,14 @@ def build(*, embedder: str = "", model: str = "", of: str = "conversation", thre
     Raises:
       UserError: an option that is not known or out of range, or no embedder.
     """
-    check_word("embedding_duplicates", "of", of, PARTS)
-    check_number("embedding_duplicates", "threshold", threshold, -1, 1)
-    function = find_embedder("embedding_duplicates", embedder=embedder, model=model)
-    dim = width or embed("embedding_duplicates", function, ["width"], ["-"]).shape[1]
+    check_word("of", of, PARTS)
+    check_number("threshold", threshold, -1, 1)
+    function = find_embedder(embedder=embedder, model=model)
+    dim = width or embed(function, ["width"], ["-"]).shape[1]
 
     def measure(records: Sequence[Record]) -> np.ndarray:
         texts, names = [text_of(r, of) for r in records], [r.id for r in records]
-        return embed("embedding_duplicates", function, texts, names, dim)
+        return embed(function, texts, names, dim)
 
     def choose(heads: Sequence[Head], measured: np.ndarray) -> list[Reject | None]:
         found = greedy(measured, np.arange(len(heads)), at_least=threshold - ROUNDING)

@@ -25,15 +25,15 @@ def text_of(record: Record, part: str) -> str:
     return "\n\n".join(filter(None, texts))
 
 
-def check_word(stage: str, option: str, given: Any, allowed: Sequence[str]) -> None:
+def check_word(option: str, given: Any, allowed: Sequence[str]) -> None:
     """Raises: UserError naming the option, what was given and what there is."""
     if given not in allowed:
-        raise UserError(f"{stage}: {option} = {given!r}: is not known; there are {', '.join(map(str, allowed))}")
+        raise UserError(f"{option} = {given!r} is not known; there are {', '.join(map(str, allowed))}")
 
 
-def check_number(stage: str, option: str, given: Any, low: float, high: float, *, whole: bool = False) -> None:
+def check_number(option: str, given: Any, low: float, high: float, *, whole: bool = False) -> None:
     """Raises: UserError where a number is not in [low, high], or not whole where it must be."""
     kinds = int if whole else (int, float)
     if isinstance(given, bool) or not isinstance(given, kinds) or not low <= given <= high:
         what = "a whole number" if whole else "a number"
-        raise UserError(f"{stage}: {option} = {given!r}: {what} from {low} to {high} is needed")
+        raise UserError(f"{option} = {given!r}: {what} from {low} to {high} is needed")

@@ -20,8 +20,6 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from jitune.types import UserError
-
 MODES = ("script", "plain")
 # Scripts without spaces, and how many of their characters say as much as one word of a script with them: MGSM's 250
 # problems have 1.5 times as many tokens in Chinese as in English, 2.2 in Japanese (mostly kana) and 3.3 in Thai.
@@ -161,9 +159,3 @@ def mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return values ^ (values >> np.uint64(33))
-
-
-def check_mode(mode: str) -> None:
-    """Raises: UserError for a mode that is none of `MODES`."""
-    if mode not in MODES:
-        raise UserError(f"tokens = {mode!r}: is not known; there are {', '.join(MODES)}")
