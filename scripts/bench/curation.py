@@ -6,9 +6,10 @@
     PYTHONPATH=. python scripts/bench/curation.py command --records 200000 --stages empty,length,encoding
 
 The first three run a stage in this process, on one core but for products of matrices; `command` runs `jitune data
-curate` as users do, with reading, writing and its workers, and tells the most memory that all of them held. Records are those
-of the Alpaca files below --data (or docstrings of the standard library, where there are none); beyond the first round
-each has words of other records in place of a fifth of its own, and one in ten is a near-duplicate with 2 % replaced.
+curate` as users do, with reading, writing and its workers, and tells the most memory that all of them held. Records
+are those of the Alpaca files below --data, or docstrings of the standard library where there are none. Beyond the
+first round each has words of other records in place of a fifth of its own, and one in ten is a near-duplicate with 2 %
+replaced.
 """
 
 import argparse
@@ -43,12 +44,12 @@ def parse():
 
 def real(data: str) -> list[tuple[str, str]]:
     """(prompt, answer) of the rows of FILES; docstrings where a file is missing."""
-    from data import documented
-
     pairs = []
     for name in FILES:
         path = Path(data) / name
         if not path.exists():
+            from data import documented
+
             return documented(8000)
         for row in json.loads(path.read_text()):
             pairs.append((f"{row['instruction']}\n\n{row.get('input') or ''}".strip(), row["output"]))
