@@ -14,7 +14,7 @@ probability s (Broder 1997), so that they meet in one of `bands` groups of `rows
 | `nemo` | 24 characters | 20 x 13 | 0.00 | 0.03 | 0.18 | 0.68 | 1.00 |
 
 The permutations are datasketch's (MinHash, scheme affine32). The bands are dicts of 64-bit hashes, which find what its
-MinHashLSH finds in less than a third of its memory: 2 KB a record for datatrove, 3 for nemo, with the signatures.
+MinHashLSH finds in under half of its memory: 2 KB a record for datatrove, 3 for nemo, with the signatures.
 """
 
 from __future__ import annotations
