@@ -85,6 +85,8 @@ FLOORS = (
      "construct.curate.scores.model", "construct.curate.scores.embed", "construct.curate.scores.pick",
      "construct.curate.scores.texts", "construct.curate.scores.losses", "construct.curate.scores.ifd",
      "construct.curate.scores.perplexity", "construct.curate.scores.deita", "construct.curate.scores.own",
+     "construct.curate.words", "construct.curate.pieces", "construct.curate.exact", "construct.curate.minhash",
+     "construct.curate.near", "construct.curate.diversity", "construct.curate.grams", "construct.curate.decontaminate",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
