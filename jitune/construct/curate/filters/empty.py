@@ -82,11 +82,15 @@ def _empty(text: str) -> tuple[str, str] | None:
 
 
 def _same(first: str, second: str) -> bool:
-    return abs(len(first.strip()) - len(second.strip())) < 1000 and first.split() == second.split()
+    """The same lines, but for spaces at their ends: two paragraphs out of one are an answer."""
+    first, second = first.strip(), second.strip()
+    return first == second or (abs(len(first) - len(second)) < 1000 and first[:1] == second[:1]
+                               and [line.strip() for line in first.splitlines()]
+                               == [line.strip() for line in second.splitlines()])
 
 
 def _echoes(prompt: str, answer: str) -> bool:
-    """Whether an answer is the prompt, or the input below the instruction, again, spaces aside."""
+    """Whether an answer is the prompt, or the input below the instruction, again."""
     if not prompt.strip() or len(answer) > len(prompt) + 1000:
         return False
     below = prompt.partition("\n\n")[2]
@@ -106,6 +110,8 @@ def judge(record: Record, *, echo: bool, not_available: bool) -> Verdict:
         bad = _empty(text)
         if bad is None or bad[0] == "not_available" and not not_available:
             continue
+        if bad[0] == "not_available" and text.strip().casefold() in prompt[:20000].casefold():
+            continue  # one of the answers that the prompt offers
         if bad[0] == "only_markup" and ABOUT_MARKUP.search(prompt[:4000]):
             continue
         return Reject("empty_answer" if bad[0] == "empty" else bad[0], bad[1])

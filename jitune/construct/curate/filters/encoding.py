@@ -24,7 +24,8 @@ from jitune.data.record import Record, all_texts
 # Joiners, marks of direction and the like, that show nothing. A few are part of words and emoji in many scripts.
 INVISIBLE = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f"
 FLOOD = re.compile(f"[{INVISIBLE}]{{5,}}|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0000-\U000e007f]+")
-_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+# The same less joiners and variation selectors, which words of many scripts and emoji have by the dozen.
+_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f]")
 # Letters and digits of fewer distinct characters than this tell nothing of a share.
 ENOUGH = 30
 QUESTION_WORD = re.compile(r"(?<!\S)\?{2,}(?!\S)")
@@ -67,10 +68,8 @@ NAMED = ("replacement_character", "byte_order_mark", "unassigned", "control_char
 
 
 def _characters(text: str, distinct: set[str], reason: str) -> Found | None:
-    for character in sorted(distinct):
-        if _bad(character) == reason:
-            return Found(reason, f"{text.count(character)} of U+{ord(character):04X}")
-    return None
+    bad = [c for c in distinct if _bad(c) == reason]
+    return Found(reason, ", ".join(f"{text.count(c)} of U+{ord(c):04X}" for c in sorted(bad)[:5])) if bad else None
 
 
 def _mojibake(text: str, distinct: set[str]) -> Found | None:
@@ -160,16 +159,21 @@ CHECKS: dict[str, Callable[[str, set[str]], Found | None]] = {
 
 def judge(record: Record, *, checks: tuple[str, ...], max_size: int) -> Verdict:
     """Rejects under the name of the first check that finds something."""
-    prompts = parts.of(record).prompts if "html" in checks else ()
-    about_code = any(ABOUT_CODE.search(prompt[:4000]) for prompt in prompts)
     for text in all_texts(record):
         text = text[:max_size]
         distinct = set(text)
+        there = {_bad(character) for character in distinct}
         for name in checks:
-            found = None if name == "html" and about_code else CHECKS[name](text, distinct)
-            if found:
+            if name in NAMED and name not in there:
+                continue
+            found = CHECKS[name](text, distinct)
+            if found and not (name == "html" and _about_code(record)):
                 return Reject(*found)
     return Keep(record)
+
+
+def _about_code(record: Record) -> bool:
+    return any(ABOUT_CODE.search(prompt[:4000]) for prompt in parts.of(record).prompts)
 
 
 def build(*, checks: str = ",".join(CHECKS), max_size: int = 1_000_000) -> Filter:
