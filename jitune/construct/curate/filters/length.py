@@ -81,3 +81,6 @@ def build(*, preset: str = "", max_characters: int = SIZE, **limits: int) -> Fil
             raise UserError(f"length: min_{name[4:]} is {low}, above {name}, which is {high}")
     parts.number(max_characters, "length: max_characters")
     return Filter("length", partial(judge, limits=limits, max_characters=max_characters))
+
+
+build.extra = LIMITS
