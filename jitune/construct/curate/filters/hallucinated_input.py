@@ -81,7 +81,7 @@ def _missing(prompt: str, checks: tuple[str, ...]) -> Reject | None:
 
 def _nothing(rest: str) -> bool:
     """Whether the rest of a prompt is still the instruction, of a sentence and few words; names of files are none."""
-    rest = NO_TEXT.sub("", rest).strip().strip(".。:：?？!！").strip()
+    rest = NO_TEXT.sub("", rest).rstrip(".。:：?？!！ \t\r\n")
     return not FOLLOWS.search(rest) and units.words(rest) <= REST
 
 
