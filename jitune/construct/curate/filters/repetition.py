@@ -168,10 +168,12 @@ def _judge(text: str, min_words: int, slack: float, min_compressed: float, check
     if len(text) < 2 * min_words or units.words(text) < min_words:
         return None
     rejected = lines(text, slack) if "lines" in checks else None
+    if "lines" in checks:
+        text = "\n".join(dict.fromkeys(text.splitlines()))  # a chorus has been counted
     pieces = units.pieces(text) if "n_grams" in checks and not rejected else []
     if len(pieces) > 40:
         rejected = n_grams(pieces, slack)
-    if rejected is None and "compression" in checks:
+    if rejected is None and text and "compression" in checks:
         share = compressed(text)
         if share < min_compressed:
             return Reject("compressible", f"{share:.2f} bytes a character, at least {min_compressed:.2f}")
