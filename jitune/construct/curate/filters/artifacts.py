@@ -26,14 +26,20 @@ MARKER = re.compile(
     r"^\s{0,3}#{2,3} ?(?:指令|回答|响应|输入|用户|助手)[:：]", re.MULTILINE)
 # A heading such as "Output:" that a prompt ends in, to be answered below or beside it.
 CUE = re.compile(r"^[ \t]*([^\s:：][^\n:：]{0,30}[:：])[ \t]*\Z", re.MULTILINE)
-SPEAKER = re.compile(r"^(?:Human|User|Question from user|用户|人类|ユーザー|사용자|Пользователь|Usuario|Utilisateur|Benutzer|المستخدم) ?[:：]",
+SPEAKER = re.compile(r"^(?:Human|User|Question from user|用户|人类|ユーザー|사용자|Пользователь|Usuario|Utilisateur|"
+                     r"Benutzer|"
+                     r"المستخدم) ?[:：]",
                      re.MULTILINE)
 # Prompts that want speakers, or templates, in the answer.
-DIALOGUE = re.compile(r"dialog|conversation|chat|script|interview|transcript|role.?play|talk|speak|discuss|debate|story|"
-                      r"对话|對話|聊天|采访|剧本|会話|対話|대화|диалог|разговор|беседа|conversaci|diálogo|gespräch|entretien|conversa|"
+DIALOGUE = re.compile(r"dialog|conversation|chat|script|interview|transcript|role.?play|talk|speak|discuss|debate|"
+                      r"story|"
+                      r"对话|對話|聊天|采访|剧本|会話|対話|대화|диалог|разговор|беседа|conversaci|diálogo|gespräch|"
+                      r"entretien|conversa|"
                       r"حوار|محادثة|बातचीत|संवाद|บทสนทนา|hội thoại|percakapan", re.IGNORECASE)
-TEMPLATE = re.compile(r"templat|jinja|vue|angular|handlebars|mustache|django|helm|ansible|liquid|placeholder|latex|html|code|"
-                      r"variable|模板|占位|变量|代码|テンプレート|템플릿|шаблон|plantilla|vorlage|modèle|قالب", re.IGNORECASE)
+TEMPLATE = re.compile(r"templat|jinja|vue|angular|handlebars|mustache|django|helm|ansible|liquid|placeholder|latex|"
+                      r"html|code|"
+                      r"variable|模板|占位|变量|代码|テンプレート|템플릿|шаблон|plantilla|vorlage|modèle|"
+                      r"قالب", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"(?<![\\{^_}$])\{\{ ?[^\W\d][\w .-]{0,38}\w ?\}\}(?!\})")
 _FENCE = re.compile(r"^ {0,3}(?:[-*+>] {1,3}|\d{1,3}[.)] {1,3})?[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
 # How a sentence ends, in scripts that mark it. Thai, Lao and Khmer do not, so letters of theirs end nothing.

@@ -23,14 +23,18 @@ SELF = {
           r"(?: language)? (?:model|assistant|chatbot)|developed by openai|trained by openai",
     "zh": r"(?:作为|作為|身为|身為)(?:一个|一個|一名|一款)?(?:ai|人工智能|人工智慧|大型语言模型|语言模型|語言模型)|"
           r"我(?:只)?是(?:一个|一個|一名|一款)(?:ai|人工智能|人工智慧|语言模型|語言模型|大型语言模型)",
-    "ja": r"(?:ai|人工知能|言語モデル)(?:言語モデル|アシスタント|モデル)?(?:として|であるため|なので、)|私はai(?:です|であり)",
+    "ja": r"(?:ai|人工知能|言語モデル)(?:言語モデル|アシスタント|モデル)?(?:として|であるため|なので、)|"
+          r"私はai(?:です|であり)",
     "ko": r"(?:ai|인공지능|인공 지능|언어 모델)(?: 언어 모델| 모델| 어시스턴트| 비서)?(?:로서|이기 때문에|이므로)",
     "es": r"como (?:un |una )?(?:modelo de lenguaje|ia\b|inteligencia artificial|asistente (?:de ia|virtual))",
-    "fr": r"en tant qu(?:e |')(?:une? )?(?:modèle de langage|ia\b|intelligence artificielle|assistant(?:e)? (?:ia|virtuel))",
+    "fr": r"en tant qu(?:e |')(?:une? )?(?:modèle de langage|ia\b|intelligence artificielle|"
+          r"assistante? (?:ia|virtuel))",
     "de": r"als (?:ein |eine )?(?:ki\b|ki-|künstliche intelligenz|sprachmodell|(?:großes |ki-)sprachmodell)",
-    "it": r"(?:come|in quanto) (?:un |un'|una )?(?:modello linguistico|ia\b|intelligenza artificiale|assistente (?:ai|ia))",
+    "it": r"(?:come|in quanto) (?:un |un'|una )?(?:modello linguistico|ia\b|intelligenza artificiale|"
+          r"assistente (?:ai|ia))",
     "pt": r"como (?:um |uma )?(?:modelo de linguagem|ia\b|inteligência artificial|assistente (?:de ia|virtual))",
-    "ru": r"(?:как|я[ ,—-]{1,4}(?:всего лишь |просто )?)(?: )?(?:искусственный интеллект|языковая модель|ии[- ](?:модель|ассистент)|"
+    "ru": r"(?:как|я[ ,—-]{1,4}(?:всего лишь |просто )?)(?: )?(?:искусственный интеллект|языковая модель|"
+          r"ии[- ](?:модель|ассистент)|"
           r"большая языковая модель)|будучи (?:языковой моделью|искусственным интеллектом)",
     "vi": r"(?:là|với tư cách là) (?:một )?(?:mô hình ngôn ngữ|trí tuệ nhân tạo|trợ lý ai)",
     "id": r"sebagai (?:sebuah )?(?:model bahasa|ai\b|kecerdasan buatan|asisten ai)",
@@ -40,10 +44,12 @@ SELF = {
     "bn": r"(?:একটি |একজন )?(?:ai|এআই|কৃত্রিম বুদ্ধিমত্তা|ভাষা মডেল)(?: ভাষা মডেল| মডেল)? হিসাবে",
 }
 CUTOFF = {
-    "en": r"knowledge cut-?\s?off|as of my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off|data)|"
+    "en": r"knowledge cut-?\s?off|as of my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off|"
+          r"data)|"
           r"my (?:training data|knowledge) (?:only |ends|was last|goes up|is limited to|extends|(?:only )?goes)|"
           r"(?:do not|don't) have (?:real[- ]time|access to (?:real[- ]time|current|up-to-date))",
-    "zh": r"(?:知识|知識|训练数据|訓練資料)(?:库)?(?:的)?截止|截至我(?:的)?(?:最后|上次|知识|训练)|我的(?:知识|训练数据)(?:只|仅|更新)到?",
+    "zh": r"(?:知识|知識|训练数据|訓練資料)(?:库)?(?:的)?截止|截至我(?:的)?(?:最后|上次|知识|训练)|我的(?:知识|"
+          r"训练数据)(?:只|仅|更新)到?",
     "ja": r"(?:知識|学習データ|トレーニングデータ)(?:の)?(?:カットオフ|は\d{4}年)",
     "ko": r"(?:지식|학습 데이터)(?:의)? ?(?:컷오프|기준일|는 \d{4}년)",
     "es": r"(?:fecha de corte|corte) de (?:mi )?(?:conocimiento|entrenamiento)|hasta mi última actualización",
@@ -54,7 +60,8 @@ CUTOFF = {
     "ru": r"(?:по состоянию на|на момент) (?:мое|моё|моего)\w* последне\w* обновлени|мои (?:знания|данные) ограничены",
 }
 CLOSING = {
-    "en": r"i hope (?:this|that|these|it|my answer)(?: \w{1,20}){0,3} (?:helps?|helped|is helpful|was helpful|assists?)",
+    "en": r"i hope (?:this|that|these|it|my answer)(?: \w{1,20}){0,3} (?:helps?|helped|is helpful|was helpful|"
+          r"assists?)",
     "zh": r"希望(?:这|這|以上|我的|对您|对你|能|可以)[^。！!\n]{0,20}(?:帮助|幫助)",
     "ja": r"(?:お役に立て|お役に立ち|参考になれ)(?:れば|ば|ましたら)?(?:幸い|嬉しい|うれしい|いいです)",
     "ko": r"도움이 되(?:었으면|셨으면|길|시길|셨길|었기를|기를)",
@@ -73,17 +80,21 @@ CLOSING = {
 }
 OFFER = {
     "en": r"let me know if (?:you(?:'d| would)? (?:have|need|want|like)|there(?:'s| is) anything|i can)|"
-          r"feel free to (?:ask|reach out|let me know)|is there anything else i can|if you have any (?:other|more|further)",
+          r"feel free to (?:ask|reach out|let me know)|is there anything else i can|if you have any (?:other|more|"
+          r"further)",
     "zh": r"(?:如果|如有)[^。！!\n]{0,30}(?:请|請|欢迎)?(?:随时|隨時)(?:告诉我|告訴我|提问|联系我|问我|向我)",
-    "ja": r"(?:他に|何か)[^。\n]{0,20}(?:お気軽に|遠慮なく)", "ko": r"(?:더 궁금|추가 질문|다른 질문)[^.\n]{0,30}(?:말씀|알려|문의)",
+    "ja": r"(?:他に|何か)[^。\n]{0,20}(?:お気軽に|遠慮なく)", "ko": r"(?:더 궁금|추가 질문|"
+                                                       r"다른 질문)[^.\n]{0,30}(?:말씀|알려|문의)",
     "es": r"no dudes en (?:preguntar|decirme|pedir)|hay algo más en lo que pueda",
-    "fr": r"n'hésitez pas à (?:me |poser|demander)", "de": r"lass(?:en sie)? (?:es )?mich wissen|zögern sie nicht|melde dich gern",
+    "fr": r"n'hésitez pas à (?:me |poser|demander)", "de": r"lass(?:en sie)? (?:es )?mich wissen|zögern sie nicht|"
+                                                           r"melde dich gern",
     "it": r"non esitare a|fammi sapere se", "pt": r"não hesite em|me avise se",
     "ru": r"(?:дайте|дай) (?:мне )?знать,? если|не стесняйтесь (?:спрашивать|обращаться)", "id": r"jangan ragu untuk",
 }
 OPENING = {
     "en": r"(?:sure|certainly|of course|absolutely|great question|no problem)\b[!,.:]",
-    "zh": r"(?:当然|當然|好的|没问题|沒問題|当然可以)[！，。!,：:]", "ja": r"(?:もちろん|はい、|承知|かしこまり)", "ko": r"(?:물론|네,|알겠습니다)",
+    "zh": r"(?:当然|當然|好的|没问题|沒問題|当然可以)[！，。!,：:]", "ja": r"(?:もちろん|はい、|承知|"
+                                                       r"かしこまり)", "ko": r"(?:물론|네,|알겠습니다)",
     "es": r"¡?(?:claro|por supuesto|desde luego)\b", "fr": r"(?:bien sûr|certainement|avec plaisir)\b",
     "de": r"(?:natürlich|klar|gerne|selbstverständlich)\b[!,.:]", "it": r"(?:certo|certamente|volentieri)\b[!,.:]",
     "pt": r"(?:claro|com certeza|certamente)\b[!,.:]", "ru": r"(?:конечно|разумеется|безусловно)[!,.:]",

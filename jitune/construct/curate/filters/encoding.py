@@ -30,13 +30,15 @@ _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u206
 ENOUGH = 30
 QUESTION_WORD = re.compile(r"(?<!\S)\?{2,}(?!\S)")
 QUESTION_RUN = re.compile(r"\?{8,}")
-ENTITY = re.compile(r"&(?:nbsp|amp|quot|apos|lt|gt|ndash|mdash|[lr]squo|[lr]dquo|hellip|rsaquo|laquo|raquo|eacute|egrave|"
+ENTITY = re.compile(r"&(?:nbsp|amp|quot|apos|lt|gt|ndash|mdash|[lr]squo|[lr]dquo|hellip|rsaquo|laquo|raquo|eacute|"
+                    r"egrave|"
                     r"uuml|ouml|auml|szlig|copy|#\d{2,7}|#x[0-9a-f]{2,6});", re.IGNORECASE)
 TAG = re.compile(r"</?(?:p|div|span|font|h[1-6]|strong|em|a|img|table|tr|td|th|tbody|ul|ol|li|script|style|center)"
                  r"(?:\s[^<>]{0,300})?/?>", re.IGNORECASE)
 # Where a text or its prompt is about markup or code, markup is no damage.
 ABOUT_CODE = re.compile(r"html|xml|css|svg|jsx|php|javascript|\bjs\b|vue|react|angular|markdown|markup|\btags?\b|\bweb|"
-                        r"code|script|entit|</|網頁|网页|代码|代碼|標籤|标签|ウェブ|タグ|コード|코드|태그|код|тег|وسم|كود|código|etiqueta|"
+                        r"code|script|entit|</|網頁|网页|代码|代碼|標籤|标签|ウェブ|タグ|コード|코드|태그|код|тег|"
+                        r"وسم|كود|código|etiqueta|"
                         r"balise|कोड|टैग|แท็ก|โค้ด|mã nguồn|thẻ", re.IGNORECASE)
 DOCUMENT = re.compile(r"\s*<|<!DOCTYPE|<html|<head|<body|<script|<\?(?:xml|php)|=\"[^\"<>]{0,200}\">", re.IGNORECASE)
 

@@ -29,11 +29,15 @@ from jitune.types import UserError
 
 URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'，。；）)]{3,2000}", re.IGNORECASE)
 # Tags that stand for what a model without eyes and ears never gets; HTML's own have attributes or are closed.
-MEDIA_TAG = re.compile(r"<(?:image|img|audio|video|speech|ImageHere|image_\d+)>(?!.{0,300}</)|<\|(?:image|audio|video)\w*\|>|"
-                       r"\[(?:image|img|audio|video|picture|图片|圖片|画像)\]|!\[[^\]\n]{0,200}\]\(\s*\)", re.IGNORECASE | re.DOTALL)
+MEDIA_TAG = re.compile(r"<(?:image|img|audio|video|speech|ImageHere|image_\d+)>(?!.{0,300}</)|<\|(?:image|audio|"
+                       r"video)\w*\|>|"
+                       r"\[(?:image|img|audio|video|picture|图片|圖片|画像)\]|"
+                       r"!\[[^\]\n]{0,200}\]\(\s*\)", re.IGNORECASE | re.DOTALL)
 # Links that are no page to read, and tasks that work on a link itself.
-ABOUT_LINKS = re.compile(r"https?://(?:\w+\.)*(?:example|localhost|127\.0)|\b(?:www\.)?example\.|code|html|function|program|"
-                         r"script|\bparse|regex|curl|\bapi\b|domain|hostname|shorten|valid|redirect|python|java|command|"
+ABOUT_LINKS = re.compile(r"https?://(?:\w+\.)*(?:example|localhost|127\.0)|\b(?:www\.)?example\.|code|html|function|"
+                         r"program|"
+                         r"script|\bparse|regex|curl|\bapi\b|domain|hostname|shorten|valid|redirect|python|java|"
+                         r"command|"
                          r"代码|程序|函数|域名|コード|코드|код|функци|función|fonction|funktion|função", re.IGNORECASE)
 # More words than this beside a link are a text of their own.
 AROUND_URL = 25
@@ -44,7 +48,8 @@ PRESETS = {"self_instruct": SELF_INSTRUCT,
 _WORDS = {name: re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) for name, words in PRESETS.items()}
 # A text that could hold what is spoken of begins after one of these, or on a line of its own.
 FOLLOWS = re.compile(r"[:：\n\"“„«「『‘`([（]|(?<!\w)'|[.!?।؟]\s*\w|[。！？]\s*\w")
-NO_TEXT = re.compile(r"[\w./-]{1,100}\.(?:jpe?g|png|gif|svg|webp|bmp|pdf|docx?|xlsx?|csv|txt|mp3|mp4|wav|mov)\b", re.IGNORECASE)
+NO_TEXT = re.compile(r"[\w./-]{1,100}\.(?:jpe?g|png|gif|svg|webp|bmp|pdf|docx?|xlsx?|csv|txt|mp3|mp4|wav|"
+                     r"mov)\b", re.IGNORECASE)
 # Words after the mention, up to the end of the prompt, that still are the instruction.
 REST = 25
 CHECKS = ("url", "media_tag", "media", "text")

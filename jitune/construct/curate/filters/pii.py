@@ -85,14 +85,14 @@ def judge(record: Record, *, find: Find, action: str) -> Verdict:
 
 
 def build(*, action: str = "redact", kinds: str = ",".join(KINDS), engine: str = "patterns", language: str = "en",
-          entities: str = "", model: str = "", min_score: float = 0.5) -> Filter:
+          entities: str = "", model: str = "", min_score: float = 0.4) -> Filter:
     """The filter.
 
     Args:
       action: redact or reject.
       kinds: for the engine "patterns", out of KINDS, by commas.
       engine: "patterns", or "presidio" (`pip install 'jitune[pii]'`), which knows more kinds.
-      language, entities, model, min_score: for presidio: of its recognizers; their names, "" for all; the spaCy model
+      language, entities, model, min_score: for presidio: of its recognizers; their names, "" for what is of persons; the spaCy model
         to find names of people and places with, "" for patterns alone; the least score, in [0, 1].
 
     Raises:

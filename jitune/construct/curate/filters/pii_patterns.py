@@ -41,7 +41,8 @@ class Kind(NamedTuple):
 
 
 # Names for documentation and tests (RFC 2606, RFC 6761), and senders that are nobody.
-RESERVED = re.compile(r"(?:^|\.)(?:example|test|invalid|localhost|local)$|(?:^|\.)example\.(?:com|org|net|edu|co\.\w+)$|"
+RESERVED = re.compile(r"(?:^|\.)(?:example|test|invalid|localhost|local)$|(?:^|\.)example\.(?:com|org|net|edu|"
+                      r"co\.\w+)$|"
                       r"^(?:domain|email|yourdomain|yourcompany|company|mycompany|website|site|yoursite|abc|xyz)\.com$",
                       re.IGNORECASE)
 # Published by payment providers for tests.
@@ -101,10 +102,9 @@ def _card(match: re.Match) -> bool:
 
 
 def _phone(match: re.Match) -> bool:
-    """Of 8 to 15 digits (E.164), not all the same or in order, and not set aside for fiction (NANP 555-0100 to 0199)."""
+    """Of 8 to 15 digits (E.164), not all the same or in order, and not of the exchange 555, which fiction uses."""
     number = digits(match[0])
-    fiction = re.search(r"555-?01\d\d$", re.sub(r"[\s.)]", "-", match[0]).replace("--", "-")) or "555" in number[-10:-4] \
-        or number[-10:] in ("1234567890", "0123456789", "9876543210", "1231231234")
+    fiction = "555" in number[-10:-4] or number[-10:] in ("1234567890", "0123456789", "9876543210", "1231231234")
     return 8 <= len(number) <= 15 and len(set(number)) > 2 and not fiction
 
 
@@ -132,16 +132,19 @@ def _mac(match: re.Match) -> bool:
     return not code.startswith(("00005e00", "0123456789", "aabbcc", "001122", "112233")) and len(set(code)) > 2
 
 
+NO_KEY = ("example", "xxxx", "your", "1234567890", "abcdefgh", "placeholder", "....", "here")
+
+
 def _secret(match: re.Match) -> bool:
     """Not a word that stands for a key: XXXX, EXAMPLE, your-key."""
     key = match[0].lower()
-    return len(set(key[-16:])) > 5 and not any(word in key for word in ("example", "xxxx", "your", "1234567890", "abcdefgh",
-                                                                          "placeholder", "....", "here"))
+    return len(set(key[-16:])) > 5 and not any(word in key for word in NO_KEY)
 
 
 EDGE, END = r"(?<![\w@.+-])", r"(?![\w@])"
 TOKENS = (
-    r"(?:AKIA|ASIA)[0-9A-Z]{16}", r"AIza[\w-]{35}", r"sk-(?:proj-|ant-[\w]{2,10}-)?[\w-]{20,200}", r"gh[pousr]_[A-Za-z0-9]{36,255}",
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}", r"AIza[\w-]{35}", r"sk-(?:proj-|"
+                                                    r"ant-[\w]{2,10}-)?[\w-]{20,200}", r"gh[pousr]_[A-Za-z0-9]{36,255}",
     r"github_pat_\w{22,255}", r"glpat-[\w-]{20,64}", r"xox[abeprs]-[\w-]{10,200}", r"hf_[A-Za-z]{34}",
     r"[rs]k_live_[A-Za-z0-9]{16,128}", r"SG\.[\w-]{16,64}\.[\w-]{16,64}", r"npm_[A-Za-z0-9]{36}", r"pypi-[\w-]{32,255}",
     r"eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,2000}",
@@ -149,7 +152,9 @@ TOKENS = (
 SIGNS = ("AKIA", "ASIA", "AIza", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "hf_",
          "k_live_", "SG.", "npm_", "pypi-", "eyJ")
 # Where a number is only a telephone's if one says so before it.
-CALL = (r"(?:tel|phone|call|mobile|cell|fax|whatsapp|telefon|teléfono|téléphone|telefone|handy|móvil|portable|电话|電話|手机|手機|"
+CALL = (r"(?:tel|phone|call|mobile|cell|fax|whatsapp|telefon|teléfono|téléphone|telefone|handy|móvil|portable|电话|"
+        r"電話|"
+        r"手机|手機|"
         r"联系方式|携帯|전화|тел|телефон|هاتف|फ़ोन|फोन|โทร|điện thoại|telepon)\w{0,10}[^\w\n]{0,6}")
 PHONE = (
     rf"{EDGE}\+\d{{1,3}}[ .()/\u00a0-]{{0,3}}\d(?:[ .()/\u00a0-]{{0,2}}\d){{6,13}}{END}",           # +49 30 901820
@@ -162,15 +167,17 @@ KINDS: dict[str, Kind] = {
     "private_key": Kind(re.compile(r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY(?: BLOCK)?-----"
                                    r"(?s:.{40,20000}?)(?:-----END [A-Z ]{1,40}-----|\Z)"), signs=("PRIVATE KEY",)),
     "api_key": Kind(re.compile(rf"(?<![\w-])(?:{'|'.join(TOKENS)})(?![\w-])"), _secret, SIGNS),
-    "email": Kind(re.compile(r"(?<![\w.+%@/:-])[\w+%](?:[\w.+%-]{0,62}[\w+%-])?@(?:[\w-]{1,63}\.){1,6}[^\W\d_]{2,24}(?![\w@-])"),
-                  _email, ("@",)),
-    "iban": Kind(re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])"), lambda match: iban(match[0])),
+    "email": Kind(re.compile(r"(?<![\w.+%@/:-])[\w+%](?:[\w.+%-]{0,62}[\w+%-])?@(?:[\w-]{1,63}\.){1,6}"
+                             r"[^\W\d_]{2,24}(?![\w@-])"), _email, ("@",)),
+    "iban": Kind(re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])"),
+                 lambda match: iban(match[0])),
     "credit_card": Kind(re.compile(r"(?<![\w.,/=-])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|"
                                    r"\d{4}([ -])\d{6}\2\d{4,5})(?![\w-]|[.,]\d| \d)"), _card),
     "us_ssn": Kind(re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", re.ASCII), _ssn, ("-",)),
     "phone": Kind(re.compile("|".join(PHONE)), _phone),
     # Four numbers after a word such as "version" are none.
-    "ipv4": Kind(re.compile(r"(?<![\w.])(?<!v)(?<!version )(?<!Version )(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)", re.ASCII), _address,
+    "ipv4": Kind(re.compile(r"(?<![\w.])(?<!v)(?<!version )(?<!Version )(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|"
+                            r"\.\d)", re.ASCII), _address,
                  (".",)),
     "ipv6": Kind(re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{1,4}:{1,2}){2,7}[0-9a-fA-F]{1,4}(?![\w:])"), _address, (":",)),
     "mac": Kind(re.compile(r"(?<![\w:-])[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}(?![\w:-])"), _mac,

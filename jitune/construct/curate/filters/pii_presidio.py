@@ -3,7 +3,8 @@
     find("Call 212-736-5000", language="en", entities=(), model="", min_score=0.4)     # [Match("phone_number", 5, 17)]
 
 Without `model`, only recognizers that need no language model are used: patterns, checksums and telephone numbers.
-With the name of an installed spaCy model, names of people and places are found as well. Nothing is downloaded.
+With the name of an installed spaCy model, names of people and places are found as well; no model is downloaded.
+(presidio's own check of addresses asks the network once for a list of domains, and has a copy where there is none.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Any
 from jitune.construct.curate.filters.pii_patterns import Match
 from jitune.types import UserError
 
+# Found in most texts, and seldom of a person.
+NOT_PERSONAL = ("DATE_TIME", "URL", "NRP", "LOCATION", "ORGANIZATION")
+
 
 @lru_cache(maxsize=4)
 def _analyzer(language: str, model: str) -> Any:
@@ -21,7 +25,8 @@ def _analyzer(language: str, model: str) -> Any:
     try:
         from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
     except ImportError as error:
-        raise UserError(f"pii: engine 'presidio' needs presidio-analyzer: pip install 'jitune[pii]' ({error})") from error
+        raise UserError("pii: engine 'presidio' needs presidio-analyzer: pip install 'jitune[pii]' "
+                        f"({error})") from error
     engine = _spacy(language, model) if model else _no_engine(language)
     registry = RecognizerRegistry(supported_languages=[language])
     registry.load_predefined_recognizers(languages=[language], nlp_engine=engine if model else None)
@@ -57,7 +62,8 @@ def _no_engine(language: str) -> Any:
             return True
 
         def process_text(self, text, language):
-            return NlpArtifacts(entities=[], tokens=[], tokens_indices=[], lemmas=[], nlp_engine=self, language=language)
+            return NlpArtifacts(entities=[], tokens=[], tokens_indices=[], lemmas=[], nlp_engine=self,
+                                language=language)
 
         def process_batch(self, texts, language, **_):
             return ((text, self.process_text(text, language)) for text in texts)
@@ -78,13 +84,15 @@ def _no_engine(language: str) -> Any:
 
 
 def check(language: str, entities: str, model: str) -> tuple[str, ...]:
-    """The names of entities in "A, B", all of which presidio knows; () for all.
+    """The names of entities in "A, B", all of which presidio knows; for "" all but NOT_PERSONAL.
 
     Raises:
       UserError: presidio or the model is missing, or an entity is unknown.
     """
     known = sorted(_analyzer(language, model).get_supported_entities(language))
     wanted = tuple(name.strip().upper() for name in entities.split(",") if name.strip())
+    if not wanted:
+        return tuple(name for name in known if name not in NOT_PERSONAL)
     for name in wanted:
         if name not in known:
             raise UserError(f"pii: entity {name!r} is not known; presidio has {', '.join(known)}")

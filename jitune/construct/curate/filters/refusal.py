@@ -21,11 +21,14 @@ from jitune.types import UserError
 # What declines in a language, or is near it: cheap to look for, and without it nothing is refused. Latin letters alone
 # do not tell which language to look in; other letters do.
 SIGNS = {
-    "en": r"can't|can ?not|could ?n[o']t|won't|will not|would not|unable|not able|sorry|apolog|refuse|decline|don't|do not|"
+    "en": r"can't|can ?not|could ?n[o']t|won't|will not|would not|unable|not able|sorry|apolog|refuse|decline|don't|"
+          r"do not|"
           r"must not|should ?n[o']t|not (?:going|allowed|permitted|comfortable|appropriate|programmed)",
-    "es": r"\bno\b|niego|negar|lo siento|lament|perdón|disculp", "fr": r"\bne\b|n'|désol|refus|impossible|excuse|regret",
+    "es": r"\bno\b|niego|negar|lo siento|lament|perdón|"
+          r"disculp", "fr": r"\bne\b|n'|désol|refus|impossible|excuse|regret",
     "de": r"nicht|kein|leid|lehn|entschuldig", "it": r"\bnon\b|dispiace|rifiut|spiacente|scus",
-    "pt": r"não|desculp|recus|sinto|lament", "vi": r"không|xin lỗi|từ chối|tiếc", "sw": r"siwez|sita|samahani|pole|hatu|kata",
+    "pt": r"não|desculp|recus|sinto|lament", "vi": r"không|xin lỗi|từ chối|tiếc", "sw": r"siwez|sita|samahani|pole|"
+                                                                                        r"hatu|kata",
     "id": r"tidak|\btak\b|maaf|menolak|g?gak|enggak", "eu": r"\bezin|barka|uko|sentitzen|\bez\b",
     "jv": r"\bora\b|mboten|boten|ndak|\bgak\b|nolak|nampik|pura|punten|sewu|tidak",
     "zh": "[\u3400-\u9fff]", "ja": "[\u3041-\u30ff]", "ko": "[\uac00-\ud7a3\u1100-\u11ff]", "ar": "[\u0600-\u06ff]",

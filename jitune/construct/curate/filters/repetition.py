@@ -109,7 +109,7 @@ def lines(text: str, slack: float = 1.0) -> Reject | None:
 
 
 def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
-    """Gopher's ratios over n-grams, `slack` times the thresholds; see the module's docstring for scripts without spaces."""
+    """Gopher's ratios over n-grams; `slack` times the thresholds. Of scripts without spaces n is twice as large."""
     unspaced = units.unspaced_share(pieces) > 0.5
     scale = 2 if unspaced else 1
     total = sum(map(len, pieces))
@@ -183,7 +183,8 @@ def _judge(text: str, min_words: int, slack: float, min_compressed: float, check
 CHECKS = ("loop", "lines", "n_grams", "compression")
 
 
-def build(*, min_words: int = 50, slack: float = 2.0, min_compressed: float = 0.15, checks: str = ",".join(CHECKS)) -> Filter:
+def build(*, min_words: int = 50, slack: float = 2.0, min_compressed: float = 0.15,
+          checks: str = ",".join(CHECKS)) -> Filter:
     """The filter.
 
     Args:
