@@ -92,8 +92,8 @@ def build(*, action: str = "redact", kinds: str = ",".join(KINDS), engine: str =
       action: redact or reject.
       kinds: for the engine "patterns", out of KINDS, by commas.
       engine: "patterns", or "presidio" (`pip install 'jitune[pii]'`), which knows more kinds.
-      language, entities, model, min_score: for presidio: of its recognizers; their names, "" for what is of persons; the spaCy model
-        to find names of people and places with, "" for patterns alone; the least score, in [0, 1].
+      language, entities, model, min_score: for presidio: of its recognizers; their names, "" for those of persons; the
+        spaCy model to find names with, "" for patterns alone; the least score, in [0, 1].
 
     Raises:
       UserError: an unknown action, kind, engine or entity, or presidio or its model is not installed.

@@ -17,6 +17,7 @@ compressed to fewer than `min_compressed` bytes a character is rejected too; pro
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
 from functools import partial
@@ -34,6 +35,7 @@ REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 PART = 6000
 # How often, and over how many characters, an ending must come again to be a loop.
 TIMES, OVER, TAIL = 4, 60, 4000
+NUMBER = re.compile(r"\d+")
 
 
 class Loop(NamedTuple):
@@ -162,8 +164,8 @@ def judge(record: Record, *, min_words: int, slack: float, min_compressed: float
 
 
 def _judge(text: str, min_words: int, slack: float, min_compressed: float, checks: tuple[str, ...]) -> Reject | None:
-    found = loop(text) if "loop" in checks else None
-    if found and any(c.isalnum() for c in found.unit):
+    found = _loop(text) if "loop" in checks else None
+    if found:
         return Reject("loop", f"{parts.shown(found.unit)} {found.times} times at the end", (found.unit[:300],))
     if len(text) < 2 * min_words or units.words(text) < min_words:
         return None
@@ -178,6 +180,15 @@ def _judge(text: str, min_words: int, slack: float, min_compressed: float, check
         if share < min_compressed:
             return Reject("compressible", f"{share:.2f} bytes a character, at least {min_compressed:.2f}")
     return rejected
+
+
+def _loop(text: str) -> Loop | None:
+    """A loop of words or emoji (lines that are drawn are none), or of twenty units that differ by their numbers."""
+    found = loop(text)
+    if found and any(c.isalnum() or c > "\u2600" for c in found.unit):
+        return found
+    counted = loop(NUMBER.sub("0", text[-TAIL:])) if len(text) > 200 else None
+    return counted if counted and counted.times >= 20 and sum(map(str.isalpha, counted.unit)) > 2 else None
 
 
 CHECKS = ("loop", "lines", "n_grams", "compression")
