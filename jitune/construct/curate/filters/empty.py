@@ -40,7 +40,7 @@ MARKUP = re.compile(
     r"|<!--|-->|&(?:nbsp|#160|#xa0|zwnj|ensp|emsp|thinsp);|^[ \t]{0,20}(?:`{3,}|~{3,})[\w+#.-]{0,30}[ \t]{0,20}$"
     r"|[*_#>`~|]", re.IGNORECASE | re.MULTILINE)
 # Words of a prompt that may want nothing but markup, in letters that all languages use for them.
-ABOUT_MARKUP = re.compile(r"html|xml|css|markdown|markup|\btags?\b|<\w|code", re.IGNORECASE)
+ABOUT_MARKUP = re.compile(r"html|xml|css|markdown|markup|\btags\b|<\w|code", re.IGNORECASE)
 LONG = 300
 
 

@@ -36,7 +36,7 @@ ENTITY = re.compile(r"&(?:nbsp|amp|quot|apos|lt|gt|ndash|mdash|[lr]squo|[lr]dquo
 TAG = re.compile(r"</?(?:p|div|span|font|h[1-6]|strong|em|a|img|table|tr|td|th|tbody|ul|ol|li|script|style|center)"
                  r"(?:\s[^<>]{0,300})?/?>", re.IGNORECASE)
 # Where a text or its prompt is about markup or code, markup is no damage.
-ABOUT_CODE = re.compile(r"html|xml|css|svg|jsx|php|javascript|\bjs\b|vue|react|angular|markdown|markup|\btags?\b|\bweb|"
+ABOUT_CODE = re.compile(r"html|xml|css|svg|jsx|php|javascript|\bjs\b|vue|react|angular|markdown|markup|\btags\b|\bweb|"
                         r"code|script|entit|</|網頁|网页|代码|代碼|標籤|标签|ウェブ|タグ|コード|코드|태그|код|тег|"
                         r"وسم|كود|código|etiqueta|"
                         r"balise|कोड|टैग|แท็ก|โค้ด|mã nguồn|thẻ", re.IGNORECASE)

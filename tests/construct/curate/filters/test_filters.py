@@ -124,7 +124,8 @@ def test_no_script_is_rejected_for_itself(name, language):
     verdict = build(name).judge(record(prompt, answer))
     assert isinstance(verdict, Keep), verdict
     everything = {"length": {"preset": "self_instruct"}, "artifacts": {"checks": "cut_off"},
-                  "refusal": {"partial_too": True}, "hallucinated_input": {"preset": "alpaca"}, "repetition": {"slack": 1.0, "min_words": 1}}
+                  "refusal": {"partial_too": True}, "hallucinated_input": {"preset": "alpaca"},
+                  "repetition": {"slack": 1.0, "min_words": 1}}
     verdict = build(name, **everything.get(name, {})).judge(record(prompt, answer))
     assert isinstance(verdict, Keep), verdict
 
@@ -142,7 +143,8 @@ def bad(language):
                      ("html", prompt, f"<p>{answer}</p>"[3:]), ("invisible_characters", prompt, answer + "\u200b" * 9)],
         "artifacts": [("template_marker", prompt, answer + "<|im_end|>"), ("open_fence", prompt, answer + "\n```\n1"),
                       ("placeholder", prompt, answer + " {{name}}"),
-                      ("goes_on", f"{prompt}\n{prompt.split()[0][:5]}:", f"{answer}\n{prompt.split()[0][:5]}: {answer}")],
+                      ("goes_on", f"{prompt}\n{prompt.split()[0][:5]}:",
+                      f"{answer}\n{prompt.split()[0][:5]}: {answer}")],
         "repetition": [("loop", prompt, answer * 8), ("loop", prompt, answer + f"\n{prompt} " * 10)],
         "hallucinated_input": [("url_only_input", f"{prompt}\n\nhttps://acme.org/a", answer),
                                ("media_tag", f"<image>\n{prompt}", answer)],
