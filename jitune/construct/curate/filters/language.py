@@ -40,6 +40,8 @@ TRANSLATION = re.compile(r"translat|traduc|tradu[iz]|übersetz|vertaal|tłumacz|
                          r"翻译|翻譯|译成|訳|번역", re.IGNORECASE)
 # Characters for the second look, of prompt and answer each and of both together.
 AGAIN = 600
+# Of fewer words, only what is nearly certain counts, such as another script.
+FEW, SURE = 16, 0.99
 # What a prompt may need to be read in full: a task of translation is named at its beginning or end.
 ENDS = 2000
 
@@ -93,8 +95,10 @@ def judge(record: Record, *, languages: tuple[str, ...], min_confidence: float, 
     of_prompt = find(prompt, confidence=sure) if needed else (UNKNOWN, 0.0)
     told = [(code, value) for code, value in (of_answer, of_prompt) if code != UNKNOWN and value >= min_confidence]
     if languages and told and not any(code in languages for code, _ in told):
-        code, value = find(f"{prompt[:AGAIN]}\n{answer[:AGAIN]}", max_characters=AGAIN)
-        if code not in (*languages, UNKNOWN) and value >= min_confidence:
+        both = f"{prompt[:AGAIN]}\n{answer[:AGAIN]}"
+        code, value = find(both, max_characters=AGAIN)
+        least = min_confidence if units.words(both) >= FEW else max(min_confidence, SURE)
+        if code not in (*languages, UNKNOWN) and value >= least:
             return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}")
         told = [(code, value)]
     if mismatch and len(told) == 2 and told[0][0] != told[1][0]:
