@@ -10,8 +10,8 @@ short to tell is "und" and passes.
 
 Time grows with the characters looked at and with the languages that share a script, so by default `max_characters`
 are looked at, in lingua's mode of low accuracy, and sixteen languages in Latin letters are told apart; languages of
-other scripts cost nothing there: about 0.25 ms a record and 45 MB a process, against 1.5 ms and 70 MB for "all", or
-900 MB with high accuracy. So few characters mislead once in a hundred records; before one is rejected, prompt and
+other scripts cost nothing there: about 0.3 ms a record; "all" takes three to four times as long. A process needs some
+70 MB, with "all" and high accuracy 900 MB. So few characters mislead once in a hundred records; before one is rejected, prompt and
 answer are looked at again together and at greater length. A language that is not among `candidates` is taken for one
 that is: name those of your data, or "all".
 """
