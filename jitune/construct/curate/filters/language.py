@@ -11,9 +11,9 @@ short to tell is "und" and passes.
 Time grows with the characters looked at and with the languages that share a script, so by default `max_characters`
 are looked at, in lingua's mode of low accuracy, and sixteen languages in Latin letters are told apart; languages of
 other scripts cost nothing there: about 0.3 ms a record; "all" takes three to four times as long. A process needs some
-70 MB, with "all" and high accuracy 900 MB. So few characters mislead once in a hundred records; before one is rejected, prompt and
-answer are looked at again together and at greater length. A language that is not among `candidates` is taken for one
-that is: name those of your data, or "all".
+70 MB, with "all" and high accuracy 900 MB. So few characters mislead once in a hundred records; before one is
+rejected, prompt and answer are looked at again together and at greater length. A language that is not among
+`candidates` is taken for one that is: name those of your data, or "all".
 """
 
 from __future__ import annotations
