@@ -21,25 +21,18 @@ Text files may end in `.gz`. A local path wins over a hub name.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import gzip
 import hashlib
-import io
-import json
 import os
 import re
-import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from jitune.data.file_rows import PICKLES, SUPPORTED, check_kind, extension, first_line, opened, text_rows
 from jitune.types import UserError
 
-PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
-LIST_KEYS = ("data", "train", "rows", "examples", "instances")
 HUB_NAME = re.compile(r"(\w[\w.-]*/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
 
 
@@ -90,16 +83,26 @@ class ArrowRows(Sequence):
             row = self.source.slice(at, 1).to_pylist()[0] if self.is_table else self.source[at]
         except UnicodeDecodeError as error:
             raise UserError(f"{self.file}:{at + 1}: not valid UTF-8: {error.reason}") from error
-        # Arrow gives every object of a column the keys of all of them: a null there is a missing key.
-        return {key: _without_nulls(value) for key, value in row.items()}
+        return plain_row(row)
+
+
+def plain_row(row: dict) -> dict:
+    """A row as Arrow gives it, where every object of a column has the keys of all: a null there is a missing key."""
+    return {key: _without_nulls(value) for key, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def read_rows(spec: str) -> Rows:
     """Read the rows that one spec names; a UserError begins with the file and, for a row, its number."""
-    files = _find_files(spec)
+    files = find_files(spec)
     if files is not None:
         return Rows([_read_file(file) for file in files])
-    return Rows([_arrow_part(spec, _load_dataset(spec))])
+    return Rows([_arrow_part(spec, load_dataset(spec))])
 
 
 def split_specs(specs: str) -> list[str]:
@@ -123,18 +126,18 @@ def digest(specs: Sequence[str]) -> str:
     """
     total = hashlib.sha256()
     for spec in specs:
-        files = _find_files(spec)
+        files = find_files(spec)
         if files is None:
-            total.update(f"dataset {_load_dataset(spec)._fingerprint}\n".encode())
+            total.update(f"dataset {load_dataset(spec)._fingerprint}\n".encode())
         for file in files or ():
             with open(file, "rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{_extension(file)} {found}\n".encode())
+            total.update(f"{extension(file)} {found}\n".encode())
     return total.hexdigest()
 
 
-def _find_files(spec: str) -> list[str] | None:
-    """The data files that a spec names, or None where it names a dataset."""
+def find_files(spec: str) -> list[str] | None:
+    """The data files that a spec names, or None where it names a dataset; nothing is opened."""
     name, split = _split_name(spec)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
@@ -143,7 +146,7 @@ def _find_files(spec: str) -> list[str] | None:
         files = _walk(path)
     elif os.path.exists(path):
         files = [path]
-    elif name.startswith((".", "/", "~")) or _extension(name) in (*SUPPORTED, *PICKLES):
+    elif name.startswith((".", "/", "~")) or extension(name) in (*SUPPORTED, *PICKLES):
         raise UserError(f"{name}: no such file{_nearest(path)}")
     elif HUB_NAME.fullmatch(name):
         return None
@@ -158,11 +161,6 @@ def _split_name(spec: str) -> tuple[str, str | None]:
     """Take a `[split]` off: "org/name[test]" -> ("org/name", "test")."""
     match = re.fullmatch(r"([^\[]+)\[(.+)\]", spec)
     return (match[1], match[2]) if match and not os.path.exists(os.path.expanduser(spec)) else (spec, None)
-
-
-def _extension(path: str) -> str:
-    """The extension in lower case; for `.gz` the one before it."""
-    return os.path.splitext(path.lower().removesuffix(".gz"))[1]
 
 
 def _nearest(path: str) -> str:
@@ -185,33 +183,20 @@ def _walk(folder: str) -> list[str]:
         if _is_saved_dataset(path):
             raise UserError(f"{folder}: {path} is a saved dataset; name that folder itself")
         found += [os.path.join(path, name) for name in names if not name.startswith(".")]
-    files = sorted(file for file in found if _extension(file) in SUPPORTED)
+    files = sorted(file for file in found if extension(file) in SUPPORTED)
     if not files:
         raise UserError(f"{folder}: no data files in this folder; supported are {', '.join(SUPPORTED)}")
     return files
 
 
 def _read_file(file: str) -> Part:
-    extension = _extension(file)
-    if extension in PICKLES:
-        raise UserError(f"{file}: refused: {extension} files can hold pickles, which run code when opened; "
-                        "convert the data to .jsonl or .parquet")
-    if extension not in SUPPORTED:
-        raise UserError(f"{file}: cannot read this kind of file; supported are {', '.join(SUPPORTED)}")
-    try:
-        if extension == ".parquet":
+    check_kind(file)
+    with opened(file) as (_, stream):
+        if extension(file) == ".parquet":
             return _arrow_part(file, _read_parquet(file))
-        with (gzip.open if file.lower().endswith(".gz") else open)(file, "rb") as stream:
-            found = list(READERS[extension](file, stream))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: not a valid gzip file: {error}") from error
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or _first_line(error)}") from error
+        found = list(text_rows(file, stream, give=False))
     if not found:
         raise UserError(f"{file}: is empty")
-    for number, row in found:
-        if not isinstance(row, dict):
-            raise UserError(f"{file}:{number}: expected an object, got {json.dumps(row)[:60]}")
     return Part(file, [row for _, row in found], [number for number, _ in found])
 
 
@@ -228,103 +213,10 @@ def _read_parquet(file: str) -> Any:
     try:
         return pyarrow.parquet.read_table(file, memory_map=True, partitioning=None)
     except pyarrow.ArrowException as error:
-        raise UserError(f"{file}: not a readable parquet file: {_first_line(error)}") from error
+        raise UserError(f"{file}: not a readable parquet file: {first_line(error)}") from error
 
 
-# A reader of one kind of file gives pairs (number, row).
-def _read_json(file: str, stream: IO[bytes]) -> Iterable[tuple[int, Any]]:
-    text = _decode(file, stream.read())
-    try:
-        value = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError as error:
-        # Many published `.json` files hold one object a line.
-        if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            return _read_lines(file, text.encode().split(b"\n"))
-        raise UserError(f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON: {error}") from error
-    if isinstance(value, dict):
-        lists = [key for key in value if isinstance(value[key], list)]
-        if len(lists) != 1 or lists[0] not in LIST_KEYS:
-            raise UserError(f"{file}: the top level is an object with keys {list(value)[:10]}; expected a "
-                            f"list of objects, or an object with one list under {', '.join(LIST_KEYS)}")
-        value = value[lists[0]]
-    if not isinstance(value, list):
-        raise UserError(f"{file}: the top level is {json.dumps(value)[:60]}; expected a list of objects")
-    return enumerate(value, 1)
-
-
-def _read_lines(file: str, lines: Iterable[bytes]) -> Iterable[tuple[int, Any]]:
-    for number, line in enumerate(lines, 1):
-        text = _decode(file, line, number)
-        try:
-            if text.strip():
-                yield number, json.loads(text.rstrip())
-        except (ValueError, RecursionError) as error:
-            what = f"column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error
-            hint = "; a list of objects belongs in a .json file" if text.lstrip().startswith("[") else ""
-            raise UserError(f"{file}:{number}: not valid JSON: {what}{hint}") from error
-
-
-def _read_table(file: str, stream: IO[bytes], *, delimiter: str = ",") -> Iterable[tuple[int, dict]]:
-    csv.field_size_limit(2**31 - 1)
-    text = io.StringIO(_decode(file, stream.read()), newline="")
-    # strict: an unclosed quote would otherwise swallow the rest of the file in silence.
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    number = 0
-    try:
-        records = filter(None, reader)
-        header = next(records, [])
-        if len(set(header)) != len(header):
-            raise UserError(f"{file}: the header names a column twice: {header}")
-        for number, cells in enumerate(records, 1):
-            if len(cells) != len(header):
-                raise UserError(f"{file}:{number}: {len(cells)} fields (the record ends in line "
-                                f"{reader.line_num}); the header has {len(header)}: {header}")
-            yield number, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{file}:{number + 1}: broken record, line {reader.line_num}: {error}") from error
-
-
-def _read_text(file: str, stream: IO[bytes]) -> Iterable[tuple[int, dict]]:
-    text = _decode(file, stream.read())
-    return [(1, {"text": text})] if text.strip() else []
-
-
-READERS = {
-    ".json": _read_json,
-    ".jsonl": _read_lines,
-    ".ndjson": _read_lines,
-    ".csv": _read_table,
-    ".tsv": partial(_read_table, delimiter="\t"),
-    ".txt": _read_text,
-}
-SUPPORTED = (*READERS, ".parquet")
-
-
-def _decode(file: str, data: bytes, line: int = 1) -> str:
-    """UTF-8 to text, less a byte order mark; `line` is the number of the first line of `data`."""
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff" if line == 1 else "")
-    except UnicodeDecodeError as error:
-        at = error.start - data.rfind(b"\n", 0, error.start)
-        line += data.count(b"\n", 0, error.start)
-        hint = "; the file looks like UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
-        what = f"byte 0x{data[error.start]:02x} at position {at} of line {line}"
-        raise UserError(f"{file}:{line}: not valid UTF-8: {what}{hint}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def _load_dataset(spec: str) -> Any:
+def load_dataset(spec: str) -> Any:
     """Load a saved dataset, or one of the hub; code that comes with a dataset is never run."""
     name, split = _split_name(spec)
     path = os.path.expanduser(name)
@@ -341,7 +233,7 @@ def _load_dataset(spec: str) -> Any:
         raise UserError(f"{spec}: reading it needs the package `datasets`: {error}") from error
     except Exception as error:  # the library raises many kinds, most of them about the network
         local = "" if saved else "no such local path, and "
-        raise UserError(f"{spec}: {local}the dataset cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"{spec}: {local}the dataset cannot be loaded: {first_line(error)}") from error
     splits, wanted = found if isinstance(found, dict) else {"train": found}, split or "train"
     if wanted not in splits:
         raise UserError(f"{spec}: no split '{wanted}'; the splits are {', '.join(splits)}")
