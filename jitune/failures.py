@@ -16,7 +16,8 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # Rust and C++ libraries (safetensors, tokenizers, tensorstore) put the number of an OSError into their text.
 OS_ERROR = re.compile(r"\bos[ _]error(?:_code)?[:=]?\s*'?(\d+)", re.IGNORECASE)
 PLACE = re.compile(r"""["'](/[^"']+)["']""")
-SAVED = "what was saved before is whole, and --resume continues it"
+SAVED = {"train": "what was saved before is whole, and --resume continues it",
+         "data_curate": "what was written before is whole, and the same command goes on from there"}
 SMALLER = {
     "train": "raise config.microbatches, set config.model.remat=full, or lower config.seq_len or config.batch_size; "
              "`jitune plan` says what fits",
@@ -36,7 +37,7 @@ def explain(error: BaseException, command: str = "") -> tuple[str, int] | None:
     for one in chain:
         number, place = _os_error(one)
         if number in FULL:
-            return f"{FULL[number]}{f' ({place})' if place else ''}" + (f"; {SAVED}" if command == "train" else ""), 1
+            return f"{FULL[number]}{f' ({place})' if place else ''}" + (f"; {SAVED[command]}" if command in SAVED else ""), 1
         if number in DENIED or (number and place):
             return f"{place or 'a file'}: {os.strerror(number)}", 2
     for one in chain:

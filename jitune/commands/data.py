@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from jitune.commands import (
+    data_curate,
     data_show,
 )
 
 COMMANDS = (
+    data_curate,
     data_show,
 )
 
