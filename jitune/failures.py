@@ -37,7 +37,8 @@ def explain(error: BaseException, command: str = "") -> tuple[str, int] | None:
     for one in chain:
         number, place = _os_error(one)
         if number in FULL:
-            return f"{FULL[number]}{f' ({place})' if place else ''}" + (f"; {SAVED[command]}" if command in SAVED else ""), 1
+            saved = f"; {SAVED[command]}" if command in SAVED else ""
+            return f"{FULL[number]}{f' ({place})' if place else ''}{saved}", 1
         if number in DENIED or (number and place):
             return f"{place or 'a file'}: {os.strerror(number)}", 2
     for one in chain:
