@@ -22,7 +22,6 @@ A format of one's own is one file with a generator and one row of `READERS`.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from dataclasses import replace
 from itertools import count, groupby
 from typing import Any, NamedTuple
 
-from jitune.construct.readers import preference, training
+from jitune.construct.readers import argilla, label_studio, oasst, preference, training
 from jitune.construct.readers.common import Origin, Reader
 from jitune.data.formats import FORMATS
 from jitune.data.pipeline import parse_fields
@@ -49,6 +48,20 @@ class Bad(NamedTuple):
 
 # Asked in this order; the first that knows a row reads it.
 READERS = {
+    "label_studio": Reader(label_studio.is_task, label_studio.read, "data, annotations", method="annotation",
+                           options=label_studio.OPTIONS),
+    "label_studio_min": Reader(label_studio.is_min, label_studio.read_min, "annotator, annotation_id",
+                               label_studio.group_min, method="annotation", options=label_studio.OPTIONS),
+    "argilla": Reader(argilla.is_record, argilla.read, "fields, responses", method="annotation",
+                      options=argilla.OPTIONS),
+    "argilla_flat": Reader(argilla.is_flat, argilla.read_flat, "question.responses, or question and "
+                           "question-suggestion", method="annotation", options=argilla.OPTIONS),
+    "argilla_old": Reader(argilla.is_old, argilla.read_old, "text or inputs, annotation, status", method="annotation",
+                          options=argilla.OPTIONS),
+    "oasst": Reader(oasst.is_tree, oasst.read_tree, "prompt with text and replies", method="annotation",
+                    options=oasst.OPTIONS),
+    "oasst_flat": Reader(oasst.is_flat, oasst.read_flat, "message_id, parent_id, text, role", oasst.group,
+                         method="annotation", options=oasst.OPTIONS),
     "two_outputs": Reader(preference.is_two_outputs, preference.two_outputs, "output_1, output_2, label", renames=True),
     "pairs": Reader(preference.is_pair, preference.pairs, "chosen, rejected", renames=True),
     "kto": Reader(preference.is_kto, preference.kto, "messages or prompt and completion, with a true/false label",
@@ -236,18 +249,12 @@ def _as_bad(row: dict, origin: Origin, error: UserError) -> Bad:
     return Bad(*origin, "malformed", str(error).removeprefix(f"{origin[0]}:{origin[1]}: "), row)
 
 
-def _words(reader: Reader) -> list[str]:
-    """The options of a reader: its keyword-only arguments."""
-    return [name for name, p in inspect.signature(reader.read).parameters.items()
-            if p.kind is p.KEYWORD_ONLY and name != "name"]
-
-
 def _fitting(reader: Reader, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in _words(reader) if name in options} if options else {}
+    return {name: options[name] for name in reader.options if name in options}
 
 
 def _check_options(options: Mapping[str, Any], readers: Mapping[str, Reader]) -> None:
-    known = sorted({word for reader in readers.values() for word in _words(reader)})
+    known = sorted({word for reader in readers.values() for word in reader.options})
     for name in options:
         if name not in known:
             raise UserError(f"option '{name}' is unknown to the format; known are {', '.join(known) or 'none'}")

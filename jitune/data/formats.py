@@ -28,6 +28,7 @@ SIGNATURES = (
     ("alpaca", ("instruction", "output")),
     ("prompt_completion", ("prompt", "completion")),
     ("prompt_completion", ("prompt", "response")),
+    ("prompt_completion", ("prompt_text", "completion")),
     ("text", ("text",)),
 )
 ROLES = {
@@ -69,9 +70,11 @@ def detect(row: Mapping) -> str:
     """The name of the format whose keys the row has; keys with a value count before null ones."""
     filled = {key for key, value in row.items() if value is not None}
     labelled = isinstance(row.get("label"), bool) and filled & {"messages", "conversations", "completion"}
-    if labelled or {"chosen", "rejected"} <= filled:
-        raise UserError("the row is a preference (chosen and rejected, or a true/false label), which would "
-                        "be ignored; name the format to train on the rest all the same")
+    ranked = isinstance(row.get("candidates"), list) and "prompt" in filled and not filled & {"completion", "response"}
+    if labelled or ranked or {"chosen", "rejected"} <= filled:
+        what = "several candidates" if ranked else "chosen and rejected, or a true/false label"
+        raise UserError(f"the row is a preference ({what}), which would be ignored; name the format to train on the "
+                        "rest all the same")
     for keys in (filled, set(row)):
         for name, needed in SIGNATURES:
             if keys.issuperset(needed):
@@ -106,34 +109,35 @@ def alpaca(row: dict) -> Example:
                   for role, part in zip(("user", "assistant"), pair, strict=True)]
     question = f"{instruction}\n\n{more}" if more.strip() else instruction
     turns += [("user", question), ("assistant", answer)]
-    return Example(messages=tuple({"role": role, "content": text} for role, text in turns), tools=_tools(row))
+    return Example(messages=tuple({"role": role, "content": text} for role, text in turns), tools=read_tools(row))
 
 
 def sharegpt(row: dict) -> Example:
     """conversations: a list of {from, value}; optional system and tools; weight on a message."""
     other = row.get("conversations") is None and "conversation" in row
-    return _conversation(row, "conversation" if other else "conversations")
+    return conversation(row, "conversation" if other else "conversations")
 
 
 def messages(row: dict) -> Example:
     """messages: a list of {role, content} as OpenAI's; tool calls, typed parts, loss weights and tools."""
-    return _conversation(row, "messages")
+    return conversation(row, "messages")
 
 
 def prompt_completion(row: dict) -> Example:
     """prompt (not trained) and completion or response (trained): both text, or both lists of messages."""
     key = "response" if row.get("completion") is None and "response" in row else "completion"
-    prompt, completion = row.get("prompt"), row.get(key)
+    before = "prompt_text" if row.get("prompt") is None and "prompt_text" in row else "prompt"
+    prompt, completion = row.get(before), row.get(key)
     if not isinstance(prompt, list) and not isinstance(completion, list):
-        pieces = ((_column(row, "prompt"), 0.0), (_column(row, key), 1.0))
-        if _column(row, "system", "") or _tools(row):
+        pieces = ((_column(row, before), 0.0), (_column(row, key), 1.0))
+        if _column(row, "system", "") or read_tools(row):
             raise UserError("'system' and 'tools' have no place in a text prompt; write it as messages")
         return Example(text=pieces)
     if not isinstance(prompt, list) or not isinstance(completion, list):
         raise UserError(f"'prompt' and '{key}' must both be text or both lists of messages, got "
                         f"{_shown(prompt)} and {_shown(completion)}")
-    first = _conversation(row, "prompt")
-    second = _conversation({key: completion}, key)
+    first = conversation(row, "prompt")
+    second = conversation({key: completion}, key)
     weights = (0.0,) * len(first.messages) + (second.message_weights or (None,) * len(second.messages))
     return replace(first, messages=first.messages + second.messages, message_weights=weights)
 
@@ -146,7 +150,8 @@ def text(row: dict) -> Example:
 FORMATS = {function.__name__: function for function in (messages, sharegpt, alpaca, prompt_completion, text)}
 
 
-def _conversation(row: dict, key: str) -> Example:
+def conversation(row: dict, key: str) -> Example:
+    """The messages under `key`, with `system`, `tools` and loss weights; a UserError says which item is wrong."""
     if key not in row:
         raise UserError(f"'{key}' is missing; the row has keys {list(row)}")
     items = _as_list(row[key], f"'{key}'")
@@ -166,7 +171,7 @@ def _conversation(row: dict, key: str) -> Example:
     if system:
         found, weights = [{"role": "system", "content": system}, *found], [None, *weights]
     weighted = tuple(weights) if any(weight is not None for weight in weights) else None
-    return Example(messages=tuple(found), tools=_tools(row), message_weights=weighted)
+    return Example(messages=tuple(found), tools=read_tools(row), message_weights=weighted)
 
 
 def _message(item: Any) -> tuple[dict, float | None]:
@@ -233,11 +238,11 @@ def _calls(value: Any) -> list[dict]:
         if not isinstance(arguments, dict):
             raise UserError(f"{what} must be an object, got {_shown(arguments)}")
         found = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-        calls.append(found | ({"id": call["id"]} if call.get("id") else {}))
+        calls.append(found | ({"id": str(call["id"])} if call.get("id") else {}))
     return calls
 
 
-def _tools(row: dict) -> tuple[dict, ...]:
+def read_tools(row: dict) -> tuple[dict, ...]:
     """Tool definitions in `tools`, or in `functions` as they were named before."""
     key = "tools" if row.get("tools") else "functions"
     tools = []

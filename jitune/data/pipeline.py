@@ -28,7 +28,8 @@ import numpy as np
 from jitune.data import chat
 from jitune.data.formats import to_example
 from jitune.data.packing import count_rows, fit, pack, pad_batch, unpacked
-from jitune.data.sources import read_rows, split_specs
+from jitune.data.sources import split_specs
+from jitune.data.streams import stream
 from jitune.types import DataStats, Example, UserError
 
 CHUNK = 512  # examples rendered at a time: enough to keep the tokenizer's threads busy
@@ -70,7 +71,7 @@ def load_examples(
       split_turns: one example a trained turn, see `chat.split_turns`.
     """
     columns = parse_fields(fields)
-    for row, origin in read_rows(spec):
+    for row, origin in stream([spec]):
         example = to_example(row, origin, format=format, fields=columns)
         yield from chat.split_turns(example, train_on=train_on) if split_turns else (example,)
 

@@ -53,6 +53,7 @@ class Reader(NamedTuple):
       group: `(row, **options)`, what rows share that are read together as long as they follow each other.
       method: of the records' provenance.
       renames: `fields` names columns of the row, which are renamed before it is read.
+      options: names of the options that `read` and `group` take.
     """
 
     detects: Callable[[Mapping], bool]
@@ -61,6 +62,7 @@ class Reader(NamedTuple):
     group: Callable | None = None
     method: str = ""
     renames: bool = False
+    options: tuple[str, ...] = ()
 
 
 def say(role: str, text: Any) -> Messages:
