@@ -20,12 +20,13 @@ def add(commands) -> None:
 def run(a) -> int:
     """Curates."""
     from jitune.construct.curate import config as configs
-    from jitune.construct.curate.run import curate
+    from jitune.construct.curate.run import curate, summary
 
     config = configs.from_words(a.config, a.rest)
     try:
-        curate(config, shown=True)
+        folder = curate(config, shown=True)
     except KeyboardInterrupt:
         print("jitune: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    print(summary(folder))
     return 0

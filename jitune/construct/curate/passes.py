@@ -30,7 +30,7 @@ from jitune.data.record_rows import from_row
 
 KEPT, REJECTED = "kept.jsonl", "rejected.jsonl"
 COMMIT_SECONDS = (2.0, 30.0)  # between commits: a fiftieth of the time so far, within these
-LENGTHS = struct.Struct("<HH")  # of a key and an id in a file of keys
+LENGTHS = struct.Struct("<HI")  # of a key and an id in a file of keys
 
 
 class State:
@@ -111,10 +111,11 @@ def stream_pass(state: State, stages: Sequence[tuple[str, Filter | Sieve]], spec
             for (name, _), seconds in zip(stages, found.cpu, strict=True):
                 state.tally.spent(name, seconds)
             state.tally.tree["cpu"] += found.whole if workers else 0.0
-            judged = iter(found.judged)
+            repeated = admit(state, stages, memories, [i for _, i in chunk if isinstance(i, Record)], found.judged)
+            judged = iter(zip(found.judged, repeated, strict=True))
             for input, item in chunk:
                 if isinstance(item, Record):
-                    settle(state, stages, memories, input, item, next(judged), out)
+                    settle(state, stages, input, item, *next(judged), out)
                 else:
                     malformed(state, input, item)
             done += len(chunk)
@@ -131,32 +132,43 @@ def malformed(state: State, input: int, bad: Any) -> None:
                  raw="" if raw is None else raw)
 
 
-def settle(state: State, stages: Sequence[tuple[str, Stage]], memories: dict[int, Memory], input: int, record: Record,
-           one: Judged, out: str) -> None:
-    """Asks the memories, in the order of the stages, and writes the record to where it belongs."""
-    tally, first = state.tally, state.number == 0
-    at, reject, line = one.stage, one.reject, one.line
-    for sieve, key, then in one.sieves:
-        if key is None:
-            continue
-        began = time.process_time()
-        repeated = memories[sieve].admit(key, record.id)
-        tally.spent(stages[sieve][0], time.process_time() - began)
-        if repeated:
-            at, reject, line = sieve, repeated, then
-            break
-        state.ledger.write(keys_file(stages[sieve][0]), LENGTHS.pack(len(key), len(record.id.encode()))
-                           + key + record.id.encode())
-    if first:
+def admit(state: State, stages: Sequence[tuple[str, Stage]], memories: dict[int, Memory], records: Sequence[Record],
+          judged: Sequence[Judged]) -> list[tuple[int, Reject, bytes] | None]:
+    """Asks the memories, sieve after sieve, in the order of the stream.
+
+    Returns of each record the sieve that rejects it, why, and the record's line then; or None.
+    """
+    found: list[tuple[int, Reject, bytes] | None] = [None] * len(records)
+    for at, memory in memories.items():
+        name, began = stages[at][0], time.process_time()
+        for i, (record, one) in enumerate(zip(records, judged, strict=True)):
+            _, key, line = next((s for s in one.sieves if s[0] == at), (at, None, b""))
+            if key is None or found[i]:
+                continue
+            reject = memory.admit(key, record.id)
+            if reject:
+                found[i] = at, reject, line
+            else:
+                id = record.id.encode()
+                state.ledger.write(keys_file(name), LENGTHS.pack(len(key), len(id)) + key + id)
+        state.tally.spent(name, time.process_time() - began)
+    return found
+
+
+def settle(state: State, stages: Sequence[tuple[str, Stage]], input: int, record: Record, one: Judged,
+           repeated: tuple[int, Reject, bytes] | None, out: str) -> None:
+    """Counts a record and writes it to where it belongs."""
+    tally = state.tally
+    at, reject, line = repeated or (one.stage, one.reject, one.line)
+    if state.number == 0:
         tally.read(input, one.before)
         tally.language(one.after.language)
     for stage in one.changed:
-        if at is None or stage < at:
+        if at is None or stage <= at:
             tally.changed(stages[stage][0])
     if reject is not None:
         state.reject(stages[at][0], reject, id=record.id, source=record.provenance.source, line=line)
-        return
-    if out == KEPT:
+    elif out == KEPT:
         tally.keep(input, one.after)
         state.ledger.write(out, line + b"\n")
     else:
@@ -227,7 +239,7 @@ def measure_all(state: State, name: str, choice: Choice, path: Path, tick: Calla
         rows = measure(choice, batch)
         state.ledger.write(file, rows.astype("<f4").tobytes())
         done += len(batch)
-        tick("measure", done)
+        tick("measuring", done)
         state.commit_now_and_then(done)
     state.commit(done)
 
@@ -261,7 +273,8 @@ def write_all(state: State, name: str, choice: Choice, path: Path, verdicts: Seq
         else:
             state.ledger.write(out, b"%d\t" % input + line + b"\n")
         if at % 256 == 0:
-            tick("write", at + 1)
+            tick("writing", at + 1)
             state.commit_now_and_then(at + 1)
+    tick("writing", len(verdicts))
     state.done = len(verdicts)
 

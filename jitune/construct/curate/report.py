@@ -64,9 +64,14 @@ def tiles(result: Mapping[str, Any]) -> Markup:
         ("Kept", counts["kept"], f"{page.number(share, percent=True)} of what was read"),
         ("Rejected", counts["rejected"], f"by {numbered(len(result['stages']), 'stage')}"),
         ("Not read", counts["malformed"], "malformed, or left out by their reader"),
-        ("Time", value(seconds, text=duration(seconds)), f"{page.number(speed)} records per second"),
-        ("CPU time", value(result["cpu_seconds"], text=duration(result["cpu_seconds"])), "of all processes"),
+        ("Time", spent(seconds), f"{page.number(speed)} records per second"),
+        ("CPU time", spent(result["cpu_seconds"]), "of all processes"),
     ])
+
+
+def spent(seconds: float) -> Markup:
+    """Seconds, as 0.35 s or 12m34s."""
+    return value(seconds, unit="s") if seconds < 60 else value(seconds, text=duration(seconds))
 
 
 def warnings(result: Mapping[str, Any]) -> list[Markup]:
@@ -81,22 +86,23 @@ def warnings(result: Mapping[str, Any]) -> list[Markup]:
 
 
 def funnel(result: Mapping[str, Any]) -> Markup:
-    """Records that are left after each stage."""
+    """Records that are left after each stage, and what each cost."""
     names = ["read", *(row["name"] for row in result["stages"])]
     left = [result["records"]["read"], *(row["out"] for row in result["stages"])]
-    return page.section("Funnel", charts.bars(names, {"records": left}, title="Records left after each stage"))
+    costly = [row for row in result["stages"] if row["cpu_seconds"] >= 0.0005]
+    cost = charts.bars([row["name"] for row in costly], {"seconds": [row["cpu_seconds"] for row in costly]},
+                       title="What each stage cost, CPU seconds") if costly else ""
+    return page.section("Funnel", page.grid(
+        charts.bars(names, {"records": left}, title="Records left after each stage"), cost))
 
 
 def stages(result: Mapping[str, Any]) -> Markup:
     """Each stage with what it did and what it cost."""
     rows = [[row["name"], row["kind"], row["in"], row["rejected"], part_of(row), row["out"], row["changed"],
              value(row["cpu_seconds"], unit="s"), row["records_per_second"]] for row in result["stages"]]
-    costly = [row for row in result["stages"] if row["cpu_seconds"] >= 0.0005]
-    cost = charts.bars([row["name"] for row in costly], {"seconds": [row["cpu_seconds"] for row in costly]},
-                       title="What each stage cost", label="CPU seconds") if costly else ""
     return page.section(
         "Stages", page.table(["stage", "kind", "in", "rejected", "share", "out", "written on", "CPU time",
-                              "records per CPU second"], rows, numeric=range(2, 9)), cost,
+                              "records per CPU second"], rows, numeric=range(2, 9)),
         note="In order. A record is written on where a stage notes something, such as its language, or changes it. "
              "CPU time is that of the stage alone.")
 
@@ -142,11 +148,11 @@ def rejected(result: Mapping[str, Any], rows: Mapping[str, Mapping[str, Sequence
 def lengths(result: Mapping[str, Any]) -> Markup:
     """Lengths of prompts and answers, before and after."""
     figures = []
-    for name, title in (("prompt", "Prompts by length, characters"), ("answer", "Answers by length, characters")):
+    for name in ("prompt", "answer"):
         before, after = result["before"][name], result["after"][name]
         if before:
             figures.append(charts.bars(list(before), {"before": list(before.values()), "after": [
-                after.get(bin, 0) for bin in before]}, title=title, label="records"))
+                after.get(bin, 0) for bin in before]}, title=f"Records by characters of the {name}"))
     return page.section("Lengths", page.grid(*figures) if figures else "Nothing was read.")
 
 
@@ -158,8 +164,7 @@ def languages(result: Mapping[str, Any]) -> Markup | str:
         if set(before) - {""}:
             names = list(before)[:BARS]
             figures.append(charts.bars([n or "not said" for n in names], {
-                "before": [before[n] for n in names], "after": [after.get(n, 0) for n in names]}, title=title,
-                label="records"))
+                "before": [before[n] for n in names], "after": [after.get(n, 0) for n in names]}, title=title))
     if not figures:
         return ""
     return page.section("Languages and licences", page.grid(*figures),

@@ -21,7 +21,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def curate(config: Any, *, shown: bool = False) -> Path:
 
     Args:
       config: as `construct.curate.config` makes it.
-      shown: progress bars, and what was found at the end, on standard error.
+      shown: progress bars on standard error.
 
     Raises:
       UserError: a value of the config, an input that cannot be read, a stage that fails on a record, or a folder that
@@ -91,7 +91,6 @@ def curate(config: Any, *, shown: bool = False) -> Path:
             one_pass(state, config, specs, stages, groups, number, bars)
         result = funnel(state.tally.tree, config, list(zip(specs, (s for _, s in stages), strict=True)), digests)
         finish(folder, config, result, state.tally.tree["examples"])
-        bars.say(summary(result, folder))
     return folder
 
 
@@ -138,9 +137,17 @@ def counted(bars: Bars, name: str, total: int, read: Callable[[], int] | None = 
 
 @contextmanager
 def phases(bars: Bars, name: str, total: int):
-    """Two bars, of measuring and of writing, which are told (phase, records)."""
-    with counted(bars, f"{name}: measuring", total) as measured, counted(bars, f"{name}: writing", total) as written:
-        yield lambda phase, done: (measured if phase == "measure" else written)(done)
+    """A bar for each phase of a choice, which begins when it is first told (phase, records)."""
+    ticks: dict[str, Callable[[int], None]] = {}
+    with ExitStack() as stack:
+
+        def tick(phase: str, done: int) -> None:
+            if phase not in ticks:
+                stack.close()
+                ticks[phase] = stack.enter_context(counted(bars, f"{name}: {phase}", total))
+            ticks[phase](done)
+
+        yield tick
 
 
 def finish(folder: Path, config: Any, result: dict[str, Any], marks: dict[str, Any]) -> None:
@@ -162,8 +169,9 @@ def write(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-def summary(result: dict[str, Any], folder: Path) -> str:
-    """The run in a few lines."""
+def summary(folder: Path) -> str:
+    """A finished run in a few lines."""
+    result = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     counts = result["records"]
     lines = [f"{counts['read']:,} read, {counts['kept']:,} kept in {folder / KEPT}"]
     lines += [f"  {counts['malformed']:,} could not be read"] if counts["malformed"] else []
