@@ -16,8 +16,9 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # Rust and C++ libraries (safetensors, tokenizers, tensorstore) put the number of an OSError into their text.
 OS_ERROR = re.compile(r"\bos[ _]error(?:_code)?[:=]?\s*'?(\d+)", re.IGNORECASE)
 PLACE = re.compile(r"""["'](/[^"']+)["']""")
-SAVED = {"train": "what was saved before is whole, and --resume continues it",
-         "data_curate": "what was written before is whole, and the same command goes on from there"}
+SAVED = "what was saved before is whole, and --resume continues it"
+WRITTEN = "what was written before is whole, and the same command goes on from there"
+GOES_ON = ("data_convert", "data_curate", "data_annotate")  # commands that append to files and take them up again
 SMALLER = {
     "train": "raise config.microbatches, set config.model.remat=full, or lower config.seq_len or config.batch_size; "
              "`jitune plan` says what fits",
@@ -37,8 +38,8 @@ def explain(error: BaseException, command: str = "") -> tuple[str, int] | None:
     for one in chain:
         number, place = _os_error(one)
         if number in FULL:
-            saved = f"; {SAVED[command]}" if command in SAVED else ""
-            return f"{FULL[number]}{f' ({place})' if place else ''}{saved}", 1
+            after = f"; {SAVED}" if command == "train" else f"; {WRITTEN}" if command in GOES_ON else ""
+            return f"{FULL[number]}{f' ({place})' if place else ''}{after}", 1
         if number in DENIED or (number and place):
             return f"{place or 'a file'}: {os.strerror(number)}", 2
     for one in chain:

@@ -71,6 +71,7 @@ FLOORS = (
      "construct.curate.card",
      "construct.curate.examples",
      "construct.curate.report",
+     "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
      "construct.readers.trees", "construct.readers.oasst",
      "construct.readers.items", "construct.readers.label_studio", "construct.readers.argilla",

@@ -86,8 +86,12 @@ class Reading:
     def __init__(self, specs: Sequence[str], pick: Callable, fields: Mapping[str, str], options: Mapping[str, Any],
                  given: Mapping[str, str], bad: str):
         self.specs, self.pick, self.fields, self.options = tuple(specs), pick, fields, options
-        self.given, self.bad, self.notes = given, bad, Counter()
+        self.given, self.bad, self.counts = given, bad, Counter()
         self.rows = _stream(self.specs, bad)
+
+    @property
+    def notes(self) -> dict[str, int]:
+        return {word: times for word, times in self.counts.items() if times}
 
     @property
     def read(self) -> int:
@@ -98,7 +102,7 @@ class Reading:
         return self.rows.total
 
     def __iter__(self) -> Iterator[Record | Bad]:
-        self.notes.clear()
+        self.counts.clear()
         for reader, rows in _grouped(self._known()):
             if isinstance(rows, Bad):
                 yield self._bad(rows)
@@ -128,9 +132,9 @@ class Reading:
         (row, origin), whole = rows[0], {where: row for row, where in rows}
         try:
             if reader.group:
-                found = list(reader.read(rows, self.notes, self.fields, **options))
+                found = list(reader.read(rows, self.counts, self.fields, **options))
             else:
-                found = list(reader.read(row, origin, self.notes, self.fields, **options))
+                found = list(reader.read(row, origin, self.counts, self.fields, **options))
         except UserError as error:
             yield self._bad(_as_bad(row, origin, error))
             return
@@ -140,12 +144,12 @@ class Reading:
             elif item.fault or self.bad == "give":
                 yield self._bad(Bad(*item.origin, item.reason, item.detail, item.raw or whole[item.origin]))
             else:
-                self.notes[item.reason] += 1
+                self.counts[item.reason] += 1
 
     def _bad(self, bad: Bad) -> Bad:
         if self.bad != "give":
             raise UserError(f"{bad.file}:{bad.number}: {bad.detail}")
-        self.notes[bad.reason] += 1
+        self.counts[bad.reason] += 1
         return bad
 
     def _with_provenance(self, record: Record, reader: Reader) -> Record:

@@ -30,7 +30,7 @@ from jitune.types import UserError
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
 BLOCK = 1 << 16  # bytes read at a time
-LOOK = 1 << 24  # bytes of a first line that are looked at, to tell JSON lines from one object
+LOOK = 1 << 22  # bytes of a first line that are looked at, to tell JSON lines from one object
 FIELD = 1 << 28  # characters of a field: where more come, a quote was left open
 HALF = re.compile("[\ud800-\udfff]")
 ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON writes one; pairs match too, which are good
@@ -147,15 +147,17 @@ def _read_lines(file: str, lines: Iterable[bytes], give: bool) -> Iterator[Item]
 def _read_json(file: str, stream: IO[bytes], give: bool) -> Iterator[Item]:
     # Many published `.json` files hold one object a line: the first line is an object, and another line comes.
     head, objects = [], 0
-    for line in iter(partial(stream.readline, LOOK), b""):
+    while line := stream.readline(BLOCK):
         head.append(line)
-        if not line.strip(b"\xef\xbb\xbf \t\r\n"):
+        start = line.strip(b"\xef\xbb\xbf \t\r\n")
+        if not start:
             continue
+        if objects or start.startswith(b"{"):
+            head[-1] += b"" if line.endswith(b"\n") else stream.readline(-1 if objects else LOOK)
         if objects:
-            head[-1] += b"" if line.endswith(b"\n") else stream.readline()
             yield from _read_lines(file, chain(head, stream), give)
             return
-        if not _is_object(line):
+        if not _is_object(head[-1]):
             break
         objects = 1
     blocks = chain(head, iter(partial(stream.read, BLOCK), b""))
@@ -164,6 +166,8 @@ def _read_json(file: str, stream: IO[bytes], give: bool) -> Iterator[Item]:
 
 
 def _is_object(line: bytes) -> bool:
+    if len(line) >= LOOK:
+        return False
     try:
         return isinstance(json.loads(line.removeprefix(b"\xef\xbb\xbf")), dict)
     except (ValueError, RecursionError):

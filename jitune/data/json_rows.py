@@ -94,7 +94,7 @@ class Text:
         while True:
             try:
                 value, end = DECODER.raw_decode(self.buffer, self.at)
-                if end < len(self.buffer) or self.ended:  # else it might be a number that goes on
+                if end + 2 < len(self.buffer) or self.ended:  # else it might be a number that goes on: 1|e+|5
                     raw, self.at = self.buffer[self.at:end], end
                     return value, raw
             except json.JSONDecodeError as error:

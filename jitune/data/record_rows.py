@@ -99,40 +99,43 @@ def to_line(record: Record) -> bytes:
 
 def to_parquet_row(record: Record) -> dict:
     """The record as a row of `arrow_schema`; raises as `to_line` does."""
-    row = to_row(record)
+    return as_parquet(to_row(record), record)
+
+
+def as_parquet(row: dict, record: Record | None = None) -> dict:
+    """What `to_row` gives, in the form of `arrow_schema`; `record` is for messages."""
+    row = dict(row)
     for key in ("messages", "prompt", "chosen", "rejected"):
         if isinstance(row.get(key), list):
-            row[key] = [_with_json_calls(message, record) for message in row[key]]
+            row[key] = _with_json_calls(row[key], record)
     if isinstance(row.get("prompt"), str):
         row["prompt_text"] = row.pop("prompt")
-    for one in row.get("candidates", ()):
-        one["messages"] = [_with_json_calls(message, record) for message in one["messages"]]
-    for one in row.get("annotations", ()):
-        if "value" in one:
-            one["value_json"] = _json(one.pop("value"), record)
+    if "candidates" in row:
+        row["candidates"] = [one | {"messages": _with_json_calls(one["messages"], record)} for one in row["candidates"]]
+    if "annotations" in row:
+        row["annotations"] = [one | {"value_json": _json(one["value"], record)} if "value" in one else one
+                              for one in row["annotations"]]
     if "scores" in row:
         row["scores"] = [{"name": name, "value": value} for name, value in row["scores"].items()]
     row |= {key: _json(row[key], record) for key in ("tools", "meta") if key in row}
     if "sampling" in row["provenance"]:
-        row["provenance"]["sampling"] = _json(row["provenance"]["sampling"], record)
+        row["provenance"] = row["provenance"] | {"sampling": _json(row["provenance"]["sampling"], record)}
     return row
 
 
-def _with_json_calls(message: dict, record: Record) -> dict:
-    if "tool_calls" not in message:
-        return message
-    calls = [call | {"function": call["function"] | {"arguments": _json(call["function"]["arguments"], record)}}
-             for call in message["tool_calls"]]
-    return message | {"tool_calls": calls}
+def _with_json_calls(messages: list[dict], record: Record | None) -> list[dict]:
+    return [message | {"tool_calls": [call | {"function": call["function"] | {
+        "arguments": _json(call["function"]["arguments"], record)}} for call in message["tool_calls"]]}
+        if "tool_calls" in message else message for message in messages]
 
 
-def _json(value: Any, record: Record) -> str:
+def _json(value: Any, record: Record | None) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()
         return text
     except (ValueError, TypeError, RecursionError) as error:
-        place = record.provenance.source or f"record {record.id}"
+        place = (record.provenance.source or f"record {record.id}") if record else "a record"
         what = ("holds half of a surrogate pair" if isinstance(error, UnicodeEncodeError) else
                 f"cannot be written as JSON: {error}")
         raise UserError(f"{place}: {what}") from error

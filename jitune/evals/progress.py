@@ -21,13 +21,13 @@ class Bars(AbstractContextManager):
 
     def __init__(self, *, shown: bool):
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         plain = None if sys.stderr.isatty() else False
         self.console = Console(stderr=True, highlight=False, quiet=not shown, force_terminal=plain)
         self.live = shown and self.console.is_terminal and not self.console.is_dumb_terminal
-        columns = (TextColumn("{task.description:<12}"), BarColumn(bar_width=32), MofNCompleteColumn(),
-                   TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
+        columns = (TextColumn("{task.description:<12}"), BarColumn(bar_width=32),
+                   TextColumn("{task.fields[of]}"), TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
         self.progress = Progress(*columns, console=self.console, disable=not self.live)
 
     def __enter__(self) -> Bars:
@@ -38,25 +38,28 @@ class Bars(AbstractContextManager):
         self.progress.stop()
 
     @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar of `total` items; gives the function that advances it."""
+    def bar(self, name: str, total: int, *, size: bool = False) -> Iterator[Callable[[int], None]]:
+        """A bar of `total` items, or bytes where it is a `size`; gives the function that advances it."""
+        from rich.filesize import decimal
+
+        shown = decimal if size else "{:,}".format
         if not total:
             yield lambda count: None
             return
-        task, began, done, told = self.progress.add_task(name, total=total), time.perf_counter(), 0, 0.0
+        task, began, done, told = self.progress.add_task(name, total=total, of=""), time.perf_counter(), 0, 0.0
 
         def advance(count: int) -> None:
             nonlocal done, told
             done += count
-            self.progress.advance(task, count)
+            self.progress.update(task, advance=count, of=f"{shown(done)} of {shown(total)}")
             spent = time.perf_counter() - began
             if not self.live and done < total and spent - told >= EVERY:
                 told = spent
-                self.say(f"{name}: {done:,} of {total:,}, {duration(spent / done * (total - done))} left")
+                self.say(f"{name}: {shown(done)} of {shown(total)}, {duration(spent / done * (total - done))} left")
 
         yield advance
         if not self.live:
-            self.say(f"{name}: {total:,} in {duration(time.perf_counter() - began)}")
+            self.say(f"{name}: {shown(total)} in {duration(time.perf_counter() - began)}")
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""

@@ -117,8 +117,8 @@ def chat(*items, **columns) -> dict:
 
 KNOWN = ("known formats: messages (messages), sharegpt (conversations), sharegpt (conversation), alpaca "
          "(instruction, output), prompt_completion (prompt, completion), prompt_completion (prompt, "
-         "response), text (text); rename columns with fields, or name a function of your own as "
-         "module:function")
+         "response), prompt_completion (prompt_text, completion), text (text); rename columns with fields, or name a "
+         "function of your own as module:function")
 NEEDS = "a tool call must be an object with 'name' and 'arguments', got"
 BAD = [
     ({"question": "a", "answer": "b"}, f"no known format: the row has keys ['question', 'answer']; {KNOWN}"),

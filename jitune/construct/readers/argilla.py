@@ -8,7 +8,7 @@
 
 | rows | from |
 |---|---|
-| fields, responses {question: [{value, user_id, status}]}, suggestions | `records.to_list()`, `to_json()` of Argilla 2 |
+| fields, responses {question: [{value, user_id, status}]}, suggestions | `to_list()`, `to_json()` of Argilla 2 |
 | fields, responses [{user_id, status, values: {question: {value}}}] | its server, feedback records of Argilla 1 |
 | question.responses, .responses.users, .responses.status, .suggestion | `to_datasets()`, flattened, of Argilla 2 |
 | question: [{user_id, value, status}], question-suggestion, external_id | feedback datasets of Argilla 1 on the hub |

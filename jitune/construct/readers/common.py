@@ -76,6 +76,8 @@ def as_messages(value: Any, what: str, *, role: str = "assistant") -> Messages:
     Raises:
       UserError: beginning with `what`.
     """
+    if not isinstance(value, (str, Mapping, list, tuple)):
+        raise UserError(f"{what} must be text, a message or a list of messages, got {value!r:.60}")
     try:
         if isinstance(value, str):
             return say(role, value)

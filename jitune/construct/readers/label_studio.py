@@ -141,7 +141,8 @@ def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, 
     values = {question: _joined(found) for question, found in values.items()}
     if results and not values and not chat and not skipped:
         return None
-    return Work(name, annotator, values, _chat(chat), skipped, _time(at), seconds)
+    known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    return Work(name, annotator, values, _chat(chat), skipped, _time(at), float(seconds) if known else None)
 
 
 def _value(kind: str, value: Mapping, result: Mapping) -> Any:

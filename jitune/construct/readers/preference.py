@@ -75,9 +75,10 @@ def pairs(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str
         chosen, rejected = _texts(chosen, rejected, notes)
     a, b = as_messages(chosen, "'chosen'"), as_messages(rejected, "'rejected'")
     a, b = _after(a, before), _after(b, before)
-    if not before or (a and a[0]["role"] == "user"):
-        common = _common(a, b)
-        before, a, b = before + a[:common], a[common:], b[common:]
+    if before and a and a[0]["role"] in ("user", "system") and before[-1]["role"] == "user":
+        before, used = (), {"chosen", "rejected"}  # the lists hold a question of their own, which counts
+    if not before:
+        before, a, b = _split(a, b, notes)
     yield _pair(row, before, a, b, used, origin, notes)
 
 
@@ -99,8 +100,7 @@ def two_outputs(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[st
     a, b = as_messages(row[one], f"'{one}'"), as_messages(row[two], f"'{two}'")
     before, used = ((), set()) if one == "conversation_a" else _before(row)
     if not before:
-        common = _common(a, b)
-        before, a, b = a[:common], a[common:], b[common:]
+        before, a, b = _split(a, b, notes)
     if verdict in SECOND:
         a, b = b, a
     yield _pair(row, before, a, b, {one, two, key} | used, origin, notes)
@@ -199,7 +199,10 @@ def _before(row: Mapping) -> tuple[Messages, set[str]]:
             return (), used
         found = as_messages(row[key], f"'{key}'", role="user")
         used |= {key}
-        if more and isinstance(row[key], str) and isinstance(row[more], str):
+        dialogue = split_dialogue(row[key]) if isinstance(row[key], str) else None
+        if dialogue:  # it may end with the "Assistant:" that the answer goes on after
+            found = dialogue if dialogue[-1]["content"] else dialogue[:-1]
+        elif more and isinstance(row[key], str) and isinstance(row[more], str):
             found, used = say("user", f"{row[key]}\n\n{row[more]}"), used | {more}
     system = row.get("system")
     if system and found[0]["role"] == "system":
@@ -212,12 +215,13 @@ def _after(answer: Messages, before: Messages) -> Messages:
     return answer[len(before):] if before and answer[: len(before)] == before else answer
 
 
-def _common(a: Messages, b: Messages) -> int:
-    """How many messages both begin with, of which an answer of at least one message is left to each."""
+def _split(a: Messages, b: Messages, notes: Counter) -> tuple[Messages, Messages, Messages]:
+    """What both begin with, and the rest of each, which is one message at least."""
     same = 0
     while same < min(len(a), len(b)) - 1 and a[same] == b[same]:
         same += 1
-    return same
+    notes["differing_prefixes"] += len(a) > same + 1 or len(b) > same + 1
+    return a[:same], a[same:], b[same:]
 
 
 def _pair(row: Mapping, before: Messages, a: Messages, b: Messages, used: set, origin: Origin,
@@ -231,7 +235,6 @@ def _pair(row: Mapping, before: Messages, a: Messages, b: Messages, used: set, o
     unlike = [name for name, part in (("chosen", a), ("rejected", b)) if part[-1]["role"] != "assistant"]
     if unlike:
         return Drop("no_answer", f"'{unlike[0]}' does not end with the assistant's answer", origin)
-    notes["differing_prefixes"] += len(a) > 1 or len(b) > 1
     notes["empty_answers"] += not (a[-1]["content"] and b[-1]["content"])
     return named(Record("", before, chosen=a, rejected=b, meta=without(row, used), provenance=source(origin)))
 
