@@ -73,6 +73,7 @@ FLOORS = (
      "construct.curate.report",
      "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
+     "construct.readers.common", "construct.readers.own", "construct.readers.training", "construct.readers.preference",
      "construct.readers.trees", "construct.readers.oasst",
      "construct.readers.items", "construct.readers.label_studio", "construct.readers.argilla",
      "construct.reading",

@@ -10,6 +10,7 @@
 | jitune | jitune's own records |
 | messages, sharegpt, alpaca, prompt_completion, text | training data, see `jitune.data.formats` |
 | dolly | instruction, context, response, category |
+| prompts | questions without an answer, to be written: prompt, instruction (and input) or question |
 | pairs, two_outputs, ranking, kto | preferences, see `jitune.construct.readers.preference` |
 | oasst | trees of OpenAssistant, nested |
 | oasst_flat | their messages, one a row, linked by parent |
@@ -23,31 +24,23 @@ A format of one's own is one file with a generator and one row of `READERS`.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, groupby
-from typing import Any, NamedTuple
+from typing import Any
 
-from jitune.construct.readers import argilla, label_studio, oasst, preference, training
+from jitune.construct.readers import argilla, label_studio, oasst, own, preference, training
 from jitune.construct.readers.common import Origin, Reader
 from jitune.data.formats import FORMATS
 from jitune.data.pipeline import parse_fields
 from jitune.data.record import Record
-from jitune.data.sources import read_rows
+from jitune.data.streams import Bad, stream
 from jitune.types import UserError
-
-
-class Bad(NamedTuple):
-    file: str
-    number: int
-    reason: str
-    detail: str
-    raw: Any
-
 
 # Asked in this order; the first that knows a row reads it.
 READERS = {
+    "jitune": Reader(own.detects, own.read, "id, provenance"),
     "label_studio": Reader(label_studio.is_task, label_studio.read, "data, annotations", method="annotation",
                            options=label_studio.OPTIONS),
     "label_studio_min": Reader(label_studio.is_min, label_studio.read_min, "annotator, annotation_id",
@@ -71,6 +64,7 @@ READERS = {
     "dolly": Reader(training.is_dolly, training.dolly, "instruction, context, response", method="annotation",
                     renames=True),
     "training": Reader(training.detects, training.read, ", ".join(FORMATS), renames=True),
+    "prompts": Reader(training.is_prompt, training.prompts, "prompt alone", renames=True),
 }
 
 
@@ -87,7 +81,7 @@ class Reading:
                  given: Mapping[str, str], bad: str):
         self.specs, self.pick, self.fields, self.options = tuple(specs), pick, fields, options
         self.given, self.bad, self.counts = given, bad, Counter()
-        self.rows = _stream(self.specs, bad)
+        self.rows = stream(self.specs, bad=bad)
 
     @property
     def notes(self) -> dict[str, int]:
@@ -110,22 +104,21 @@ class Reading:
                 yield from self._records(reader, rows)
 
     def _known(self) -> Iterator[tuple[Any, Reader | None, Any]]:
-        """(what groups it, reader, row with its origin) of every row; a Bad has no reader."""
-        numbers = count()
+        """(what it shares with others, reader, row with its origin) of every row; a Bad has no reader."""
         for item in self.rows:
             if isinstance(item, Bad):
-                yield next(numbers), None, item
+                yield None, None, item
                 continue
             row, origin = item
             try:
-                row = _clean(row)
+                row = _clean(row, self.counts)
                 name, reader, row = self.pick(row, self.fields)
-                together = next(numbers)
+                together = None
                 if reader.group:
                     together = name, origin[0], reader.group(row, **_fitting(reader, self.options))
                 yield together, reader, (row, origin)
             except UserError as error:
-                yield next(numbers), None, _as_bad(row, origin, error)
+                yield None, None, _as_bad(row, origin, error)
 
     def _records(self, reader: Reader, rows: list) -> Iterator[Record | Bad]:
         options = _fitting(reader, self.options)
@@ -142,13 +135,13 @@ class Reading:
             if isinstance(item, Record):
                 yield self._with_provenance(item, reader)
             elif item.fault or self.bad == "give":
-                yield self._bad(Bad(*item.origin, item.reason, item.detail, item.raw or whole[item.origin]))
+                yield self._bad(Bad(*item.origin, item.reason, item.detail, _raw(item.raw or whole[item.origin])))
             else:
                 self.counts[item.reason] += 1
 
     def _bad(self, bad: Bad) -> Bad:
         if self.bad != "give":
-            raise UserError(f"{bad.file}:{bad.number}: {bad.detail}")
+            raise UserError(bad.message)
         self.counts[bad.reason] += 1
         return bad
 
@@ -218,11 +211,22 @@ def _picker(readers: Mapping[str, Reader], format: str) -> Callable:
 
 
 def _grouped(known: Iterator) -> Iterator[tuple[Reader | None, Any]]:
-    """(reader, rows that belong together) or (None, Bad)."""
-    for _, items in groupby(known, key=lambda item: item[0]):
-        items = list(items)
-        reader = items[0][1]
-        yield reader, [row for _, _, row in items] if reader else items[0][2]
+    """(reader, rows that belong together) or (None, Bad); a Bad among rows that belong together comes before them."""
+    shared, reader, rows = None, None, []
+    for together, its_reader, item in known:
+        if its_reader is None:
+            yield None, item
+            continue
+        if rows and together != shared:
+            yield reader, rows
+            rows = []
+        if its_reader.group is None:
+            yield its_reader, [item]
+        else:
+            shared, reader = together, its_reader
+            rows.append(item)
+    if rows:
+        yield reader, rows
 
 
 def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
@@ -233,14 +237,13 @@ def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
     return kept | {name: row[column] for name, column in fields.items()}
 
 
-def _clean(row: dict) -> dict:
-    """The row as JSON has it; times and the like of Parquet become text."""
+def _clean(row: dict, counts: Counter) -> dict:
+    """The row as JSON has it: times and the like of Parquet become text, and numbers that are none (NaN) null."""
     try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        row = _plain(row, counts)
         text = json.dumps(row, ensure_ascii=False)
-    except TypeError:
-        text = json.dumps(row, ensure_ascii=False, default=lambda value: value.tolist()
-                          if hasattr(value, "tolist") else str(value))
-        row = json.loads(text)
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -249,8 +252,27 @@ def _clean(row: dict) -> dict:
     return row
 
 
+def _plain(value: Any, counts: Counter) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, counts) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, counts) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        counts["not_finite"] += 1
+        return None
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return _plain(value.tolist(), counts) if hasattr(value, "tolist") else str(value)
+
+
 def _as_bad(row: dict, origin: Origin, error: UserError) -> Bad:
-    return Bad(*origin, "malformed", str(error).removeprefix(f"{origin[0]}:{origin[1]}: "), row)
+    return Bad(*origin, "malformed", str(error).removeprefix(f"{origin[0]}:{origin[1]}: "), _raw(row))
+
+
+def _raw(value: Any) -> str:
+    """What was dropped, as JSON; halves of surrogate pairs are written as escapes."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _fitting(reader: Reader, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,18 +284,3 @@ def _check_options(options: Mapping[str, Any], readers: Mapping[str, Reader]) ->
     for name in options:
         if name not in known:
             raise UserError(f"option '{name}' is unknown to the format; known are {', '.join(known) or 'none'}")
-
-
-class _Rows:
-    read, total = 0, 0
-
-    def __init__(self, specs):
-        self.specs = specs
-
-    def __iter__(self):
-        for spec in self.specs:
-            yield from read_rows(spec)
-
-
-def _stream(specs, bad):
-    return _Rows(specs)

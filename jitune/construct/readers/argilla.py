@@ -120,7 +120,7 @@ def _records(row: Mapping, data: Mapping, said: Sequence[Said], asked: Sequence[
     notes["suggestions"] += suggestions
     notes["unlabelled"] += not said
     known = list(dict.fromkeys((*(questions.split() if isinstance(questions, str) else questions), *asked,
-                                *(name for name, *_ in said))))
+                                *(name for name, *_ in said if name))))
     works, names = [], _ranked_fields(data, said)
     for (user, number, status), values in _by_user(said).items():
         if status in ("draft", "pending"):

@@ -44,8 +44,11 @@ AFTER = ("annotator", "annotation_id", "created_at", "updated_at", "lead_time", 
 
 
 def is_task(row: Mapping) -> bool:
-    """Whether a row is a task of a JSON export."""
-    return isinstance(row.get("data"), Mapping) and ("annotations" in row or "completions" in row)
+    """Whether a row is a task of a JSON export, or an annotation with its task, as synced to a storage."""
+    if isinstance(row.get("task"), Mapping) and "result" in row:
+        return isinstance(row["task"].get("data"), Mapping)
+    return isinstance(row.get("data"), Mapping) and any(key in row for key in ("annotations", "completions",
+                                                                               "predictions"))
 
 
 def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
@@ -55,6 +58,8 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
     Args:
       questions: names of controls, apart by spaces or as a list, whose absence means an empty answer.
     """
+    if isinstance(row.get("task"), Mapping):
+        row = {**row["task"], "annotations": [{key: value for key, value in row.items() if key != "task"}]}
     given = row.get("annotations") if "annotations" in row else row.get("completions")
     given = _objects(given, "'annotations'")
     drafts, predictions = _objects(row.get("drafts"), "'drafts'"), _objects(row.get("predictions"), "'predictions'")
@@ -122,7 +127,8 @@ def _results(name: str, value: Any) -> Iterator[dict]:
             one = {"chatmessage": one}
         kind = next((kind for kind, key in VALUES.items() if key in one and kind != "textarea"), None)
         kind = kind or ("chatmessage" if "chatmessage" in one else "textarea" if set(one) <= {"text"} else "")
-        yield {"from_name": name, "type": kind or next(iter(one), "unknown"), "value": one}
+        kind = kind or next((key for key in one if key.endswith("labels")), "unknown")
+        yield {"from_name": name, "type": kind, "value": one}
 
 
 def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, at: Any, seconds: Any,

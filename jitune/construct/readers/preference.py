@@ -25,6 +25,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from jitune.construct.readers.common import (
@@ -235,6 +236,8 @@ def _pair(row: Mapping, before: Messages, a: Messages, b: Messages, used: set, o
     unlike = [name for name, part in (("chosen", a), ("rejected", b)) if part[-1]["role"] != "assistant"]
     if unlike:
         return Drop("no_answer", f"'{unlike[0]}' does not end with the assistant's answer", origin)
+    notes["out_of_turn"] += any(one["role"] == two["role"] != "tool" for answer in (a, b)
+                                for one, two in pairwise((*before, *answer)))
     notes["empty_answers"] += not (a[-1]["content"] and b[-1]["content"])
     return named(Record("", before, chosen=a, rejected=b, meta=without(row, used), provenance=source(origin)))
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jitune.construct.readers.common import Origin, without
+from jitune.construct.readers.common import CONTEXTS, PROMPTS, Origin, as_messages, first, say, source, without
 from jitune.data import formats
-from jitune.data.record import Record, from_example
+from jitune.data.record import Record, from_example, named
 from jitune.types import Example, UserError
 
 TOOLS = ("tools", "functions")
@@ -30,6 +30,8 @@ USED = {
     "prompt_completion": ("prompt", "completion", "response", "system", *TOOLS),
     "text": ("text",),
 }
+
+BESIDE = ("id", "system", "category", "topic", "source", "license", "lang", "language", "metadata", "meta")
 
 
 def detects(row: Mapping) -> bool:
@@ -67,6 +69,28 @@ def dolly(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str
 def is_dolly(row: Mapping) -> bool:
     """Whether a row has Dolly's columns."""
     return {"instruction", "context", "response"} <= set(row)
+
+
+def is_prompt(row: Mapping) -> bool:
+    """Whether a row is a prompt and nothing that could be an answer (TRL's prompt-only)."""
+    return bool(row.get("prompt")) and set(row) <= {"prompt", *BESIDE}
+
+
+def prompts(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]) -> Iterator[Record]:
+    """A record of a question that nobody answered yet; forced by its name, other columns are kept in `meta`."""
+    key = first(row, PROMPTS)
+    if key is None:
+        raise UserError(f"none of {', '.join(PROMPTS)} is there; the row has keys {list(row)}")
+    messages, more = as_messages(row[key], f"'{key}'", role="user"), first(row, CONTEXTS)
+    if more and isinstance(row[key], str) and isinstance(row[more], str):
+        messages, used = say("user", f"{row[key]}\n\n{row[more]}"), {key, more}
+    else:
+        used = {key}
+    if messages[-1]["role"] == "assistant":
+        raise UserError(f"'{key}' ends with an answer; its format is messages")
+    if row.get("system") and messages[0]["role"] != "system":
+        messages, used = say("system", row["system"]) + messages, used | {"system"}
+    yield named(Record("", messages, meta=without(row, used), provenance=source(origin)))
 
 
 def load_function(path: str) -> Callable:

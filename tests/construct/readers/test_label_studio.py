@@ -120,6 +120,12 @@ def test_annotators(who, name):
     assert record.annotations[0].annotator == name
 
 
+def test_annotations_of_a_storage():
+    [record], _ = read({**annotation(1, YES), "task": {"id": 3, "data": {"prompt": "2 and 3?"}}})
+    assert record.id == "3" and states(record) == [("1", "good", "yes", "labelled")]
+    assert label_studio.is_task({"result": [], "task": {"data": {}}}) and not label_studio.is_task({"data": {}})
+
+
 def test_old_completions():
     row = {"id": 1, "data": {"text": "Hi"}, "completions": [
         {"id": 1001, "created_at": 0, "lead_time": 3, "result": [YES]},
