@@ -60,7 +60,10 @@ class Inputs:
 
     @property
     def notes(self) -> Counter:
-        return sum((reading.notes for reading in self.readings), Counter())
+        found: Counter = Counter()
+        for reading in self.readings:
+            found.update(reading.notes)
+        return found
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         for number, reading in enumerate(self.readings):

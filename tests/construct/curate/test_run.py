@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from jitune.construct.curate import ids, passes, table
 from jitune.construct.curate import config as options
+from jitune.construct.curate import ids, passes, table
+from jitune.construct.curate.passes import KEPT
 from jitune.construct.curate.run import curate
 from jitune.construct.curate.sift import sift
 from jitune.construct.reading import read_records
@@ -60,7 +61,7 @@ def test_files_say_what_sift_says(tmp_path):
 
 def test_the_funnel_adds_up(tmp_path):
     inputs = write_inputs(tmp_path)
-    folder = curate(config(inputs, tmp_path / "out", mix__weights="0.5,0.5", **OPTIONS))
+    folder = curate(config(inputs, tmp_path / "out", mix__weights="0.5,0.5", longest__keep=30))
     found, rejected = counts(folder), read(folder / "rejected.jsonl")
     assert found["records"] == {"read": 63, "malformed": 3, "rejected": len(rejected) - 3,
                                 "kept": len(read(folder / "kept.jsonl"))}
@@ -73,7 +74,7 @@ def test_the_funnel_adds_up(tmp_path):
     assert came == found["records"]["kept"]
     assert sum(found["before"]["answer"].values()) == 60
     assert sum(found["after"]["answer"].values()) == sum(found["after"]["language"].values()) == came
-    assert [row["kept"] for row in found["inputs"]] == [came / 2, came / 2]
+    assert came > 2 and [row["kept"] for row in found["inputs"]] == [came / 2, came / 2]
     assert not (folder / "work").exists()
 
 
@@ -120,9 +121,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     whole = curate(config(inputs, tmp_path / "whole", mix__weights="0.5,0.5", **OPTIONS))
     (tmp_path / "killed.py").write_text(KILLED)
     kills, positions = 0, set()
-    for budget in (1, 2, 9, 14, 6, 11, 17, 13, 23, 19, 29, 31, 10**6):
-        done = subprocess.run([sys.executable, tmp_path / "killed.py", str(budget), tmp_path / "out", *inputs], cwd=ROOT,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    for budget in (3, 14, 25, 11, 17, 10**6):
+        words = [sys.executable, tmp_path / "killed.py", str(budget), tmp_path / "out", *inputs]
+        done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                              text=True, timeout=120)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -210,7 +212,7 @@ def test_ids_that_are_used_twice(tmp_path):
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     """A limit of file size stands for a disk that fills up."""
-    inputs = write_inputs(tmp_path, 3000)
+    inputs = write_inputs(tmp_path, 2000)
     words = [f"--config.input={inputs[0]},{inputs[1]}", f"--config.output_dir={tmp_path / 'out'}",
              f"--config.stages={TOYS}:words", "--config.workers=0"]
     script = "trap '' XFSZ; ulimit -f 100; exec \"$@\""
@@ -222,46 +224,47 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     again = run_cli("data", "curate", *words)
     assert again.returncode == 0, again.stderr
     whole = curate(config(inputs, tmp_path / "whole", f"{TOYS}:words"))
-    assert outputs(tmp_path / "out") == outputs(whole)
+    assert len(outputs(whole)[0]) > 102_400 and outputs(tmp_path / "out") == outputs(whole)
+
+
+def begin(inputs, out, **given) -> subprocess.Popen:
+    """A run with two workers in a group of its own, which has written something."""
+    words = [f"--config.input={','.join(map(str, inputs))}", f"--config.output_dir={out}",
+             f"--config.stages={TOYS}:words", "--config.workers=2"]
+    child = subprocess.Popen([sys.executable, "-m", "jitune", "data", "curate", *words], cwd=ROOT, text=True,
+                             start_new_session=True, **given)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not ((out / KEPT).exists() and (out / KEPT).stat().st_size):
+        time.sleep(0.02)
+    return child
+
+
+def ends(group: int) -> bool:
+    """Whether all processes of a group end soon."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    return False
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_workers(tmp_path):
-    inputs = write_inputs(tmp_path, 40_000)
-    words = [f"--config.input={inputs[0]},{inputs[1]}", f"--config.output_dir={tmp_path / 'out'}",
-             f"--config.stages={TOYS}:words", "--config.workers=2"]
-    child = subprocess.Popen([sys.executable, "-m", "jitune", "data", "curate", *words], cwd=ROOT, text=True,
-                             stderr=subprocess.PIPE, start_new_session=True)
-    ledger = tmp_path / "out" / "rejected.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (ledger.exists() and ledger.stat().st_size):
-        time.sleep(0.02)
+    child = begin(write_inputs(tmp_path, 30_000), tmp_path / "out", stderr=subprocess.PIPE)
     os.killpg(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and said.splitlines()[-1].startswith("jitune: interrupted; the same command"), said
-    assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.killpg(child.pid, 0)
+    assert "Traceback" not in said and ends(child.pid)
 
 
 def test_no_worker_outlives_a_killed_run(tmp_path):
-    inputs = write_inputs(tmp_path, 40_000)
-    words = [f"--config.input={inputs[0]}", f"--config.output_dir={tmp_path / 'out'}",
-             f"--config.stages={TOYS}:words", "--config.workers=2"]
-    child = subprocess.Popen([sys.executable, "-m", "jitune", "data", "curate", *words], cwd=ROOT,
-                             stderr=subprocess.DEVNULL, start_new_session=True)
-    written = tmp_path / "out" / "rejected.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (written.exists() and written.stat().st_size):
-        time.sleep(0.02)
+    child = begin(write_inputs(tmp_path, 30_000), tmp_path / "out", stderr=subprocess.DEVNULL)
     child.kill()
     child.wait()
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(child.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("workers outlived the run")
+    assert ends(child.pid)
 
 
 def test_no_jax_in_workers(tmp_path):
