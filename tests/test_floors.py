@@ -85,6 +85,8 @@ FLOORS = (
      "construct.curate.filters.repetition", "construct.curate.filters.artifacts",
      "construct.curate.filters.pii_patterns", "construct.curate.filters.pii_presidio",
      "construct.curate.filters.pii",
+     "construct.curate.words", "construct.curate.pieces", "construct.curate.exact", "construct.curate.minhash",
+     "construct.curate.near", "construct.curate.diversity", "construct.curate.grams", "construct.curate.decontaminate",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",

@@ -1,0 +1,186 @@
+"""A diverse part of the data: the best records that are unlike each other, or those that stand for all the others.
+
+    build(method="cosine", embedder="my_vectors:embed", score="deita", threshold=0.9, budget=6000)
+    build(method="facility", model="runs/base", budget=0.1)          # a tenth of the records
+
+`cosine` is DEITA's rule (Liu et al. 2024): from the highest score down, a record stays if its cosine with every record
+that stays is at most the threshold. `facility` chooses a set S to make sum_i max_{j in S} max(0, cos(i, j)) large, so
+that every record is close to a chosen one. That function is monotone and submodular, and is 0 for no record, so the
+greedy choice reaches at least 1 - 1/e = 63 % of the best (Nemhauser, Wolsey and Fisher 1978).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jitune.construct.curate.near import BLOCK, ROUNDING, embed, find_embedder, greedy
+from jitune.construct.curate.pieces import PARTS, check_number, check_word, text_of
+from jitune.construct.curate.stage import Choice, Head, Reject
+from jitune.data.record import Record
+from jitune.types import UserError
+
+METHODS = ("cosine", "facility")
+PART = 20_000  # records that facility location looks at together
+AT_ONCE = 16  # bounds that are brought up to date by one product
+FEW = 128  # rows that a choice may bring closer for all bounds to be lowered at once
+
+
+def facility(vectors: np.ndarray, budget: int, *, block: int = BLOCK) -> list[int]:
+    """Indices of `budget` rows, as chosen one after the other: always the one that adds most, the first of equals.
+
+    vectors: float32 [n, dim], rows of length 1 or 0. The choice is that of plain greedy, with far fewer products. A
+    gain only falls as the set grows, so an old one is a bound, and is computed again only where it is the highest
+    (Minoux 1978). Where a choice brings few rows closer, all bounds are lowered by what it took from them.
+    Similarities are float32, [n, block] of them at a time; gains are float64.
+    """
+    vectors = np.asarray(vectors, np.float32)
+    n, chosen = len(vectors), []
+    covered = np.zeros(n, np.float32)
+
+    def gains(rows: np.ndarray) -> np.ndarray:
+        more = vectors @ vectors[rows].T - covered[:, None]
+        return np.maximum(more, 0, out=more).sum(axis=0, dtype=np.float64)
+
+    bounds = np.concatenate([np.zeros(0), *(gains(np.arange(at, min(at + block, n))) for at in range(0, n, block))])
+    exact = np.ones(n, bool)
+    while len(chosen) < min(budget, n):
+        best = int(bounds.argmax())
+        if not exact[best]:
+            old = np.flatnonzero(~exact & (bounds >= _nth_highest(bounds, AT_ONCE)))[:AT_ONCE]
+            bounds[old], exact[old] = gains(old), True
+            continue
+        chosen.append(best)
+        closer = np.maximum(covered, vectors @ vectors[best])
+        changed = np.flatnonzero(closer > covered)
+        if len(changed) <= FEW:
+            bounds -= _taken(vectors, changed, covered, closer)
+        else:
+            exact[:] = False
+        covered = closer
+        bounds[best], exact[best] = -np.inf, True
+    return chosen
+
+
+def _nth_highest(values: np.ndarray, n: int) -> float:
+    return np.partition(values, -n)[-n] if n < len(values) else -np.inf
+
+
+def _taken(vectors: np.ndarray, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """By how much every gain falls when these rows are covered by `after` in place of `before`, float64 [n]."""
+    products = vectors[rows] @ vectors.T
+    fell = np.clip(products, before[rows, None], after[rows, None]) - before[rows, None]
+    return fell.sum(axis=0, dtype=np.float64)
+
+
+def facility_in_parts(vectors: np.ndarray, budget: int, *, part: int = PART, seed: int = 0) -> list[int]:
+    """`facility` for any number of rows: in random parts of at most `part`, each with its share of the budget.
+
+    Up to `part` rows it is `facility` itself. Beyond, the guarantee holds within each part, not for the whole.
+    """
+    count = -(-len(vectors) // part)
+    if count <= 1:
+        return facility(vectors, budget)
+    rows = np.random.default_rng(seed).permutation(len(vectors))
+    chosen, given, seen = [], 0, 0
+    for some in np.array_split(rows, count):
+        some = np.sort(some)
+        seen += len(some)
+        share = budget * seen // len(vectors) - given
+        given += share
+        chosen += [int(some[i]) for i in facility(vectors[some], share)]
+    return chosen
+
+
+def value(vectors: np.ndarray, chosen: Sequence[int]) -> float:
+    """What `facility` makes large: the sum over all rows of the cosine with the nearest chosen one, at least 0."""
+    if not len(chosen):
+        return 0.0
+    total = 0.0
+    for start in range(0, len(vectors), BLOCK):
+        products = np.asarray(vectors[start : start + BLOCK]) @ np.asarray(vectors[np.asarray(chosen)]).T
+        total += float(np.maximum(products.max(axis=1), 0).sum(dtype=np.float64))
+    return total
+
+
+def count_of(budget: float, total: int) -> int:
+    """How many of `total` records a budget means: 100 is a count, 0.1 a tenth, 0 all."""
+    return min(total, round(budget if budget >= 1 else budget * total)) if budget else total
+
+
+def build(*, method: str = "cosine", embedder: str = "", model: str = "", of: str = "conversation", score: str = "",
+          threshold: float = 0.9, budget: float = 0.0, seed: int = 0, width: int = 0,
+          batch_size: int = 64) -> Choice:
+    """A Choice of diverse records.
+
+    method: cosine or facility. embedder, model, of, width: as in `near.build`.
+    score: for cosine, the name in `record.scores` by which records come, the highest first; "": as they stand.
+    threshold: for cosine. budget: how many to keep, a count (100) or a fraction (0.1); 0: all, for cosine only.
+    seed: of the parts into which facility divides more than 20,000 records.
+
+    Raises:
+      UserError: an option that is not known or out of range, no embedder, or a record without the score.
+    """
+    check_word("method", method, METHODS)
+    check_word("of", of, PARTS)
+    check_number("threshold", threshold, -1, 1)
+    check_number("budget", budget, 0, 1e15)
+    if budget > 1 and budget != round(budget):
+        raise UserError(f"budget = {budget!r}: a count such as 1000, or a fraction below 1 such as 0.1, is needed")
+    if method == "facility" and not budget:
+        raise UserError("facility needs a budget: a count such as 1000, or a fraction such as 0.1")
+    function = find_embedder(embedder=embedder, model=model)
+    dim = width or embed(function, ["width"], ["-"]).shape[1]
+    # The score is one more column, after the vector.
+    extra = int(bool(score))
+
+    def measure(records: Sequence[Record]) -> np.ndarray:
+        vectors = embed(function, [text_of(r, of) for r in records], [r.id for r in records], dim)
+        scores = [[_score(r, score)] for r in records] if score else np.zeros((len(records), 0))
+        return np.concatenate([vectors, np.asarray(scores, np.float32).reshape(len(records), extra)], axis=1)
+
+    def choose(heads: Sequence[Head], measured: np.ndarray) -> list[Reject | None]:
+        vectors, total = measured[:, :dim], count_of(budget, len(heads))
+        if method == "facility":
+            return _represented(heads, vectors, facility_in_parts(vectors, total, seed=seed))
+        order = np.argsort(-measured[:, dim], kind="stable") if score else np.arange(len(heads))
+        return _unlike(heads, greedy(vectors, order, at_least=threshold + ROUNDING, budget=total), threshold)
+
+    return Choice("diversity", dim + extra, measure, choose, batch_size=batch_size)
+
+
+def _score(record: Record, name: str) -> float:
+    found = record.scores.get(name)
+    if found is None or not np.isfinite(found):
+        given = ", ".join(record.scores) or "none"
+        raise UserError(f"record {record.id}: has no score {name!r}, or no finite one; it has {given}")
+    return float(found)
+
+
+def _unlike(heads: Sequence[Head], found, threshold: float) -> list[Reject | None]:
+    verdicts: list[Reject | None] = []
+    for kept, near, cosine in zip(*found, strict=True):
+        if kept:
+            verdicts.append(None)
+        elif near >= 0 and cosine >= threshold + ROUNDING:
+            verdicts.append(Reject("not_diverse", f"{cosine:.2f} like {heads[near].id}"))
+        else:
+            verdicts.append(Reject("over_budget", "enough were kept before it"))
+    return verdicts
+
+
+def _represented(heads: Sequence[Head], vectors: np.ndarray, chosen: Sequence[int]) -> list[Reject | None]:
+    """None for the chosen; for the others, which of the chosen is nearest."""
+    verdicts: list[Reject | None] = [None] * len(heads)
+    picked = np.asarray(sorted(chosen), np.int64)
+    inside = set(picked.tolist())
+    for start in range(0, len(heads), BLOCK):
+        rows = range(start, min(start + BLOCK, len(heads)))
+        products = np.asarray(vectors[start : start + BLOCK]) @ np.asarray(vectors[picked]).T
+        for i, row in enumerate(rows):
+            if row not in inside:
+                at = int(products[i].argmax()) if len(picked) else -1
+                detail = f"{products[i, at]:.2f} like {heads[picked[at]].id}" if at >= 0 else "the budget is 0"
+                verdicts[row] = Reject("not_selected", detail)
+    return verdicts
