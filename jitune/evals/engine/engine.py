@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jitune import sharding
-from jitune.evals.engine import answers, plan, scoring, tokens
+from jitune.evals.engine import answers, plan, pool, scoring, tokens
 from jitune.evals.engine.score import score
 from jitune.evals.task import Generate, Generated, LogLikelihood, Prompt, Request, Response, Rolling, Score
 from jitune.generation import decode_loop
@@ -128,6 +128,22 @@ class Engine:
                 if on_done and results:
                     on_done(results)
         return [found[i] for i in range(len(pairs))]
+
+    def embed_tokens(self, documents: Sequence[Sequence[int]], *, name: Name | None = None) -> np.ndarray:
+        """The mean of the final hidden states of each document's tokens, float32 [documents, dim].
+
+        documents: token ids; what goes beyond a window is cut off on the right and counted as truncated. Raises
+        UserError for a document without a token, for ids that are not the model's, and for what is not finite.
+        """
+        name = name or (lambda i: f"document {i + 1} of {len(documents)}")
+        for i, ids in enumerate(documents):
+            if not len(ids):
+                raise UserError(f"{name(i)}: has no token")
+            self._check_ids(ids, name, i)
+        self.counts["truncated"] += sum(len(ids) > self.limit for ids in documents)
+        with self._clock():
+            kept = [ids[: self.limit] for ids in documents]
+            return pool.embed(self.setup, kept, name=name, counts=self.counts)
 
     def generate_tokens(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int | Sequence[int],
                         stop: Sequence[str] | Sequence[Sequence[str]] = (), temperature: float | Sequence[float] = 0.0,
@@ -257,4 +273,4 @@ def _each(value, i: int):
 
 def _programs() -> int:
     """How many programs of the engine have been compiled in this process."""
-    return sum(f._cache_size() for f in (score, decode_loop.prefill, decode_loop.decode))
+    return sum(f._cache_size() for f in (score, pool.pool, decode_loop.prefill, decode_loop.decode))

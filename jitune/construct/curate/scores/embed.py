@@ -1,0 +1,89 @@
+"""Texts to vectors of length one, by a model's hidden states or by a function of one's own.
+
+    embed = open_embedder("models/small")
+    vectors = embed(["Name a colour.", "Name a color."])       # float32 [2, dim]
+    vectors[0] @ vectors[1]                                     # their cosine
+
+A text's vector is the mean of the model's final hidden states (after the last norm) over the text's own tokens, the BOS
+of tokenizers that put one among them, divided by its length. Texts are packed into few shapes by their lengths; what
+stands beside a text changes nothing (float32: less than 1e-5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jitune.construct.curate.scores.model import MESH, check_model, load_function, open_scorer
+from jitune.types import UserError
+
+LENGTH = 1024  # tokens of a text that are looked at, unless the model's context is shorter
+Embedder = Callable[[Sequence[str]], np.ndarray]
+
+
+def open_embedder(model: Any, *, dtype: str = "float32", max_length: int = LENGTH,
+                  mesh: Sequence[int] = MESH) -> Embedder:  # fmt: skip
+    """`texts -> float32 [texts, dim]`, each row of length one.
+
+    Args:
+      model: a path, which is loaded at the first call; a `Pretrained` or an Engine; or `module:function`, a function
+        from a list of texts to an array [texts, dim] or a list of lists, whose rows are divided by their lengths (rows
+        of zeros stay as they are).
+      dtype: float32, or bfloat16, which is faster on accelerators and where the last digits depend on the batch.
+      max_length: tokens of a text; what goes beyond them is cut off on the right, and counted by `engine.stats`.
+      mesh: devices along data, fsdp and tensor.
+
+    Raises UserError for a model or function that is not there; when called, for vectors that are not finite, naming the
+    text, and for a function's array of another shape.
+    """
+    if isinstance(model, str) and ":" in model and not Path(model).expanduser().exists():
+        function = load_function(model, "embed")
+        return lambda texts: _own(function, list(texts), model)
+    check_model(model, "embed")
+    if max_length < 1:
+        raise UserError(f"embed: max_length={max_length} must be at least 1")
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        return embed_texts(open_scorer(model, dtype=dtype, mesh=mesh), texts, max_length=max_length)
+
+    return embed
+
+
+def embed_texts(engine: Any, texts: Sequence[str], *, max_length: int = LENGTH) -> np.ndarray:
+    """float32 [texts, dim], each row of length one; an empty text is the BOS, or the EOS without one."""
+    from jitune.evals.engine import tokens
+
+    texts, tokenizer = list(texts), engine.pretrained.tokenizer
+    if not texts:
+        return np.zeros((0, 0), np.float32)
+    unique = list(dict.fromkeys(texts))
+    ids = tokens.encode(tokenizer, unique)
+    documents = [ids[text] or [tokens.prefix_token(tokenizer)] for text in unique]
+    most = min(max_length, engine.limit)
+    engine.counts["truncated"] += sum(len(d) > most for d in documents)
+    found = engine.embed_tokens([d[:most] for d in documents], name=lambda i: f"text {unique[i][:60]!r}")
+    place = {text: i for i, text in enumerate(unique)}
+    return normalize(found)[[place[text] for text in texts]]
+
+
+def normalize(vectors: np.ndarray) -> np.ndarray:
+    """Rows divided by their lengths, float32; rows of zeros stay as they are."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def _own(function: Callable, texts: list[str], name: str) -> np.ndarray:
+    """What a function of one's own gives, checked and normalized."""
+    if not texts:
+        return np.zeros((0, 0), np.float32)
+    found = np.asarray(function(texts), np.float32)
+    if found.ndim != 2 or len(found) != len(texts):
+        raise UserError(f"embed: {name} gave an array of shape {list(found.shape)} for {len(texts)} texts; one row a "
+                        "text is needed")  # fmt: skip
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(bad):
+        raise UserError(f"embed: {name} gave a vector that is not finite for the text {texts[bad[0]][:60]!r}")
+    return normalize(found)
