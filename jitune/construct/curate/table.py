@@ -22,6 +22,24 @@ from jitune.types import UserError
 
 HERE = "jitune.construct.curate"
 STAGES = {
+    "empty": f"{HERE}.filters.empty:build",
+    "length": f"{HERE}.filters.length:build",
+    "encoding": f"{HERE}.filters.encoding:build",
+    "repetition": f"{HERE}.filters.repetition:build",
+    "language": f"{HERE}.filters.language:build",
+    "refusal": f"{HERE}.filters.refusal:build",
+    "boilerplate": f"{HERE}.filters.boilerplate:build",
+    "hallucinated_input": f"{HERE}.filters.hallucinated_input:build",
+    "pii": f"{HERE}.filters.pii:build",
+    "exact": f"{HERE}.exact:build",
+    "minhash": f"{HERE}.minhash:build",
+    "decontaminate": f"{HERE}.decontaminate:build",
+    "embedding_duplicates": f"{HERE}.near:build",
+    "ifd": f"{HERE}.scores.ifd:build",
+    "deita": f"{HERE}.scores.deita:build",
+    "perplexity": f"{HERE}.scores.perplexity:build",
+    "score": f"{HERE}.scores.own:build",
+    "diversity": f"{HERE}.diversity:build",
     "mix": f"{HERE}.mix:build",
 }
 TAKEN = ("ids", "read")  # what the runner does of itself
