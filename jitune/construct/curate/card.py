@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jitune.evals.pages.shown import clean, short
+
 # The licences that the hub knows by these words; others are written as license_name.
 HUB_LICENSES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
                 "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0", "odc-by", "odbl", "pddl", "bsd-3-clause",
@@ -33,6 +35,7 @@ LIMITS = {
 
 def card(result: Mapping[str, Any]) -> str:
     """The card of a run's funnel.json."""
+    result = clean(result)
     counts, name = result["records"], title(result)
     parts = [front(result), f"# {line(name)}", opening(result)]
     parts += [f"> **{line(warning)}**" for warning in license_warnings(result)]
@@ -114,7 +117,8 @@ def made(result: Mapping[str, Any]) -> str:
 def stages(result: Mapping[str, Any]) -> str:
     """The stages in order."""
     rows = [[row["name"], row["in"], row["rejected"], row["out"], "; ".join(
-        f"{key}={value}" for key, value in row["options"].items() if value != "") or "-"] for row in result["stages"]]
+        f"{key}={short(value, 120)}" for key, value in row["options"].items() if value not in ("", None)) or "-"]
+        for row in result["stages"]]
     text = table(["stage", "in", "rejected", "out", "options"], rows)
     files = [[row["name"], file, digest] for row in result["stages"] for file, digest in row["files"].items()]
     return text + ("\n\n" + table(["stage", "file it read", "SHA-256"], files) if files else "")

@@ -52,6 +52,9 @@ def widen(config: ConfigDict) -> None:
     for name, target in table.parse(config.stages):
         if name not in config:
             config[name] = _section(target)
+        elif not isinstance(config[name], ConfigDict):
+            raise UserError(f"config.stages: '{name}' is an option already; give the stage another name as "
+                            f"other={target}")
 
 
 def _section(target: str) -> ConfigDict:

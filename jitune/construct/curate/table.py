@@ -70,8 +70,8 @@ def parse(stages: str) -> list[tuple[str, str]]:
             raise UserError(f"config.stages: there is no stage '{word}'"
                             + (f"; the nearest are {', '.join(near)}" if near else "")
                             + f"; known are {', '.join(STAGES)}, and module:function of your own")
-        if not name.isidentifier() or name in TAKEN:
-            raise UserError(f"config.stages: '{name}' cannot name a stage; give it as name={target}")
+        if not name.isidentifier() or name in TAKEN or STAGES.get(name, target) != target:
+            raise UserError(f"config.stages: '{name}' cannot name {target}; give it another name as other={target}")
         if name in dict(found):
             raise UserError(f"config.stages: two stages are named '{name}'; give one of them as other={target}")
         found.append((name, target))

@@ -6,7 +6,7 @@ from pathlib import Path
 from jitune.construct.curate.config import from_words
 
 TOYS = "tests.construct.curate.toy_stages"
-ALL = f"{TOYS}:words,{TOYS}:language,{TOYS}:redact,{TOYS}:same,{TOYS}:longest,mix,again={TOYS}:words"
+ALL = f"{TOYS}:words,{TOYS}:tongue,{TOYS}:redact,{TOYS}:same,{TOYS}:longest,mix,again={TOYS}:words"
 ANSWERS = ("yes it is so", "no", "secret", "a secret thing here", "x", "a much longer answer than the others are")
 
 

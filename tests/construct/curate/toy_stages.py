@@ -34,13 +34,13 @@ def redact(*, what: str = "secret", by: str = "[...]") -> Filter:
     return Filter("redact", judge)
 
 
-def language() -> Filter:
+def tongue() -> Filter:
     """Notes what the last word of the prompt says."""
     def judge(record):
         found = replace(record, meta={**record.meta, "language": prompt(record).split()[-1]})
         return Reject("wrong_language", record=found) if found.meta["language"] == "fr" else Keep(found)
 
-    return Filter("language", judge)
+    return Filter("tongue", judge)
 
 
 class Seen:
