@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from jitune.commands import (
+    data_convert,
     data_curate,
     data_show,
 )
 
 COMMANDS = (
+    data_convert,
     data_curate,
     data_show,
 )

@@ -84,8 +84,8 @@ class Reading:
         self.rows = stream(self.specs, bad=bad)
 
     @property
-    def notes(self) -> dict[str, int]:
-        return {word: times for word, times in self.counts.items() if times}
+    def notes(self) -> Counter:
+        return +self.counts  # without what happened no times
 
     @property
     def read(self) -> int:

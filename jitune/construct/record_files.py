@@ -13,7 +13,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,10 @@ def read(spec: str) -> Iterator[Record]:
         yield from_row(row, origin)
 
 
-def to_parquet(source: str | Path, out: str | Path) -> int:
+def to_parquet(source: str | Path, out: str | Path, *, advance: Callable[[int], None] = lambda count: None) -> int:
     """Writes the lines of a JSONL file of records as Parquet, a row group at a time; returns their number.
 
-    The file appears under its name when it is whole.
+    The file appears under its name when it is whole. `advance` is called with the bytes that were read since.
     """
     import pyarrow
     import pyarrow.parquet
@@ -133,9 +133,10 @@ def to_parquet(source: str | Path, out: str | Path) -> int:
     try:
         with open(part, "wb") as file:
             with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-                for rows in _groups(source):
+                for rows, size in _groups(source):
                     writer.write_table(pyarrow.Table.from_pylist([as_parquet(row) for row in rows], schema=schema))
                     count += len(rows)
+                    advance(size)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, out)
@@ -144,14 +145,14 @@ def to_parquet(source: str | Path, out: str | Path) -> int:
     return count
 
 
-def _groups(source: str | Path) -> Iterator[list[Any]]:
+def _groups(source: str | Path) -> Iterator[tuple[list[Any], int]]:
     rows, size = [], 0
     with open(source, "rb") as lines:
         for line in lines:
             rows.append(json.loads(line))
             size += len(line)
             if len(rows) >= ROWS or size >= SIZE:
-                yield rows
+                yield rows, size
                 rows, size = [], 0
     if rows:
-        yield rows
+        yield rows, size

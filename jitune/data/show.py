@@ -3,18 +3,27 @@
     show("data/alpaca.json", tokenizer, count=2)
 
 Look at this before every first run: the role headers should be dim, the answers and their end-of-turn tokens
-green. Without colour, in a pipe say, what is trained stands in [[double brackets]].
+green. Without colour, in a pipe say, what is trained stands in [[double brackets]]. Files are read no further than
+what is shown. Of a record its preferred answer is shown so, and below it the others and where it comes from.
 """
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
+from jitune.data import chat
 from jitune.data.chat import colour, load_template, render_all, where
+from jitune.data.formats import to_example
 from jitune.data.packing import fit
-from jitune.data.pipeline import load_examples, summary
+from jitune.data.pipeline import parse_fields, summary
+from jitune.data.record import Record
+from jitune.data.record_rows import from_row, is_record
+from jitune.data.show_record import details, preferred, spoken
 from jitune.data.sources import split_specs
-from jitune.types import DataStats, UserError
+from jitune.data.streams import stream
+from jitune.types import DataStats, Example, UserError
 
 
 def show(
@@ -36,6 +45,7 @@ def show(
 
     Args:
       spec: one source or several, separated by commas.
+      tokenizer: None shows the words alone.
       seq_len: cut examples to this length as `overlong` says, as training would; None shows them whole.
       console: a `rich.console.Console`; standard output if None.
 
@@ -48,22 +58,41 @@ def show(
     console = console or Console(highlight=False)
     marks = console.no_color or console.color_system is None
     template = load_template(chat_template, tokenizer=tokenizer) if chat_template else None
-    given = {"format": format, "fields": fields, "train_on": train_on, "split_turns": split_turns}
-    examples = chain.from_iterable(load_examples(one, **given) for one in split_specs(spec))
-    chosen = list(islice(examples, start, start + count))
+    found = _examples(split_specs(spec), format, parse_fields(fields), split_turns and train_on)
+    chosen = list(islice(found, start, start + count))
     if not chosen:
         raise UserError(f"data: {spec} has no example {start + 1}")
     stats = DataStats()
-    for rendered in render_all(tokenizer, chosen, train_on=train_on, chat_template=template):
-        pieces = fit(rendered, seq_len or len(rendered.tokens), overlong, stats)
-        for number, piece in enumerate(pieces, 1):
-            console.print(Text(_header(piece, number, len(pieces)), "bold"), soft_wrap=True)
-            console.print(colour(tokenizer, piece, marks=marks))
-            console.print()
-        if not pieces:
-            console.print(Text(f"-- {where(rendered)}: dropped\n", "bold"))
-    console.print(_legend(marks))
-    console.print(Text(summary(stats, name="shown")))
+    for example, record in chosen:
+        if tokenizer is None or not _has_answer(example):
+            console.print(Text(f"-- {where(example)}", "bold"), soft_wrap=True)
+            console.print(Text("\n".join([*spoken(example.messages), *(f"  {piece}" for piece, _ in example.text)])))
+        else:
+            (rendered,) = render_all(tokenizer, [example], train_on=train_on, chat_template=template)
+            pieces = fit(rendered, seq_len or len(rendered.tokens), overlong, stats)
+            for number, piece in enumerate(pieces, 1):
+                console.print(Text(_header(piece, number, len(pieces)), "bold"), soft_wrap=True)
+                console.print(colour(tokenizer, piece, marks=marks))
+            if not pieces:
+                console.print(Text(f"-- {where(rendered)}: dropped", "bold"))
+        console.print(Text("\n".join(details(record) if record else [])))
+    if stats.examples:
+        console.print(_legend(marks))
+        console.print(Text(summary(stats, name="shown")))
+
+
+def _examples(specs: list[str], format: str, fields: dict, turns: str | bool) -> Iterator[tuple[Example, Record]]:
+    """Every example and its record, or None; `turns`: what is trained, where each turn is an example."""
+    for row, origin in stream(specs):
+        record = from_row(row, origin) if format == "auto" and is_record(row) else None
+        example = preferred(record) if record else to_example(row, origin, format=format, fields=fields)
+        example = replace(example, origin=origin)
+        for one in chat.split_turns(example, train_on=turns) if turns and _has_answer(example) else (example,):
+            yield one, record
+
+
+def _has_answer(example: Example) -> bool:
+    return bool(example.text) or any(message["role"] == "assistant" for message in example.messages)
 
 
 def _header(piece, number: int, total: int) -> str:

@@ -29,3 +29,13 @@ def test_nothing_is_said_of_nothing_or_where_it_is_not_shown(capsys):
     with progress.Bars(shown=False) as bars, bars.bar("judge", 2) as advance:
         advance(2)
     assert capsys.readouterr().err == ""
+
+
+def test_bytes_are_shown_as_sizes(clock, capsys):
+    with progress.Bars(shown=True) as bars, bars.bar("convert", 3_400_000_000, size=True) as advance:
+        clock[0] = 50
+        advance(1_700_000_000)
+        clock[0] = 100
+        advance(1_700_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "convert: 1.7 GB of 3.4 GB, 50s left", "convert: 3.4 GB in 1m40s"]

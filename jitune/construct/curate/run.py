@@ -126,13 +126,13 @@ def one_pass(state: State, config: Any, specs: list[Spec], stages: list[tuple[st
 @contextmanager
 def counted(bars: Bars, name: str, total: int, read: Callable[[], int] | None = None):
     """A bar that is told how many items are done; `read` says how many bytes that is."""
-    with bars.bar(name, total) as advance:
+    with bars.bar(name, total, size=read is not None) as advance:
         at = 0
 
         def tick(done: int) -> None:
             nonlocal at
             now = read() if read else done
-            advance(now - at)
+            advance(now - at, f"{done:,} records" if read else "")
             at = now
 
         yield tick

@@ -16,7 +16,8 @@
 
 A submitted response is labelled, a discarded one skipped and counted; drafts are dropped and counted; suggestions and
 predictions are counted and never labels. A question that a submitted response leaves out is empty. Rankings become
-lists, the best first; where some are tied, lists of lists. Vectors are left out.
+lists of lists, the best first and ties together; a plain list is one where it orders fields of the record, or where
+`rankings` names the question. Vectors are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from jitune.construct.readers.items import Work, as_records, find_item, written_
 from jitune.data.record import Candidate, Record
 from jitune.types import UserError
 
-OPTIONS = ("questions",)
+OPTIONS = ("questions", "rankings")
 STATUSES = ("submitted", "discarded", "draft", "pending")
 OLD_STATUSES = {"Validated": "submitted", "Discarded": "discarded", "Edited": "draft", "Default": "draft"}
 ENDS = (".responses", ".responses.users", ".responses.status", ".suggestion", ".suggestion.score", ".suggestion.agent")
@@ -46,8 +47,8 @@ def is_record(row: Mapping) -> bool:
     return isinstance(row.get("fields"), Mapping) and ("responses" in row or "suggestions" in row)
 
 
-def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
-         questions: str | Sequence[str] = "") -> Iterator[Record]:
+def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str],
+         **named: str | Sequence[str]) -> Iterator[Record]:
     """Records of one record of Argilla: one, and one more for each annotator who wrote the answer."""
     responses, suggestions = row.get("responses") or {}, row.get("suggestions") or {}
     if isinstance(responses, Mapping):
@@ -61,7 +62,7 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
         suggested = [str(one.get("question_name", one.get("question_id", ""))) for one in suggestions]
     meta = row.get("metadata") or {}
     yield from _records(row, row["fields"], said, [*asked, *suggested], len(suggested), meta, origin, notes, fields,
-                        questions)
+                        **named)
 
 
 def is_flat(row: Mapping) -> bool:
@@ -69,8 +70,8 @@ def is_flat(row: Mapping) -> bool:
     return bool(_flat_questions(row) or _old_questions(row))
 
 
-def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
-              questions: str | Sequence[str] = "") -> Iterator[Record]:
+def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str],
+              **named: str | Sequence[str]) -> Iterator[Record]:
     """Records of one row of flattened columns; what is neither question nor suggestion counts as a field."""
     new, old = _flat_questions(row), _old_questions(row)
     columns = {name + end for name in new for end in ENDS} | {name + end for name in old for end in ("", *OLD_ENDS)}
@@ -90,7 +91,7 @@ def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str,
     data = {key: value for key, value in row.items()
             if key not in columns and key not in NOT_FIELDS and value is not None}
     meta = row.get("metadata") or {}
-    yield from _records(row, data, said, [*new, *old], suggested, _parsed(meta), origin, notes, fields, questions)
+    yield from _records(row, data, said, [*new, *old], suggested, _parsed(meta), origin, notes, fields, **named)
 
 
 def is_old(row: Mapping) -> bool:
@@ -99,8 +100,8 @@ def is_old(row: Mapping) -> bool:
     return "annotation" in row and known and any(key in row for key in ("text", "inputs", "tokens"))
 
 
-def read_old(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
-             questions: str | Sequence[str] = "") -> Iterator[Record]:
+def read_old(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str],
+             **named: str | Sequence[str]) -> Iterator[Record]:
     """A record of one row of Argilla 1's tasks; the question's name is `annotation`."""
     inputs = row.get("inputs") if row.get("inputs") is not None else row.get("text")
     data = dict(inputs) if isinstance(inputs, Mapping) else {"text": inputs}
@@ -112,15 +113,18 @@ def read_old(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, 
         ("annotation", value, str(row.get("annotation_agent") or ""), state)]
     notes["predictions"] += row.get("prediction") is not None
     yield from _records(row, data, said, ["annotation"], 0, _parsed(row.get("metadata") or {}), origin, notes, fields,
-                        questions)
+                        **named)
 
 
 def _records(row: Mapping, data: Mapping, said: Sequence[Said], asked: Sequence[str], suggestions: int, meta: Any,
-             origin: Origin, notes: Counter, fields: Mapping[str, str], questions: str | Sequence[str]) -> list[Record]:
+             origin: Origin, notes: Counter, fields: Mapping[str, str], *, questions: str | Sequence[str] = "",
+             rankings: str | Sequence[str] = "") -> list[Record]:
+    """Args: questions: names whose absence means an empty answer; rankings: those whose lists are rankings."""
     notes["suggestions"] += suggestions
     notes["unlabelled"] += not said
-    known = list(dict.fromkeys((*(questions.split() if isinstance(questions, str) else questions), *asked,
-                                *(name for name, *_ in said if name))))
+    questions, rankings = (names.split() if isinstance(names, str) else names for names in (questions, rankings))
+    known = list(dict.fromkeys((*questions, *asked, *(name for name, *_ in said if name))))
+    said = [(name, _tiers(value, data, sure=name in rankings), *rest) for name, value, *rest in said]
     works, names = [], _ranked_fields(data, said)
     for (user, number, status), values in _by_user(said).items():
         if status in ("draft", "pending"):
@@ -164,7 +168,7 @@ def _by_user(said: Sequence[Said]) -> dict[tuple[str, int, str], dict[str, Any]]
         times[question, user] += 1
         values = found.setdefault((user, number, status), {})
         if question:
-            values[question] = _ranking(value)
+            values[question] = value
     return found
 
 
@@ -176,25 +180,25 @@ def _status(status: Any) -> str:
     return status
 
 
-def _ranking(value: Any) -> Any:
-    """A ranking as a list, the best first; lists of lists where some are tied. Other values as they are."""
-    if not isinstance(value, list) or not value or not all(
-            isinstance(item, Mapping) and {"value", "rank"} <= set(item) for item in value):
+def _tiers(value: Any, data: Mapping, *, sure: bool) -> Any:
+    """A ranking as lists of what is tied, the best first: [["b"], ["a", "c"]]. Other values as they are."""
+    if not isinstance(value, list) or not value:
         return value
-    places: dict[Any, list] = {}
-    for item in sorted(value, key=lambda item: (item["rank"] is None, item["rank"] or 0)):
-        places.setdefault(item["rank"], []).append(item["value"])
-    return [place for place in places.values()] if any(len(place) > 1 for place in places.values()) else [
-        place[0] for place in places.values()]
+    if all(isinstance(item, Mapping) and {"value", "rank"} <= set(item) for item in value):
+        tiers: dict[Any, list] = {}
+        for item in sorted(value, key=lambda item: (item["rank"] is None, item["rank"] or 0)):
+            tiers.setdefault(item["rank"], []).append(item["value"])
+        return list(tiers.values())
+    orders_fields = len(value) > 1 and all(isinstance(name, str) and is_text(data.get(name)) for name in value)
+    return [[name] for name in value] if (sure or orders_fields) and not isinstance(value[0], list) else value
 
 
 def _ranked_fields(data: Mapping, said: Sequence[Said]) -> list[str]:
     """The fields that a ranking puts in order: they are answers to the rest."""
     for _, value, *_ in said:
-        value = _ranking(value)
-        if isinstance(value, list) and len(value) > 1:
-            names = [name for place in value for name in (place if isinstance(place, list) else [place])]
-            if all(isinstance(name, str) and is_text(data.get(name)) for name in names):
+        if isinstance(value, list) and value and all(isinstance(tier, list) for tier in value):
+            names = [name for tier in value for name in tier]
+            if len(names) > 1 and all(isinstance(name, str) and is_text(data.get(name)) for name in names):
                 return sorted(names, key=list(data).index)
     return []
 

@@ -9,10 +9,11 @@
 |---|---|
 | choices | the choice; a list of them where there are several |
 | rating, number, datetime | a number; text |
-| taxonomy | a list of paths, each a list of names from the root |
+| taxonomy | a path from the root, such as "Animal > Cat"; a list of them where there are several |
 | textarea | text; a list where there are several |
 | labels, hypertextlabels, paragraphlabels | a list of {start, end, text, labels} |
-| pairwise, ranker | "left" or "right", which are the ids of the candidates; a list of ids, or of each bucket |
+| pairwise | "left" or "right", which are the ids of the candidates |
+| ranker | [["b"], ["a"]], the best first; buckets with numbers for names are tiers; others {bucket: ids} |
 | chatmessage | messages of the record |
 
 An annotation that was cancelled is dropped, counted and leaves the state "skipped"; one with an empty result, or
@@ -140,7 +141,7 @@ def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, 
         value = result.get("value")
         if kind == "chatmessage" and isinstance(value, Mapping):
             chat.append(value.get("chatmessage"))
-        elif not isinstance(value, Mapping) or kind not in VALUES or any(key in value for key in AREA):
+        elif not _readable(kind, value):
             notes[f"unsupported_{kind}"] += 1
         else:
             values.setdefault(question, []).append(_value(kind, value, result))
@@ -154,17 +155,25 @@ def _work(name: str, annotator: str, results: Sequence[Mapping], skipped: bool, 
 def _value(kind: str, value: Mapping, result: Mapping) -> Any:
     """What one result says: a value, a span as {start, end, ...}, or {item, value} where it is of one item of many."""
     said = value.get(VALUES[kind])
-    if kind in ("choices", "textarea") and isinstance(said, list) and len(said) == 1:
+    if kind == "taxonomy" and isinstance(said, list):
+        said = [" > ".join(map(str, path)) if isinstance(path, list) else path for path in said]
+    if kind in ("choices", "textarea", "taxonomy") and isinstance(said, list) and len(said) == 1:
         said = said[0]
     if kind == "ranker" and isinstance(said, Mapping):
-        buckets = {name: ids for name, ids in said.items() if name != "_"} or said
-        said = next(iter(buckets.values())) if len(buckets) == 1 else buckets
+        said = _ranked({name: ids for name, ids in said.items() if name != "_"} or said)
     if kind in SPANS or "start" in value:
         place = value.get("globalOffsets") or value
         kept = {key: value[key] for key in ("text", "startOffset", "endOffset") if kind != "textarea" and key in value}
         name = "labels" if kind in SPANS else VALUES[kind]
         return {"start": place.get("start"), "end": place.get("end"), **kept, name: said}
     return {"item": result["item_index"], "value": said} if "item_index" in result else said
+
+
+def _ranked(buckets: Mapping) -> Any:
+    """[["b"], ["a", "c"]] of one list in order or of buckets that are numbered from the best; else the buckets."""
+    if all(str(name).isdecimal() for name in buckets):
+        return [list(buckets[name]) for name in sorted(buckets, key=int)]
+    return [[name] for name in next(iter(buckets.values()))] if len(buckets) == 1 else buckets
 
 
 def _joined(found: list) -> Any:
@@ -179,10 +188,13 @@ def _chat(messages: list) -> Messages:
 
 def _questions(results: Iterable[Mapping]) -> Iterator[str]:
     for result in results:
-        value = result.get("value")
-        readable = isinstance(value, Mapping) and not any(key in value for key in AREA)
-        if result.get("type") in VALUES and readable:
+        if _readable(result.get("type"), result.get("value")):
             yield str(result.get("from_name", ""))
+
+
+def _readable(kind: Any, value: Any) -> bool:
+    """Whether a result says something of text."""
+    return isinstance(value, Mapping) and VALUES.get(kind) in value and not any(key in value for key in AREA)
 
 
 def _annotator(annotation: Mapping) -> str:

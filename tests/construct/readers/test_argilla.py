@@ -73,9 +73,9 @@ def test_values_of_every_question():
 
 
 @pytest.mark.parametrize("ranks, value", [
-    ([2, 1, 3], ["r2", "r1", "r3"]), ([1, 1, 2], [["r1", "r2"], ["r3"]]), ([3, 2, 1], ["r3", "r2", "r1"])])
+    ([2, 1, 3], [["r2"], ["r1"], ["r3"]]), ([1, 1, 2], [["r1", "r2"], ["r3"]]), (None, [["r3"], ["r2"], ["r1"]])])
 def test_rankings_order_the_fields_that_they_name(ranks, value):
-    given = [{"value": f"r{n}", "rank": rank} for n, rank in enumerate(ranks, 1)]
+    given = [{"value": f"r{n}", "rank": rank} for n, rank in enumerate(ranks, 1)] if ranks else ["r3", "r2", "r1"]
     row = {"fields": {"prompt": "?", "r1": "A", "r2": "B", "r3": "C"}, "responses": {
         "order": [{"value": given, "user_id": "u", "status": "submitted"}]}}
     [record], _ = read(row)
@@ -145,4 +145,10 @@ def test_broken_rows(row, message):
 def test_questions_that_are_named_are_empty_where_nobody_answers():
     [record], _ = read(NESTED, questions="flag")
     assert ("u1", "flag", "empty") in {(a.annotator, a.question, a.state) for a in record.annotations}
-    assert argilla.OPTIONS == ("questions",)
+
+
+def test_rankings_of_other_names_are_named():
+    row = {"fields": {"text": "x"}, "responses": {"order": [{"value": ["b", "a"], "user_id": "u"}]}}
+    assert read(row)[0][0].annotations[0].value == ["b", "a"]  # as well a set of labels
+    assert read(row, rankings="order")[0][0].annotations[0].value == [["b"], ["a"]]
+    assert argilla.OPTIONS == ("questions", "rankings")

@@ -71,7 +71,8 @@ def test_unlabelled_is_not_empty():
     (result("q", "rating", rating=4), 4),
     (result("q", "number", number=2.5), 2.5),
     (result("q", "datetime", datetime="2024-01-02"), "2024-01-02"),
-    (result("q", "taxonomy", taxonomy=[["Animal", "Cat"], ["Plant"]]), [["Animal", "Cat"], ["Plant"]]),
+    (result("q", "taxonomy", taxonomy=[["Animal", "Cat"], ["Plant"]]), ["Animal > Cat", "Plant"]),
+    (result("q", "taxonomy", taxonomy=[["Animal", "Cat"]]), "Animal > Cat"),
     (result("q", "textarea", text=["better"]), "better"),
     (result("q", "textarea", text=["a", "b"]), ["a", "b"]),
     (result("q", "labels", start=2, end=5, text="and", labels=["word"]),
@@ -81,7 +82,9 @@ def test_unlabelled_is_not_empty():
     (result("q", "choices", start=2, end=5, text="and", choices=["rude"]),
      [{"start": 2, "end": 5, "text": "and", "choices": "rude"}]),
     (result("q", "pairwise", selected="left"), "left"),
-    (result("q", "ranker", ranker={"q": ["b", "a"]}), ["b", "a"]),
+    (result("q", "ranker", ranker={"q": ["b", "a"]}), [["b"], ["a"]]),
+    (result("q", "ranker", ranker={"2": ["a", "c"], "1": ["b"]}), [["b"], ["a", "c"]]),
+    (result("q", "ranker", ranker={"1": ["b", "a"]}), [["b", "a"]]),
     (result("q", "ranker", ranker={"_": ["c"], "good": ["b"], "bad": ["a"]}), {"good": ["b"], "bad": ["a"]}),
     ({**result("q", "rating", rating=4), "item_index": 1}, {"item": 1, "value": 4}),
 ])
@@ -108,6 +111,8 @@ def test_regions_of_images_are_counted_and_leave_no_state():
     box = result("box", "rectanglelabels", x=1, y=2, width=3, height=4, rectanglelabels=["Car"])
     [record], notes = read(task(annotation(1, box)))
     assert record.annotations == () and notes == {"unsupported_rectanglelabels": 1}
+    old = result("r", "ranker", items=["a", "b"], weights=[1, 0.5], selected=[True, False])
+    assert read(task(annotation(1, old)))[1] == {"unsupported_ranker": 1}
     [record], notes = read(task(annotation(1, box, {"type": "relation", "from_id": "a", "to_id": "b"}, YES)))
     assert states(record) == [("1", "good", "yes", "labelled")]
     assert notes == {"unsupported_rectanglelabels": 1, "unsupported_relation": 1}
@@ -164,7 +169,7 @@ def test_two_answers_and_lists_are_candidates():
     data = {"prompt": "2 and 3?", "items": [{"id": "a", "title": "t", "body": "5"}, {"id": "b", "body": "6"}]}
     [record], _ = read(task(annotation(1, result("r", "ranker", ranker={"r": ["b", "a"]})), data=data))
     assert [(c.id, c.messages[0]["content"]) for c in record.candidates] == [("a", "5"), ("b", "6")]
-    assert record.annotations[0].value == ["b", "a"]
+    assert record.annotations[0].value == [["b"], ["a"]]
 
 
 def test_written_answers_make_a_record_each():

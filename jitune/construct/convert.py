@@ -1,0 +1,195 @@
+"""Any data to records: what `jitune data convert` does.
+
+    done = convert(["hh.jsonl.gz", "alpaca.json"], "out/all.parquet", bad="skip", license="MIT")
+    done.kept, done.rejected         # 3311, {"json": 2, "duplicate_id": 1}
+    done.rejects                     # "out/all.parquet.bad": a line for each of the three, with file, row, reason, raw
+
+Records are appended to a hidden file beside OUT, which gets its name when all are there. A run that was killed goes
+on after the rows that its ledger covers, and writes the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jitune.construct.ledger import Ledger
+from jitune.construct.reading import Reading, read_records
+from jitune.construct.record_files import EVERY, Seen, fingerprint, to_parquet
+from jitune.data.file_rows import Bad
+from jitune.data.record import Record, named
+from jitune.data.record_rows import to_line
+from jitune.data.sources import find_files
+from jitune.types import UserError
+
+KINDS = (".jsonl", ".parquet")
+HINT = "; --bad skip leaves such rows out and lists them"
+
+
+@dataclass
+class Converted:
+    """What became of the input.
+
+    Attributes:
+      kept: records in the file.
+      rejected: rows that are not in it, by reason.
+      notes: what the reader left out besides, by one word, such as annotations that were cancelled.
+      rejects: the file that lists what was rejected; "" where nothing was.
+      already: nothing was done, since an earlier run had finished.
+    """
+
+    kept: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    rejects: str = ""
+    already: bool = False
+
+
+@dataclass(frozen=True)
+class Places:
+    """out, and beside it: part (its lines so far), rejects, ledger (how far it has come)."""
+
+    out: Path
+
+    @property
+    def part(self) -> Path:
+        return self.out.with_name(f".{self.out.name}.part")
+
+    @property
+    def rejects(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.bad")
+
+    @property
+    def ledger(self) -> Path:
+        return self.out.with_name(f".{self.out.name}.ledger")
+
+
+def convert(specs: Sequence[str], out: str | Path, *, format: str = "auto", fields: str = "", license: str = "",
+            method: str = "", options: str = "", bad: str = "stop", restart: bool = False,
+            progress: Callable[[str, int], Any] | None = None) -> Converted:  # fmt: skip
+    """Writes the records of any sources to a `.jsonl` or `.parquet` file.
+
+    Args:
+      specs, format, fields, license, method, options: as in `jitune.construct.reading.read_records`.
+      bad: stop: a row that cannot be used, or an id that was there before, is an error. skip: it is listed in
+        OUT.bad with its reason.
+      restart: begin anew, whatever an earlier run has left.
+      progress: `(name, bytes in all)` gives a context whose value is called with the bytes that were read since.
+
+    Raises:
+      UserError: `file:row: ...`; OUT is there already, or was begun with other input or options; nothing was kept.
+    """
+    places, progress = Places(Path(out)), progress or (lambda name, total: nullcontext(lambda count: None))
+    _check(specs, places.out, bad)
+    reading = read_records(specs, format=format, fields=fields, license=license, method=method, options=options,
+                           bad="give")
+    if restart:
+        for path in (places.ledger, places.part, places.rejects, places.out):
+            path.unlink(missing_ok=True)
+    header = {"convert": 1, "input": fingerprint(specs), "format": format, "fields": fields, "license": license,
+              "method": method, "options": options}
+    finished = _finished(places, header)
+    if finished is None:
+        if places.out.exists():
+            raise UserError(f"{places.out}: is there already; give another name, move it away, or begin anew with "
+                            "--restart")
+        with Ledger(places.out.parent, (places.part.name, places.rejects.name), header,
+                    name=places.ledger.name) as ledger:
+            if not ledger.notes.get("finished"):
+                with progress("convert", reading.total) as advance:
+                    _append(ledger, places, reading, bad, advance)
+            _publish(places, progress)
+            finished = ledger.notes | {"finished_before": False}
+    done = Converted(finished["kept"], finished["rejected"], finished["notes"],
+                     str(places.rejects) if finished["rejected"] else "", finished.get("finished_before", True))
+    if not done.kept:
+        raise UserError(f"{places.out}: no row became a record; {places.rejects} says why")
+    return done
+
+
+def _check(specs: Sequence[str], out: Path, bad: str) -> None:
+    if out.suffix not in KINDS:
+        raise UserError(f"{out}: records are written to a file that ends in {' or '.join(KINDS)}")
+    if bad not in ("stop", "skip"):
+        raise UserError(f"bad={bad}: is neither stop nor skip")
+    for spec in specs:
+        for file in find_files(spec) or ():
+            if Path(file).resolve() == out.resolve():
+                raise UserError(f"{out}: is one of the files that are read; give another name")
+        if os.path.isdir(spec) and out.resolve().is_relative_to(Path(spec).resolve()):
+            raise UserError(f"{out}: lies in the folder {spec} that is read; give another place")
+
+
+def _finished(places: Places, header: dict) -> dict | None:
+    """The counts of an earlier run of the same input and options, where it has come to its end."""
+    try:
+        with open(places.ledger, "rb") as file:
+            first, last = json.loads(file.readline()), {}
+            for line in file:
+                last = json.loads(line)
+    except (OSError, ValueError):
+        return None
+    notes = last.get("notes", {}) if isinstance(last, dict) else {}
+    done = first.get("header") == header and notes.get("finished") and places.out.exists()
+    if done:
+        places.part.unlink(missing_ok=True)  # of a run that was killed between its last two steps
+    return notes if done else None
+
+
+def _publish(places: Places, progress: Callable[[str, int], Any]) -> None:
+    if places.out.suffix == ".parquet":
+        with progress("parquet", places.part.stat().st_size) as advance:
+            to_parquet(places.part, places.out, advance=advance)
+        places.part.unlink()
+    else:
+        os.replace(places.part, places.out)
+    if not places.rejects.stat().st_size:
+        places.rejects.unlink()
+
+
+def _append(ledger: Ledger, places: Places, reading: Reading, bad: str, advance: Callable[[int], None]) -> None:
+    seen, kept, rejected = Seen(), ledger.notes.get("kept", 0), Counter(ledger.notes.get("rejected", {}))
+    count, shown, told = 0, 0, time.monotonic()
+    for count, item in enumerate(reading, 1):
+        line, fault = _line(item, seen)
+        if count > ledger.done:
+            if fault and bad == "stop":
+                ledger.commit(count - 1, kept=kept, rejected=dict(rejected))
+                raise UserError(f"{fault['file']}:{fault['row']}: {fault['detail']}{HINT}")
+            ledger.write((places.rejects if fault else places.part).name, line)
+            kept += not fault
+            rejected.update([fault["reason"]] if fault else [])
+        if count % 256 == 0 and time.monotonic() - told > EVERY:
+            advance(reading.read - shown)
+            shown, told = reading.read, time.monotonic()
+            if count > ledger.done:
+                ledger.commit(count, kept=kept, rejected=dict(rejected))
+    advance(reading.read - shown)
+    ledger.commit(count, kept=kept, rejected=dict(rejected), notes=dict(reading.notes), finished=True)
+
+
+def _line(item: Record | Bad, seen: Seen) -> tuple[bytes, dict | None]:
+    """The line of an item, and what is wrong with it."""
+    fault = {} if isinstance(item, Record) else {
+        "file": item.file, "row": item.number, "reason": item.reason, "detail": item.detail, "raw": item.raw}
+    if not fault:
+        record = named(item)
+        file, _, row = record.provenance.source.rpartition(":")
+        place = {"file": file, "row": int(row)} if row.isdecimal() else {"file": record.provenance.source, "row": 0}
+        try:
+            line = to_line(record)
+            if seen.add(record.id):
+                return line, None
+            fault = place | {"reason": "duplicate_id", "detail": f"the id '{record.id}' is that of an earlier record",
+                             "raw": line.decode().rstrip()}
+        except UserError as error:
+            detail = str(error).removeprefix(f"{record.provenance.source}: ")
+            fault = place | {"reason": "unwritable", "detail": detail, "raw": repr(record)}
+    return json.dumps(fault, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n", fault
