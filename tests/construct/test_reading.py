@@ -5,6 +5,8 @@ import json
 import tracemalloc
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jitune.construct import reading
 from jitune.construct.reading import READERS, find_reader, read_records
@@ -220,6 +222,51 @@ def test_every_real_record_is_read_again_as_it_was(shared):
     for options in ("make=pairs", "make=candidates"):
         for record in read_records([str(files[-1])], options=options):
             assert from_row(to_row(record), ("again", 1)) == record
+
+
+RICH = [*KINDS.values(), {
+    "id": 3, "data": {"prompt": "q", "text1": "a", "text2": "b", "items": [{"id": "a", "body": "x"}]},
+    "annotations": [{"id": 1, "completed_by": {"id": 2}, "lead_time": 2, "created_at": 3, "result": [
+        {"from_name": "a", "type": "choices", "value": {"choices": ["x"]}},
+        {"from_name": "b", "type": "labels", "value": {"start": 1, "end": 2, "text": "x", "labels": ["y"]}},
+        {"from_name": "c", "type": "ranker", "value": {"ranker": {"c": ["b", "a"]}}},
+        {"from_name": "d", "type": "taxonomy", "value": {"taxonomy": [["b", "a"]]}},
+        {"from_name": "e", "type": "chatmessage", "value": {"chatmessage": {"role": "user", "content": "x"}}}]}],
+    "predictions": [{"result": []}], "drafts": [{"result": []}]}, {
+    "id": "a", "fields": {"prompt": "q", "r1": "a", "r2": "b"}, "suggestions": {"good": {"value": "no"}}, "responses": {
+        "order": [{"value": [{"value": "r1", "rank": 1}, {"value": "r2", "rank": 2}], "user_id": "u"}]}}, {
+    "prompt": "q", "metadata": "{}", "good": {"user_id": ["u"], "value": ["yes"], "status": ["submitted"]},
+    "good-suggestion": "no"}, {
+    "prompt": "q", "answers": [{"answer": "a", "rank": 3}, {"answer": "b", "rank": 1}]}]
+ODD = [None, 0, -3.5, True, "", "x", "\n\nHuman: a", [], {}, [1], ["a", "b"], {"a": 1}, [None], [["a"]],
+       [{"role": "user", "content": "x"}], 10**30]
+
+
+def places(value, path=()):
+    """The path of everything in a row."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), row=st.sampled_from(RICH), make=st.sampled_from(["threads", "pairs", "candidates"]))
+def test_a_row_with_anything_wrong_in_it_is_a_record_or_bad(data, row, make, tmp_path):
+    row = json.loads(json.dumps(row))
+    for *path, last in data.draw(st.lists(st.sampled_from([p for p in places(row) if p]), min_size=1, max_size=3)):
+        try:
+            at = row
+            for key in path:
+                at = at[key]
+            at[last] = json.loads(json.dumps(data.draw(st.sampled_from(ODD))))
+        except (KeyError, IndexError, TypeError):  # an earlier change took the place away
+            pass
+    for item in read_records([write(tmp_path / "a.jsonl", row)], bad="give", options={"make": make}):
+        if isinstance(item, Bad):
+            assert item.reason and item.detail and item.number == 1
+        else:
+            assert from_row(json.loads(to_line(item)), ("again", 1)) == item
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):

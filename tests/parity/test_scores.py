@@ -124,9 +124,9 @@ def test_perplexity(pair):
         np.testing.assert_allclose(text, np.exp(expected), rtol=LOSS)
 
 
-def deita_score(reference, tokenizer, text, labels):
+def deita_score(reference, tokenizer, text, single):
     """The expected label of a prompt: from one position's logits, or from whole continuations."""
-    if labels:
+    if single:
         with torch.no_grad():
             logits = reference(torch.tensor([tokenizer.encode(text)])).logits[0, -1]
         picked = logits[tokenizer.convert_tokens_to_ids(list("123456"))].double()
@@ -141,8 +141,8 @@ def deita_score(reference, tokenizer, text, labels):
 
 def test_deita(pair, request):
     engine, reference, tokenizer = pair
-    labels = deita.single_tokens(engine.pretrained.tokenizer, deita.COMPLEXITY)
-    assert (labels is None) == ("toy" in request.node.name), "one tokenizer has each label as a token there, one not"
+    joined, _ = deita.label_tokens(engine.pretrained.tokenizer, deita.COMPLEXITY)
+    assert joined == ("toy" in request.node.name), "one tokenizer has each label as a token there, the other has not"
     rows = [ROWS[0], ROWS[2], ROWS[3][:2] + ("four",)]
     messages = [{"role": role, "content": text} for a, _, c in rows for role, text in (("user", a), ("assistant", c))]
     records = [from_example(to_example({"messages": m}, ("a.json", 1))) for m in (messages[:2], messages)]
@@ -153,7 +153,7 @@ def test_deita(pair, request):
                       f"\n##Query: {instruction}  \n##Complexity: ")
         quality = ("You are a helpful assistant. Please identify the quality score of the Response corresponding to "
                    f"the Question. \n #Question#:\n{instruction}\n#Response#:\n{answer} \n##Quality: ")
-        parts.append([deita_score(reference, tokenizer, text, labels) for text in (complexity, quality)])
+        parts.append([deita_score(reference, tokenizer, text, not joined) for text in (complexity, quality)])
     parts = np.asarray(parts)
     expected = [[*parts[0], parts[0].prod(), 1, 0, 0], [*parts.mean(axis=0), parts.prod(axis=1).sum(), 3, 0, 0]]
     np.testing.assert_allclose(measured, expected, rtol=LOSS)

@@ -12,6 +12,7 @@ greedy choice reaches at least 1 - 1/e = 63 % of the best (Nemhauser, Wolsey and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,55 +24,72 @@ from jitune.types import UserError
 
 METHODS = ("cosine", "facility")
 PART = 20_000  # records that facility location looks at together
-AT_ONCE = 16  # bounds that are brought up to date by one product
-FEW = 128  # rows that a choice may bring closer for all bounds to be lowered at once
+AT_ONCE = 32  # bounds that are brought up to date by one product
 
 
 def facility(vectors: np.ndarray, budget: int, *, block: int = BLOCK) -> list[int]:
     """Indices of `budget` rows, as chosen one after the other: always the one that adds most, the first of equals.
 
     vectors: float32 [n, dim], rows of length 1 or 0. The choice is that of plain greedy, with far fewer products. A
-    gain only falls as the set grows, so an old one is a bound, and is computed again only where it is the highest
-    (Minoux 1978). Where a choice brings few rows closer, all bounds are lowered by what it took from them.
+    gain only falls as the set grows, so an old one is a bound, and is looked at again only where it is the highest
+    (Minoux 1978). Rows that came closer to the set wait until they are `block`, and lower all bounds by one product.
     Similarities are float32, [n, block] of them at a time; gains are float64.
     """
     vectors = np.asarray(vectors, np.float32)
-    n, chosen = len(vectors), []
-    covered = np.zeros(n, np.float32)
-
-    def gains(rows: np.ndarray) -> np.ndarray:
-        more = vectors @ vectors[rows].T - covered[:, None]
-        return np.maximum(more, 0, out=more).sum(axis=0, dtype=np.float64)
-
-    bounds = np.concatenate([np.zeros(0), *(gains(np.arange(at, min(at + block, n))) for at in range(0, n, block))])
-    exact = np.ones(n, bool)
+    n, chosen, covered = len(vectors), [], np.zeros(len(vectors), np.float32)
+    bounds = _over(vectors, vectors, covered, np.full(n, 2, np.float32), block)
+    waiting = _Waiting.none()
+    taken, fresh = np.zeros(n), np.ones(n, bool)  # by those that wait; is that up to date
     while len(chosen) < min(budget, n):
         best = int(bounds.argmax())
-        if not exact[best]:
-            old = np.flatnonzero(~exact & (bounds >= _nth_highest(bounds, AT_ONCE)))[:AT_ONCE]
-            bounds[old], exact[old] = gains(old), True
+        if not fresh[best]:
+            some = _highest(bounds, ~fresh, AT_ONCE)
+            fell = _over(vectors[some], vectors[waiting.rows], waiting.before, waiting.after, block)
+            bounds[some] += taken[some] - fell
+            taken[some], fresh[some] = fell, True
             continue
         chosen.append(best)
+        bounds[best] = -np.inf
         closer = np.maximum(covered, vectors @ vectors[best])
-        changed = np.flatnonzero(closer > covered)
-        if len(changed) <= FEW:
-            bounds -= _taken(vectors, changed, covered, closer)
-        else:
-            exact[:] = False
-        covered = closer
-        bounds[best], exact[best] = -np.inf, True
+        waiting = waiting.and_those(np.flatnonzero(closer > covered), covered, closer)
+        covered, fresh[:] = closer, False
+        if len(waiting.rows) >= block:
+            bounds += taken - _over(vectors, vectors[waiting.rows], waiting.before, waiting.after, block)
+            waiting, taken[:], fresh[:] = _Waiting.none(), 0, True
     return chosen
 
 
-def _nth_highest(values: np.ndarray, n: int) -> float:
-    return np.partition(values, -n)[-n] if n < len(values) else -np.inf
+class _Waiting(NamedTuple):
+    """Rows that came closer to the set: how close they were before, and are after."""
+
+    rows: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def none(cls) -> _Waiting:
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+    def and_those(self, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> _Waiting:
+        more = (rows, before[rows], after[rows])
+        return _Waiting(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
 
 
-def _taken(vectors: np.ndarray, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """By how much every gain falls when these rows are covered by `after` in place of `before`, float64 [n]."""
-    products = vectors[rows] @ vectors.T
-    fell = np.clip(products, before[rows, None], after[rows, None]) - before[rows, None]
-    return fell.sum(axis=0, dtype=np.float64)
+def _over(candidates: np.ndarray, rows: np.ndarray, low: np.ndarray, high: np.ndarray, block: int) -> np.ndarray:
+    """For each candidate the sum over rows of the part of their cosine that lies between low and high, float64."""
+    sums = [np.zeros(0)]
+    for start in range(0, len(candidates), block):
+        products = rows @ candidates[start : start + block].T
+        np.clip(products, low[:, None], high[:, None], out=products)
+        products -= low[:, None]
+        sums.append(products.sum(axis=0, dtype=np.float64))
+    return np.concatenate(sums)
+
+
+def _highest(values: np.ndarray, among: np.ndarray, most: int) -> np.ndarray:
+    """Indices of the `most` highest values among some."""
+    rows = np.flatnonzero(among)
+    return rows[np.argpartition(-values[rows], most)[:most]] if most < len(rows) else rows
 
 
 def facility_in_parts(vectors: np.ndarray, budget: int, *, part: int = PART, seed: int = 0) -> list[int]:

@@ -111,16 +111,20 @@ def _characters_per_word(character: str) -> float:
     return next((many for name, many in SPACELESS.items() if regex.match(rf"(?=\p{{L}})\p{{{name}}}", character)), 1.0)
 
 
-@lru_cache(maxsize=1 << 18)
 def _hash(token: str) -> int:
     import xxhash
 
     return xxhash.xxh64_intdigest(token.encode())
 
 
+_hash_of_word = lru_cache(maxsize=1 << 18)(_hash)
+
+
 def hash_tokens(found: Sequence[str]) -> np.ndarray:
     """XXH64 of every token, uint64 [tokens]; the same in every process."""
-    return np.fromiter(map(_hash, found), np.uint64, len(found))
+    # Words come again and again; what is longer than a word, as an image in base64, would only fill the memory.
+    usual = max(map(len, found), default=0) <= 64
+    return np.fromiter(map(_hash_of_word if usual else _hash, found), np.uint64, len(found))
 
 
 def hash_characters(text: str) -> np.ndarray:

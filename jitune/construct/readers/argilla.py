@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jitune.construct.readers.common import Origin, is_text, say
+from jitune.construct.readers.common import Origin, is_text, objects, say
 from jitune.construct.readers.items import Work, as_records, find_item, written_question
 from jitune.data.record import Candidate, Record
 from jitune.types import UserError
@@ -59,7 +59,8 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
     if isinstance(suggestions, Mapping):
         suggested = [name for name, value in suggestions.items() if value is not None]
     else:
-        suggested = [str(one.get("question_name", one.get("question_id", ""))) for one in suggestions]
+        suggested = [str(one.get("question_name", one.get("question_id", "")))
+                     for one in objects(suggestions, "'suggestions'")]
     meta = row.get("metadata") or {}
     yield from _records(row, row["fields"], said, [*asked, *suggested], len(suggested), meta, origin, notes, fields,
                         **named)
@@ -77,8 +78,8 @@ def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str,
     columns = {name + end for name in new for end in ENDS} | {name + end for name in old for end in ("", *OLD_ENDS)}
     said, suggested = [], 0
     for name in new:
-        values = row.get(f"{name}.responses") or []
-        users, states = (row.get(f"{name}.responses.{what}") or [None] * len(values) for what in ("users", "status"))
+        values = _list(row, f"{name}.responses") or []
+        users, states = (_list(row, f"{name}.responses.{what}") or [None] * len(values) for what in ("users", "status"))
         if not len(values) == len(users) == len(states):
             raise UserError(f"'{name}.responses', its users and its status differ in length: "
                             f"{len(values)}, {len(users)}, {len(states)}")
@@ -96,7 +97,7 @@ def read_flat(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str,
 
 def is_old(row: Mapping) -> bool:
     """Whether a row is of a text classification, token classification or text-to-text task of Argilla 1."""
-    known = row.get("status") in OLD_STATUSES or "annotation_agent" in row or "prediction_agent" in row
+    known = str(row.get("status")) in OLD_STATUSES or "annotation_agent" in row or "prediction_agent" in row
     return "annotation" in row and known and any(key in row for key in ("text", "inputs", "tokens"))
 
 
@@ -106,9 +107,9 @@ def read_old(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, 
     inputs = row.get("inputs") if row.get("inputs") is not None else row.get("text")
     data = dict(inputs) if isinstance(inputs, Mapping) else {"text": inputs}
     value, status = row.get("annotation"), row.get("status")
-    if status is not None and status not in OLD_STATUSES:
+    if status is not None and str(status) not in OLD_STATUSES:
         raise UserError(f"status={status!r}: is none of {', '.join(OLD_STATUSES)}")
-    state = OLD_STATUSES.get(status, "submitted")
+    state = "submitted" if status is None else OLD_STATUSES[status]
     said = [] if value is None and state != "discarded" else [
         ("annotation", value, str(row.get("annotation_agent") or ""), state)]
     notes["predictions"] += row.get("prediction") is not None
@@ -142,11 +143,13 @@ def _records(row: Mapping, data: Mapping, said: Sequence[Said], asked: Sequence[
 
 def _of_question(question: str, items: Any) -> Iterator[Said]:
     """What users said to one question: a list of objects, or an object of lists as `datasets` may have it."""
+    what = f"the responses to '{question}'"
     if isinstance(items, Mapping):
-        items = [dict(zip(items, values, strict=True)) for values in zip(*items.values(), strict=True)]
-    if not isinstance(items or [], list) or not all(isinstance(item, Mapping) for item in items or []):
-        raise UserError(f"the responses to '{question}' must be a list of objects, got {items!r:.60}")
-    for item in items or []:
+        columns = [_list(items, key) or [] for key in items]
+        if len({len(column) for column in columns}) > 1:
+            raise UserError(f"{what}: its lists differ in length: {', '.join(str(len(c)) for c in columns)}")
+        items = [dict(zip(items, values, strict=True)) for values in zip(*columns, strict=True)]
+    for item in objects(items or None, what):
         yield question, item.get("value"), str(item.get("user_id") or ""), _status(item.get("status"))
 
 
@@ -156,6 +159,8 @@ def _of_users(responses: Any) -> Iterator[Said]:
     for response in responses:
         user, status = str(response.get("user_id") or ""), _status(response.get("status"))
         values = response.get("values") or {}
+        if not isinstance(values, Mapping):
+            raise UserError(f"'values' of a response must be an object of questions, got {values!r:.60}")
         for question, value in (values or {"": None}).items():
             yield question, value.get("value") if isinstance(value, Mapping) else value, user, status
 
@@ -185,6 +190,8 @@ def _tiers(value: Any, data: Mapping, *, sure: bool) -> Any:
     if not isinstance(value, list) or not value:
         return value
     if all(isinstance(item, Mapping) and {"value", "rank"} <= set(item) for item in value):
+        if not all(isinstance(item["rank"], int | float | None) and isinstance(item["value"], str) for item in value):
+            raise UserError(f"a ranking must hold names with numbers as ranks, got {value!r:.80}")
         tiers: dict[Any, list] = {}
         for item in sorted(value, key=lambda item: (item["rank"] is None, item["rank"] or 0)):
             tiers.setdefault(item["rank"], []).append(item["value"])
@@ -201,6 +208,12 @@ def _ranked_fields(data: Mapping, said: Sequence[Said]) -> list[str]:
             if len(names) > 1 and all(isinstance(name, str) and is_text(data.get(name)) for name in names):
                 return sorted(names, key=list(data).index)
     return []
+
+
+def _list(row: Mapping, key: str) -> list | None:
+    if not isinstance(row.get(key), list | None):
+        raise UserError(f"'{key}' must be a list, got {row[key]!r:.60}")
+    return row.get(key)
 
 
 def _flat_questions(row: Mapping) -> list[str]:

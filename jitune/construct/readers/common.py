@@ -111,3 +111,12 @@ def chosen_word(value: Any, allowed: tuple[str, ...], option: str) -> None:
 def without(row: Mapping, used: Any) -> dict:
     """The rest of a row, for a record's `meta`; empty columns are left out."""
     return {key: value for key, value in row.items() if key not in used and value is not None}
+
+
+def objects(value: Any, what: str) -> list[Mapping]:
+    """A list of objects, empty where there is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise UserError(f"{what} must be a list of objects, got {value!r:.60}")
+    return value

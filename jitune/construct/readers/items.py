@@ -103,7 +103,7 @@ def as_records(id: str, item: Item, works: Sequence[Work], written: str, questio
     """
     shared, found = [], []
     for work in works:
-        said, more = annotations(work, questions, notes), work.chat
+        said, more = annotations(work, questions, notes), () if work.skipped else work.chat
         if more and more[: len(item.messages)] != item.messages:
             more = item.messages + more
         answer = work.values.get(written) if written and not work.skipped else None

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jitune.construct.readers.common import Messages, Origin, as_messages
+from jitune.construct.readers.common import Messages, Origin, as_messages, objects
 from jitune.construct.readers.items import Work, as_records, find_item, written_question
 from jitune.data.record import Record
 from jitune.types import UserError
@@ -62,23 +62,23 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
     if isinstance(row.get("task"), Mapping):
         row = {**row["task"], "annotations": [{key: value for key, value in row.items() if key != "task"}]}
     given = row.get("annotations") if "annotations" in row else row.get("completions")
-    given = _objects(given, "'annotations'")
-    drafts, predictions = _objects(row.get("drafts"), "'drafts'"), _objects(row.get("predictions"), "'predictions'")
+    given = objects(given, "'annotations'")
+    drafts, predictions = objects(row.get("drafts"), "'drafts'"), objects(row.get("predictions"), "'predictions'")
     notes["drafts"] += len(drafts)
     notes["predictions"] += len(predictions)
     notes["unlabelled"] += not given
     known = dict.fromkeys(_split(questions))
     for one in (*predictions, *drafts, *given):
-        known.update(dict.fromkeys(_questions(_objects(one.get("result"), "'result'"))))
+        known.update(dict.fromkeys(_questions(objects(one.get("result"), "'result'"))))
     works, meta = [], {"meta": row["meta"]} if row.get("meta") else {}
     for number, annotation in enumerate(given, 1):
         skipped = bool(annotation.get("was_cancelled") or annotation.get("skipped"))
-        results = _objects(annotation.get("result"), "'result'")
+        results = objects(annotation.get("result"), "'result'")
         work = _work(str(annotation.get("id", number)), _annotator(annotation), results, skipped,
                      annotation.get("created_at"), annotation.get("lead_time"), Counter() if skipped else notes)
         works += [] if work is None else [work]
     item = find_item(row["data"], fields, notes)
-    yield from as_records(str(row.get("id", "")), item, works, written_question(item, fields, list(known)), list(known),
+    yield from as_records(_id(row), item, works, written_question(item, fields, list(known)), list(known),
                           meta, origin, notes)
 
 
@@ -89,7 +89,7 @@ def is_min(row: Mapping) -> bool:
 
 def group_min(row: Mapping, **options: Any) -> str:
     """The task, whose annotations follow each other."""
-    return str(row.get("id", ""))
+    return _id(row)
 
 
 def read_min(rows: Sequence[tuple[Mapping, Origin]], notes: Counter, fields: Mapping[str, str], *,
@@ -106,7 +106,7 @@ def read_min(rows: Sequence[tuple[Mapping, Origin]], notes: Counter, fields: Map
     (first, origin), asked = rows[0], [name for name in known if any(name in work.values for work in works)]
     asked = list(dict.fromkeys((*_split(questions), *asked)))
     item = find_item({key: value for key, value in first.items() if key not in (*known, *AFTER, "id")}, fields, notes)
-    yield from as_records(str(first.get("id", "")), item, works, written_question(item, fields, asked), asked, {},
+    yield from as_records(_id(first), item, works, written_question(item, fields, asked), asked, {},
                           origin, notes)
 
 
@@ -159,7 +159,8 @@ def _value(kind: str, value: Mapping, result: Mapping) -> Any:
         said = [" > ".join(map(str, path)) if isinstance(path, list) else path for path in said]
     if kind in ("choices", "textarea", "taxonomy") and isinstance(said, list) and len(said) == 1:
         said = said[0]
-    if kind == "ranker" and isinstance(said, Mapping):
+    if kind == "ranker" and said:
+        said = said if isinstance(said, Mapping) else {"": said}
         said = _ranked({name: ids for name, ids in said.items() if name != "_"} or said)
     if kind in SPANS or "start" in value:
         place = value.get("globalOffsets") or value
@@ -171,6 +172,8 @@ def _value(kind: str, value: Mapping, result: Mapping) -> Any:
 
 def _ranked(buckets: Mapping) -> Any:
     """[["b"], ["a", "c"]] of one list in order or of buckets that are numbered from the best; else the buckets."""
+    if not all(isinstance(ids, list) for ids in buckets.values()):
+        raise UserError(f"a ranker must hold lists of ids, got {buckets!r:.60}")
     if all(str(name).isdecimal() for name in buckets):
         return [list(buckets[name]) for name in sorted(buckets, key=int)]
     return [[name] for name in next(iter(buckets.values()))] if len(buckets) == 1 else buckets
@@ -194,7 +197,12 @@ def _questions(results: Iterable[Mapping]) -> Iterator[str]:
 
 def _readable(kind: Any, value: Any) -> bool:
     """Whether a result says something of text."""
-    return isinstance(value, Mapping) and VALUES.get(kind) in value and not any(key in value for key in AREA)
+    known = isinstance(kind, str) and isinstance(value, Mapping) and VALUES.get(kind) in value
+    return known and not any(key in value for key in AREA)
+
+
+def _id(row: Mapping) -> str:
+    return "" if row.get("id") is None else str(row["id"])
 
 
 def _annotator(annotation: Mapping) -> str:
@@ -207,17 +215,9 @@ def _annotator(annotation: Mapping) -> str:
 
 def _time(at: Any) -> str:
     """ISO 8601; old exports count seconds since 1970."""
-    if isinstance(at, (int, float)) and not isinstance(at, bool):
+    if isinstance(at, (int, float)) and not isinstance(at, bool) and abs(at) < 1e11:
         return datetime.fromtimestamp(at, UTC).isoformat()
     return at if isinstance(at, str) else ""
-
-
-def _objects(value: Any, what: str) -> list[Mapping]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise UserError(f"{what} must be a list of objects, got {value!r:.60}; export the full JSON")
-    return value
 
 
 def _split(names: str | Sequence[str]) -> list[str]:

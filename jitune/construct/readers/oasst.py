@@ -125,14 +125,14 @@ def _flat(row: Mapping, origin: Origin, plan: Plan) -> Message:
 
 def _message(node: Mapping, key: str, parent: str | None, origin: Origin, plan: Plan, state: str) -> Message:
     """One message; what is wrong with it is said in `fault`, so that the rest of its tree can be read."""
-    role, text, rank = ROLES.get(node.get("role"), ""), node.get("text"), node.get("rank")
+    role, text, rank = ROLES.get(str(node.get("role")), ""), node.get("text"), node.get("rank")
     fault = ""
     if not role:
         fault = f"unknown role {node.get('role')!r:.40}; known are {', '.join(ROLES)}"
     elif not isinstance(text, str):
         fault = f"'text' must be text, got {text!r:.40}"
-    elif isinstance(rank, bool) or rank is not None and rank != int(rank if isinstance(rank, (int, float)) else -1):
-        fault = f"'rank' must be a whole number, got {rank!r:.40}"
+    elif rank is not None and not (isinstance(rank, (int, float)) and 0 <= rank < 1 << 31 and rank == int(rank)):
+        fault = f"'rank' must be a whole number from 0, got {rank!r:.40}"
     raw = {name: value for name, value in node.items() if name != "replies"}
     return Message(key, parent, role, text if isinstance(text, str) else "", str(node.get("message_id") or key),
                    None if rank is None or fault else int(rank), origin, _left_out(node, plan, state), fault, raw)

@@ -193,13 +193,15 @@ def test_chats():
             for role, text in (("user", "Hi"), ("assistant", "Hello"))]
     records, _ = read(task(annotation(1, *said, FOUR), annotation(2, *said[:1]), data={"input_chat": []}))
     assert [(r.id, len(r.messages), len(r.annotations)) for r in records] == [("3:10", 2, 1), ("3:20", 1, 1)]
+    [record], notes = read(task(annotation(1, *said, was_cancelled=True), data={"input_chat": []}))
+    assert record.messages == () and states(record) == [("1", "", None, "skipped")] and notes == {"cancelled": 1}
     before = {"input_chat": [{"role": "system", "content": "Be kind."}]}
     [record], _ = read(task(annotation(1, *said), data=before))
     assert [m["role"] for m in record.messages] == ["system", "user", "assistant"]
 
 
 def test_broken_tasks():
-    with pytest.raises(UserError, match="'annotations' must be a list of objects, got \\[12\\]; export the full JSON"):
+    with pytest.raises(UserError, match="'annotations' must be a list of objects, got \\[12\\]"):
         read({**task(), "annotations": [12]})
     with pytest.raises(UserError, match="unknown role \"narrator\""):
         read(task(annotation(1, result("chat", "chatmessage", chatmessage={"role": "narrator", "content": "x"}))))
@@ -243,3 +245,9 @@ def test_real_samples(shared):
     assert record.meta == {"image": "/data/upload/29/example.png"} and notes == {"unsupported_polygonlabels": 1}
     whole = list(read_records([str(shared / FOLDER)]))
     assert len(whole) == 6 and all(isinstance(record, Record) for record in whole)
+
+
+def test_a_task_without_an_id_is_named_by_its_content():
+    row = task(annotation(1, YES))
+    [one], [two] = (read({**row, "id": None})[0] for _ in range(2))
+    assert one.id == two.id and len(one.id) == 24

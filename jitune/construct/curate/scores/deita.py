@@ -76,26 +76,20 @@ def expected(logprobs: np.ndarray) -> np.ndarray:
 def ask(engine: Any, questions: Sequence[Question], *, max_length: int = LENGTH) -> tuple[np.ndarray, np.ndarray]:
     """(scores from 1 to 6, float64 [n], NaN where the prompt alone does not fit; tokens that were cut, int64 [n]).
 
-    A label is one token after the prompt, where the tokenizer has it so; then all six come from the logits of one
-    position. Where it has not, for it joins a digit with the space before it or splits it, the label with that space is
-    a continuation, and its log-likelihood is the sum of its tokens'. Raises UserError for what is not finite.
+    Raises UserError for what is not finite.
     """
     from jitune.evals.engine import tokens
 
     tokenizer = engine.pretrained.tokenizer
+    labels = {template: label_tokens(tokenizer, template) for template in {q.template for q in questions}}
+    questions = [q._replace(template=q.template.rstrip()) if labels[q.template][0] else q for q in questions]
+    labels |= {template.rstrip(): found for template, found in labels.items() if found[0]}
     texts = [fill(q.template, q.fields) for q in questions]
     ids = tokens.encode(tokenizer, texts)
-    shown = [(text, ids[text], 0) if len(ids[text]) <= max_length - ROOM else _fit(tokenizer, q, max_length - ROOM)
+    shown = [(ids[text], 0) if len(ids[text]) <= max_length - ROOM else _fit(tokenizer, q, max_length - ROOM)
              for q, text in zip(questions, texts, strict=True)]  # fmt: skip
-    single = {template: single_tokens(tokenizer, template) for template in {q.template for q in questions}}
-    pairs, owners = [], []
-    for i, (question, (text, prompt, _)) in enumerate(zip(questions, shown, strict=True)):
-        if text is None:
-            continue
-        labels = single[question.template]
-        pairs += ([(prompt, [label]) for label in labels] if labels else
-                  tokens.encode_pairs(tokenizer, [(text, label, True) for label in LABELS]))  # fmt: skip
-        owners.append(i)
+    owners = [i for i, (prompt, _) in enumerate(shown) if prompt]
+    pairs = [(shown[i][0], label) for i in owners for label in labels[questions[i].template][1]]
     found = engine.score_tokens(pairs, name=lambda j: f"{questions[owners[j // len(LABELS)]].name}, a label")
     values = np.full(len(questions), np.nan)
     if owners:
@@ -103,15 +97,21 @@ def ask(engine: Any, questions: Sequence[Question], *, max_length: int = LENGTH)
     return values, np.asarray([cut for *_, cut in shown], np.int64)
 
 
-def single_tokens(tokenizer: Any, template: str) -> list[int] | None:
-    """The ids of "1" to "6" right after a prompt, where each is one token there, else None."""
+def label_tokens(tokenizer: Any, template: str) -> tuple[bool, list[list[int]]]:
+    """(whether the spaces at the prompt's end go with the label, the token ids of "1" to "6" after the prompt).
+
+    A label is one token right after the prompt, where the tokenizer has it so: then all six come from the logits of one
+    position. Where it has not, for it joins a digit with the space before it, the label with that space is a
+    continuation of one or more tokens, as in lm-evaluation-harness, and its log-likelihood is the sum of theirs.
+    """
     from jitune.evals.engine import tokens
 
     text = fill(template, {"instruction": "a", "output": "a"})
-    found = tokens.encode(tokenizer, [text, *(text + label for label in LABELS)])
-    before, after = found[text], [found[text + label] for label in LABELS]
-    fits = all(ids[:-1] == before for ids in after) and len({ids[-1] for ids in after}) == len(LABELS)
-    return [ids[-1] for ids in after] if fits else None
+    found = tokens.encode(tokenizer, [text, text.rstrip(), *(text + label for label in LABELS)])
+    after = [found[text + label] for label in LABELS]
+    if all(ids[:-1] == found[text] for ids in after):
+        return False, [ids[-1:] for ids in after]
+    return True, [ids[len(found[text.rstrip()]) :] for ids in after]
 
 
 def fill(template: str, fields: dict[str, str]) -> str:
@@ -177,8 +177,8 @@ def build(*, model: Any = "", complexity: str = COMPLEXITY, quality: str = QUALI
     return Choice("deita", len(COLUMNS), measured_of, choose, note, batch_size)
 
 
-def _fit(tokenizer: Any, question: Question, most: int) -> tuple[str | None, list[int], int]:
-    """(the prompt, its ids, tokens that were cut) with at most `most` tokens; None where not even the frame fits.
+def _fit(tokenizer: Any, question: Question, most: int) -> tuple[list[int], int]:
+    """(ids of the prompt, tokens that were cut) with at most `most` tokens; none where not even the frame fits.
 
     The longest text is cut at its end, again and again, until all fits.
     """
@@ -190,11 +190,11 @@ def _fit(tokenizer: Any, question: Question, most: int) -> tuple[str | None, lis
         ids = tokens.encode(tokenizer, [text])[text]
         first = first or len(ids)
         if len(ids) <= most:
-            return text, ids, first - len(ids)
+            return ids, first - len(ids)
         used = {name: fields[name] for name in fields if f"{{{name}}}" in question.template}
         name = builtins.max(used, key=lambda key: len(used[key]), default="")
         if not used.get(name):
-            return None, [], first
+            return [], first
         offsets = tokenizer(used[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         keep = len(offsets) - (len(ids) - most)
         end = offsets[keep][0] if keep > 0 else 0

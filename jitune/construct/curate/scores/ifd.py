@@ -107,5 +107,8 @@ def build(*, model: Any = "", variant: str = "ifd", prompt: str = "", turns: str
 
 
 def build_ppl(**options: Any) -> Choice:
-    """`build` of the variant `ifd_ppl`."""
+    """`build` of the variant `ifd_ppl`; its options are in `build_ppl.extra`, with their defaults."""
     return build(**{"variant": "ifd_ppl", **options})
+
+
+build_ppl.extra = {**build.__kwdefaults__, "variant": "ifd_ppl"}
