@@ -82,6 +82,11 @@ def inputs(config: ConfigDict) -> list[str]:
     twice = [name for i, name in enumerate(found) if name in found[:i]]
     if twice:
         raise UserError(f"config.input: {twice[0]} is named twice")
+    out = os.path.realpath(os.path.expanduser(config.output_dir))
+    for name in found:
+        if os.path.isdir(name) and os.path.commonpath([os.path.realpath(name), out]) == os.path.realpath(name):
+            raise UserError(f"config.output_dir={config.output_dir} lies in the folder {name} that is read; give "
+                            "another place")
     return found
 
 

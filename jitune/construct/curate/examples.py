@@ -19,20 +19,22 @@ from jitune.report import page
 SHOWN = 900  # bytes of a text on the page
 AROUND = 200  # characters before the first mark, where a text is cut
 SPANS = 20  # marks of a text
+QUOTED = re.compile(r'"([^"\n]{2,300})"')
 SIDES = ("chosen", "rejected")
 
 
 def shown_row(row: Mapping[str, Any]) -> Markup:
     """A line of rejected.jsonl as a figure."""
     label = " \N{MIDDLE DOT} ".join(filter(None, (short(row.get("source"), 120), short(row.get("id"), 60))))
-    spans = pairs(row.get("spans") or ())
+    spans = pairs(row.get("spans") or ()) or quoted(as_text(row.get("detail")))
     why = short(row.get("detail"), 400) or row.get("reason", "")
     record = row.get("record")
     if not isinstance(record, Mapping):
         return page.sample(marked(as_text(row.get("raw")), spans), [("why", why)], label=label)
     prompt, answers = texts(record)
     found = [(name, marked(text, spans)) for name, text in answers] or [("answer", "")]
-    where = [s for s in spans if not any(s[0] in text for text in (prompt, *(text for _, text in answers)))]
+    everywhere = [prompt, *(text for _, text in answers)]
+    where = [s for s in pairs(row.get("spans") or ()) if not any(s[0] in text for text in everywhere)]
     why += "".join(f"\n{short(text, 300)}{f' ({short(of, 100)})' if of else ''}" for text, of in where[:SPANS])
     return page.sample(marked(prompt, spans) or "(no prompt)", [*found, ("why", why)], label=label)
 
@@ -41,6 +43,12 @@ def pairs(spans: Sequence) -> list[tuple[str, str]]:
     """(text, why) of each span."""
     found = [(s, "") if isinstance(s, str) else (*map(as_text, s), "")[:2] for s in spans if s]
     return [(text, why) for text, why in found if text]
+
+
+def quoted(detail: str) -> list[tuple[str, str]]:
+    """What a detail quotes, for filters that say in words what they found: '"Sure! Here is", twice'."""
+    found = (text.rstrip(". \N{HORIZONTAL ELLIPSIS}") for text in QUOTED.findall(detail))
+    return [(text, "") for text in found if len(text) > 1]
 
 
 def texts(record: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:

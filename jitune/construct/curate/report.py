@@ -86,14 +86,17 @@ def warnings(result: Mapping[str, Any]) -> list[Markup]:
 
 
 def funnel(result: Mapping[str, Any]) -> Markup:
-    """Records that are left after each stage, and what each cost."""
+    """Records that are left after each stage, what each rejected, and what it cost."""
     names = ["read", *(row["name"] for row in result["stages"])]
     left = [result["records"]["read"], *(row["out"] for row in result["stages"])]
     costly = [row for row in result["stages"] if row["cpu_seconds"] >= 0.0005]
     cost = charts.bars([row["name"] for row in costly], {"seconds": [row["cpu_seconds"] for row in costly]},
                        title="What each stage cost, CPU seconds") if costly else ""
+    lost = [(row["name"], row["rejected"]) for row in result["stages"] if row["rejected"]]
+    rejected = charts.bars([name for name, _ in lost], {"records": [count for _, count in lost]},
+                           title="Records rejected by each stage") if lost else ""
     return page.section("Funnel", page.grid(
-        charts.bars(names, {"records": left}, title="Records left after each stage"), cost))
+        charts.bars(names, {"records": left}, title="Records left after each stage"), rejected, cost))
 
 
 def stages(result: Mapping[str, Any]) -> Markup:

@@ -80,6 +80,13 @@ def test_values_that_cannot_work(changes, message):
         configs.check(config)
 
 
+def test_inputs_that_would_be_read_twice(tmp_path):
+    with pytest.raises(UserError, match="lies in the folder"):
+        configs.inputs(from_words(None, [f"--config.input={tmp_path}", f"--config.output_dir={tmp_path}/a/b"]))
+    with pytest.raises(UserError, match="config.input: a is named twice"):
+        configs.inputs(from_words(None, ["--config.input=a,b,a", "--config.output_dir=out"]))
+
+
 def test_options_come_to_builders_in_their_types():
     def build(*, sizes: tuple = (1, 2), low: float | None = None, name: str):
         assert (sizes, low, name) == ((3, 4), 0.5, "x")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from jitune.construct.curate import card, report
-from jitune.construct.curate.examples import marked
+from jitune.construct.curate.examples import marked, shown_row
 from jitune.construct.curate.run import curate
 from tests.construct.curate.made import TOYS, config, read, write_inputs
 from tests.report.test_browser import look
@@ -99,6 +99,9 @@ def test_spans_are_marked_and_long_texts_are_cut_around_them():
     huge = marked("z" * 3000, [("z" * 3000, "")])
     assert huge.startswith('<p class="text"><mark>zzz') and "2,100 more characters" in huge
     assert marked("", []) == ""
+    row = {"reason": "opening", "detail": '"Sure! Here is ..."', "record": {"messages": [
+        {"role": "user", "content": "Q"}, {"role": "assistant", "content": "Sure! Here is <it>"}]}}
+    assert "<mark>Sure! Here is</mark> &lt;it&gt;" in shown_row(row)  # what a detail quotes is found in the text
 
 
 def test_the_card_says_where_everything_comes_from(folder):

@@ -88,14 +88,15 @@ def judge(record: Record, *, languages: tuple[str, ...], min_confidence: float, 
     needed = of_answer[0] == UNKNOWN or mismatch or (languages and of_answer[0] not in languages)
     of_prompt = find(prompt, confidence=sure) if needed else (UNKNOWN, 0.0)
     told = [(code, value) for code, value in (of_answer, of_prompt) if code != UNKNOWN and value >= min_confidence]
+    noted = replace(record, meta={**record.meta, "language": told[0][0] if told else UNKNOWN})
     if languages and told and not any(code in languages for code, _ in told):
         code, value = told[0]
-        return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}")
+        return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}", record=noted)
     if mismatch and len(told) == 2 and told[0][0] != told[1][0]:
         if not TRANSLATION.search(prompt[:ENDS]) and not TRANSLATION.search(prompt[-ENDS:]):
             return Reject("language_mismatch", f"prompt {told[1][0]} ({told[1][1]:.2f}), "
-                                               f"answer {told[0][0]} ({told[0][1]:.2f})")
-    return Keep(replace(record, meta={**record.meta, "language": told[0][0] if told else UNKNOWN}))
+                                               f"answer {told[0][0]} ({told[0][1]:.2f})", record=noted)
+    return Keep(noted)
 
 
 def build(*, languages: str = "", candidates: str = "", min_confidence: float | None = None, mismatch: bool = False,
