@@ -23,7 +23,8 @@ from jitune.data.record import Record
 PHRASES = """
     N/A|NA|none|null|nil|NaN|undefined|not applicable|not available|none available|no input|no output|no answer
     no response|none needed|no input needed|no input required|no comment provided|tbd|placeholder
-    不适用|不適用|无输入|無輸入|无输出|无答案|没有输入|没有答案|暂无|暂无数据|该当なし|該当なし|なし|入力なし|回答なし|該当しない
+    不适用|不適用|无输入|無輸入|无输出|无答案|没有输入|没有答案|暂无|暂无数据
+    该当なし|該当なし|なし|入力なし|回答なし|該当しない
     없음|해당 없음|입력 없음|답변 없음|해당 사항 없음|н/д|неприменимо|нет данных|нет ответа|нет ввода|отсутствует
     no aplica|ninguno|ninguna|no disponible|sin respuesta|sin entrada|nulo|aucun|aucune|non applicable|non disponible
     sans objet|pas de réponse|keine|keiner|keine Angabe|keine Antwort|nicht verfügbar|nicht zutreffend|k. A.|entfällt
@@ -39,7 +40,7 @@ MARKUP = re.compile(
     r"|<!--|-->|&(?:nbsp|#160|#xa0|zwnj|ensp|emsp|thinsp);|^[ \t]{0,20}(?:`{3,}|~{3,})[\w+#.-]{0,30}[ \t]{0,20}$"
     r"|[*_#>`~|]", re.IGNORECASE | re.MULTILINE)
 # Words of a prompt that may want nothing but markup, in letters that all languages use for them.
-ABOUT_MARKUP = re.compile(r"html|xml|css|markdown|markup|\btags?\b|<\w|code", re.IGNORECASE)
+ABOUT_MARKUP = re.compile(r"html|xml|css|markdown|markup|\btags\b|<\w|code", re.IGNORECASE)
 LONG = 300
 
 

@@ -36,11 +36,12 @@ ENTITY = re.compile(r"&(?:nbsp|amp|quot|apos|lt|gt|ndash|mdash|[lr]squo|[lr]dquo
 TAG = re.compile(r"</?(?:p|div|span|font|h[1-6]|strong|em|a|img|table|tr|td|th|tbody|ul|ol|li|script|style|center)"
                  r"(?:\s[^<>]{0,300})?/?>", re.IGNORECASE)
 # Where a text or its prompt is about markup or code, markup is no damage.
-ABOUT_CODE = re.compile(r"html|xml|css|svg|jsx|php|javascript|\bjs\b|vue|react|angular|markdown|markup|\btags?\b|\bweb|"
+ABOUT_CODE = re.compile(r"html|xml|css|svg|jsx|php|javascript|\bjs\b|vue|react|angular|markdown|markup|\btags\b|\bweb|"
                         r"code|script|entit|</|網頁|网页|代码|代碼|標籤|标签|ウェブ|タグ|コード|코드|태그|код|тег|"
                         r"وسم|كود|código|etiqueta|"
                         r"balise|कोड|टैग|แท็ก|โค้ด|mã nguồn|thẻ", re.IGNORECASE)
-DOCUMENT = re.compile(r"\s*<|<!DOCTYPE|<html|<head|<body|<script|<\?(?:xml|php)|=\"[^\"<>]{0,200}\">", re.IGNORECASE)
+BEGINS = re.compile(r"\s*<")
+DOCUMENT = re.compile(r"<!DOCTYPE|<html|<head|<body|<script|<\?(?:xml|php)|=\"[^\"<>]{0,200}\">", re.IGNORECASE)
 
 
 class Found(NamedTuple):
@@ -104,11 +105,11 @@ def _question_marks(text: str, distinct: set[str]) -> Found | None:
 
 
 def _html(text: str, distinct: set[str]) -> Found | None:
-    if not ("&" in distinct and ";" in distinct or "<" in distinct and ">" in distinct) or DOCUMENT.match(text):
+    if not ("&" in distinct and ";" in distinct or "<" in distinct and ">" in distinct) or BEGINS.match(text):
         return None
     plain = units.prose(text)
-    found = ENTITY.findall(plain) and ENTITY.search(plain) or TAG.search(plain)
-    if not found or DOCUMENT.search(plain) and ENTITY.search(plain) is None:
+    found = ENTITY.search(plain) or (None if DOCUMENT.search(plain) else TAG.search(plain))
+    if not found:
         return None
     return Found("html", parts.shown(found[0]))
 

@@ -18,7 +18,7 @@ SYMBOL = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜
 ODD = "\u0080-\u009f¡¢£¤¥¦§¨©ª¬\u00ad®¯±²³´µ¶¸¹º¼½¾¿€ƒ†‡ˆ‰Š‹ŒŽ•˜™šœžŸ"
 LOWER = "a-zß-öø-ÿ"
 PATTERNS = (
-    rf"â€[{SYMBOL}]",                                        # quotes, dashes, ellipsis
+    rf"â[€\u0080][{SYMBOL}]",                                # quotes, dashes, ellipsis
     rf"ð[Ÿ\u009f][{SYMBOL}]{{2}}",                            # emoji
     r"ï»¿|ï¿½|锟斤拷|烫烫烫|屯屯屯",                          # a byte order mark, U+FFFD, and both in GBK
     rf"(?:[à-ï][{SYMBOL}]{{2}}){{2,}}",                       # Chinese, Japanese, Korean, Thai, Hindi, ...

@@ -23,6 +23,7 @@ PER_WORD = ((HAN, 1.5), (KANA, 3.2), (SOUTH_EAST, 4.5))
 
 UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTH_EAST}]")
 _RUNS = tuple((re.compile(f"[{characters}]+"), size) for characters, size in PER_WORD)
+_EASTERN = re.compile(f"[{SOUTH_EAST}]")
 # From a letter or digit to the next space: marks, hyphens and apostrophes are part of the word.
 _SPACED = re.compile(r"[^\W_]\S*")
 _PIECES = re.compile(f"[{HAN}{KANA}{SOUTH_EAST}]|[^\\W_][^\\s{HAN}{KANA}{SOUTH_EAST}]*")
@@ -47,9 +48,13 @@ def pieces(text: str) -> list[str]:
     return (_SPACED if text.isascii() else _PIECES).findall(text)
 
 
-def unspaced_share(found: list[str]) -> float:
-    """The share of single characters of scripts without spaces among pieces."""
-    return sum(1 for piece in found if len(piece) == 1 and UNSPACED.match(piece)) / max(1, len(found))
+def pieces_a_word(found: list[str]) -> int:
+    """How many pieces are about a word: 1; 2 where most are Han or kana, 4 where most are of Thai and its like."""
+    characters = "".join(piece for piece in found if len(piece) == 1)
+    unspaced = len(UNSPACED.findall(characters))
+    if unspaced <= len(found) / 2:
+        return 1
+    return 4 if len(_EASTERN.findall(characters)) > unspaced / 2 else 2
 
 
 def prose(text: str) -> str:
