@@ -172,3 +172,6 @@ def test_embeddings(pair):
     mean = (hidden * mask).sum(1) / mask.sum(1)
     expected = torch.nn.functional.normalize(mean, dim=1).numpy()
     np.testing.assert_allclose(embed_texts(engine, some), expected, atol=1e-5)
+    ends = hidden[torch.arange(len(some)), inputs["attention_mask"].sum(1) - 1]
+    expected = torch.nn.functional.normalize(ends, dim=1).numpy()
+    np.testing.assert_allclose(embed_texts(engine, some, pool="last"), expected, atol=1e-5)

@@ -129,8 +129,9 @@ class Engine:
                     on_done(results)
         return [found[i] for i in range(len(pairs))]
 
-    def embed_tokens(self, documents: Sequence[Sequence[int]], *, name: Name | None = None) -> np.ndarray:
-        """The mean of the final hidden states of each document's tokens, float32 [documents, dim].
+    def embed_tokens(self, documents: Sequence[Sequence[int]], *, last: bool = False,
+                     name: Name | None = None) -> np.ndarray:  # fmt: skip
+        """The mean of the final hidden states of each document's tokens, or the last: float32 [documents, dim].
 
         documents: token ids; what goes beyond a window is cut off on the right and counted as truncated. Raises
         UserError for a document without a token, for ids that are not the model's, and for what is not finite.
@@ -143,7 +144,7 @@ class Engine:
         self.counts["truncated"] += sum(len(ids) > self.limit for ids in documents)
         with self._clock():
             kept = [ids[: self.limit] for ids in documents]
-            return pool.embed(self.setup, kept, name=name, counts=self.counts)
+            return pool.embed(self.setup, kept, name=name, counts=self.counts, last=last)
 
     def generate_tokens(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int | Sequence[int],
                         stop: Sequence[str] | Sequence[Sequence[str]] = (), temperature: float | Sequence[float] = 0.0,

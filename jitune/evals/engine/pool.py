@@ -1,4 +1,4 @@
-"""Documents to vectors: the mean of the final hidden states of each document's own tokens.
+"""Documents to vectors: the mean of the final hidden states of each document's own tokens, or the last of them.
 
     pooled = embed(setup, [[5, 6, 7], [8]], name=str, counts=counts)      # float32 [2, dim]
 
@@ -26,12 +26,16 @@ from jitune.types import BATCH_AXES, Batch, Model, UserError
 LEAST = 16  # slots that a document takes at least, so that a row holds few documents
 
 
-@partial(jax.jit, static_argnames=("model", "documents"))
-def pool(params, batch: Batch, *, model: Model, documents: int) -> jax.Array:
-    """Means of the hidden states of segments 1 .. documents: [rows, documents, dim], float32; 0 where there is none."""
+@partial(jax.jit, static_argnames=("model", "documents", "last"))
+def pool(params, batch: Batch, *, model: Model, documents: int, last: bool = False) -> jax.Array:
+    """Means of the hidden states of segments 1 .. documents: [rows, documents, dim], float32; 0 where there is none.
+
+    last: the hidden state of each segment's last token instead.
+    """
     hidden, _ = model.hidden(params, batch)
-    segments = jnp.arange(1, documents + 1)
-    mine = (batch["segment_ids"][:, None, :] == segments[:, None]).astype(jnp.float32)  # [rows, documents, seq]
+    ids, segments = batch["segment_ids"], jnp.arange(1, documents + 1)
+    taken = ids != jnp.pad(ids[:, 1:], ((0, 0), (0, 1))) if last else jnp.ones_like(ids, bool)
+    mine = (taken[:, None] & (ids[:, None] == segments[:, None])).astype(jnp.float32)  # [rows, documents, seq]
     total = jnp.einsum("rks,rsd->rkd", mine, hidden.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     mean = total / jnp.maximum(mine.sum(axis=-1), 1)[..., None]
     on_mesh = set(BATCH_AXES) <= set(jax.sharding.get_abstract_mesh().axis_names)
@@ -39,8 +43,8 @@ def pool(params, batch: Batch, *, model: Model, documents: int) -> jax.Array:
 
 
 def embed(setup: Setup, documents: Sequence[Sequence[int]], *, name: Callable[[int], str],
-          counts: dict[str, int]) -> np.ndarray:  # fmt: skip
-    """float32 [documents, dim], in their order.
+          counts: dict[str, int], last: bool = False) -> np.ndarray:  # fmt: skip
+    """float32 [documents, dim], in their order; last: see `pool`.
 
     documents: token ids, at least one and at most the last of `setup.widths` each. name: of a document, for errors.
     counts: `input_tokens` and `score_slots` grow. Raises UserError, naming the document, for what is not finite.
@@ -53,7 +57,7 @@ def embed(setup: Setup, documents: Sequence[Sequence[int]], *, name: Callable[[i
         most = batch["tokens"].shape[1] // LEAST
         placed = sharding.put_whole(batch, setup.mesh)
         with jax.set_mesh(setup.mesh) if setup.mesh else nullcontext():
-            running = pool(setup.params, placed, model=setup.model, documents=most), members
+            running = pool(setup.params, placed, model=setup.model, documents=most, last=last), members
         if waiting:
             _read(*waiting, found, name)
         waiting = running

@@ -17,7 +17,6 @@ cannot be read is an error (there: 3.0).
 
 from __future__ import annotations
 
-import builtins
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,17 +75,17 @@ def expected(logprobs: np.ndarray) -> np.ndarray:
 def ask(engine: Any, questions: Sequence[Question], *, max_length: int = LENGTH) -> tuple[np.ndarray, np.ndarray]:
     """(scores from 1 to 6, float64 [n], NaN where the prompt alone does not fit; tokens that were cut, int64 [n]).
 
-    Raises UserError for what is not finite.
+    max_length: of a filled prompt, or the engine's limit, what is less. Raises UserError for what is not finite.
     """
     from jitune.evals.engine import tokens
 
-    tokenizer = engine.pretrained.tokenizer
+    tokenizer, most = engine.pretrained.tokenizer, min(max_length, engine.limit) - ROOM
     labels = {template: label_tokens(tokenizer, template) for template in {q.template for q in questions}}
     questions = [q._replace(template=q.template.rstrip()) if labels[q.template][0] else q for q in questions]
     labels |= {template.rstrip(): found for template, found in labels.items() if found[0]}
     texts = [fill(q.template, q.fields) for q in questions]
     ids = tokens.encode(tokenizer, texts)
-    shown = [(ids[text], 0) if len(ids[text]) <= max_length - ROOM else _fit(tokenizer, q, max_length - ROOM)
+    shown = [(ids[text], 0) if len(ids[text]) <= most else _fit(tokenizer, q, most)
              for q, text in zip(questions, texts, strict=True)]  # fmt: skip
     owners = [i for i, (prompt, _) in enumerate(shown) if prompt]
     pairs = [(shown[i][0], label) for i in owners for label in labels[questions[i].template][1]]
@@ -161,8 +160,7 @@ def build(*, model: Any = "", complexity: str = COMPLEXITY, quality: str = QUALI
 
     def measured_of(records):
         engine = open_scorer(model, dtype=dtype, max_length=max_length, usual=LENGTH, mesh=mesh)
-        length = builtins.min(max_length or LENGTH, engine.limit)
-        return measure(engine, records, complexity=complexity, quality=quality, max_length=length)
+        return measure(engine, records, complexity=complexity, quality=quality, max_length=max_length or LENGTH)
 
     def choose(heads, measured):
         measured = np.asarray(measured, np.float64)
@@ -192,10 +190,10 @@ def _fit(tokenizer: Any, question: Question, most: int) -> tuple[list[int], int]
         if len(ids) <= most:
             return ids, first - len(ids)
         used = {name: fields[name] for name in fields if f"{{{name}}}" in question.template}
-        name = builtins.max(used, key=lambda key: len(used[key]), default="")
+        name = max(used, key=lambda key: len(used[key]), default="")
         if not used.get(name):
             return [], first
         offsets = tokenizer(used[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         keep = len(offsets) - (len(ids) - most)
         end = offsets[keep][0] if keep > 0 else 0
-        fields[name] = used[name][: builtins.min(end, len(used[name]) - 1)]
+        fields[name] = used[name][: min(end, len(used[name]) - 1)]

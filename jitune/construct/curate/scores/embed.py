@@ -6,7 +6,12 @@
 
 A text's vector is the mean of the model's final hidden states (after the last norm) over the text's own tokens, the BOS
 of tokenizers that put one among them, divided by its length. Texts are packed into few shapes by their lengths; what
-stands beside a text changes nothing (float32: less than 1e-5).
+stands beside a text changes nothing (float32: less than 1e-5). `pool="last"` takes the last token's state, as DEITA's
+code does.
+
+Vectors of language models lie close together: texts that have nothing in common often have cosines of 0.9 and more,
+and all texts in a script that the model hardly knows may look alike. So look at the cosines of some unlike texts before
+a threshold is set, or give a function that was trained to tell texts apart.
 """
 
 from __future__ import annotations
@@ -20,11 +25,12 @@ import numpy as np
 from jitune.construct.curate.scores.model import MESH, check_model, load_function, open_scorer
 from jitune.types import UserError
 
+POOLS = ("mean", "last")
 LENGTH = 1024  # tokens of a text that are looked at, unless the model's context is shorter
 Embedder = Callable[[Sequence[str]], np.ndarray]
 
 
-def open_embedder(model: Any, *, dtype: str = "float32", max_length: int = LENGTH,
+def open_embedder(model: Any, *, dtype: str = "float32", max_length: int = LENGTH, pool: str = "mean",
                   mesh: Sequence[int] = MESH) -> Embedder:  # fmt: skip
     """`texts -> float32 [texts, dim]`, each row of length one.
 
@@ -34,6 +40,7 @@ def open_embedder(model: Any, *, dtype: str = "float32", max_length: int = LENGT
         of zeros stay as they are).
       dtype: float32, or bfloat16, which is faster on accelerators and where the last digits depend on the batch.
       max_length: tokens of a text; what goes beyond them is cut off on the right, and counted by `engine.stats`.
+      pool: `mean` or `last`, see the module.
       mesh: devices along data, fsdp and tensor.
 
     Raises UserError for a model or function that is not there; when called, for vectors that are not finite, naming the
@@ -43,16 +50,18 @@ def open_embedder(model: Any, *, dtype: str = "float32", max_length: int = LENGT
         function = load_function(model, "embed")
         return lambda texts: _own(function, list(texts), model)
     check_model(model, "embed")
+    if pool not in POOLS:
+        raise UserError(f"embed: pool={pool!r} is not one of {', '.join(POOLS)}")
     if max_length < 1:
         raise UserError(f"embed: max_length={max_length} must be at least 1")
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        return embed_texts(open_scorer(model, dtype=dtype, mesh=mesh), texts, max_length=max_length)
+        return embed_texts(open_scorer(model, dtype=dtype, mesh=mesh), texts, max_length=max_length, pool=pool)
 
     return embed
 
 
-def embed_texts(engine: Any, texts: Sequence[str], *, max_length: int = LENGTH) -> np.ndarray:
+def embed_texts(engine: Any, texts: Sequence[str], *, max_length: int = LENGTH, pool: str = "mean") -> np.ndarray:
     """float32 [texts, dim], each row of length one; an empty text is the BOS, or the EOS without one."""
     from jitune.evals.engine import tokens
 
@@ -64,7 +73,8 @@ def embed_texts(engine: Any, texts: Sequence[str], *, max_length: int = LENGTH) 
     documents = [ids[text] or [tokens.prefix_token(tokenizer)] for text in unique]
     most = min(max_length, engine.limit)
     engine.counts["truncated"] += sum(len(d) > most for d in documents)
-    found = engine.embed_tokens([d[:most] for d in documents], name=lambda i: f"text {unique[i][:60]!r}")
+    found = engine.embed_tokens([d[:most] for d in documents], last=pool == "last",
+                                name=lambda i: f"text {unique[i][:60]!r}")  # fmt: skip
     place = {text: i for i, text in enumerate(unique)}
     return normalize(found)[[place[text] for text in texts]]
 

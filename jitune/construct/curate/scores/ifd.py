@@ -20,7 +20,6 @@ those that were not dropped, as in Cherry, unless of=all: of all records, as in 
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -91,8 +90,7 @@ def build(*, model: Any = "", variant: str = "ifd", prompt: str = "", turns: str
 
     def measured_of(records):
         engine = open_scorer(model, dtype=dtype, max_length=max_length, usual=usual, mesh=mesh)
-        length = builtins.min(max_length or usual, engine.limit)
-        return measure(engine, records, prompt=prompt, turns=turns, max_length=length)
+        return measure(engine, records, prompt=prompt, turns=turns, max_length=max_length or usual)
 
     def choose(heads, measured):
         return pick(scores(measured, variant), rule, variant, [WHY[int(row[5])] for row in measured])

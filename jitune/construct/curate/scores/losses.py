@@ -23,11 +23,12 @@ COLUMNS = ("conditional", "direct", "conditional_tokens", "direct_tokens", "cut"
 def losses(engine: Any, texts: Sequence[Texts], *, prompt: str, max_length: int, direct: bool = True) -> np.ndarray:
     """float32 [texts, 6], see COLUMNS; losses are means in nats a token, and 0 where `why` is not.
 
-    Tokens cut off are those of the answer after its prompt, or of the answer alone where these are more.
     prompt: one of `texts.PROMPTS`, which says how much of the answer alone is scored, see `room`. max_length: tokens of
-    prompt and answer; what is beyond is cut off on the right. direct: whether the answer alone is scored too.
-    Raises UserError, naming the text, for losses that are not finite.
+    prompt and answer, or the engine's limit, what is less; what is beyond is cut off on the right. direct: whether the
+    answer alone is scored too. Tokens that are cut are those of the answer after its prompt, or of the answer alone
+    where these are more. Raises UserError, naming the text, for losses that are not finite.
     """
+    max_length = min(max_length, engine.limit)
     whole, before = _encode(engine, texts, lambda t: t.context)
     alone, header = _encode(engine, texts, lambda t: t.direct) if direct else (whole, before)
     found = np.zeros((len(texts), len(COLUMNS)), np.float32)

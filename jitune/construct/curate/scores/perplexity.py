@@ -9,7 +9,6 @@ one: give a range. Numbers of different tokenizers are not comparable.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -78,8 +77,7 @@ def build(*, model: Any = "", of: str = "answer", prompt: str = "plain", turns: 
 
     def measured_of(records):
         engine = open_scorer(model, dtype=dtype, max_length=max_length, usual=LENGTH, mesh=mesh)
-        length = builtins.min(max_length or LENGTH, engine.limit)
-        return measure(engine, records, of=of, prompt=prompt, turns=turns, max_length=length)
+        return measure(engine, records, of=of, prompt=prompt, turns=turns, max_length=max_length or LENGTH)
 
     def choose(heads, measured):
         return pick(scores(measured), rule, "perplexity", [WHY[int(row[5])] for row in measured])

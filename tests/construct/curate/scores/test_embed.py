@@ -120,6 +120,8 @@ def test_models_that_are_not_there(tmp_path):
         open_embedder(str(tmp_path / "absent"))
     with pytest.raises(UserError, match="needs a model"):
         open_embedder("")
+    with pytest.raises(UserError, match="pool='max' is not one of mean, last"):
+        open_embedder(str(tmp_path), pool="max")
 
 
 def test_normalize_keeps_zeros():

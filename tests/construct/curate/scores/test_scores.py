@@ -110,6 +110,18 @@ def test_a_template_that_refuses(engine):
         stage.measure([talk(*CHAT)])
 
 
+def test_a_short_context_cuts_the_answer_and_never_the_prompt(engine):
+    front, words = "tell a story\n", "the quick brown fox " * 100
+    ids = [engine.pretrained.tokenizer(t)["input_ids"] for t in (front, front + words)]
+    start, kept = len(ids[0]), ids[1][: twin.LIMIT]
+    expected = -twin.score_one(engine.pretrained, kept[:start], kept[start:])[0] / (len(kept) - start)
+    records = [record(instruction="tell a story", output=words)]
+    for row in (*ifd.measure(engine, records, prompt="plain", max_length=4096), *perplexity.measure(engine, records)):
+        np.testing.assert_allclose(row[[0, 2]], [expected, len(kept) - start], atol=ATOL)
+        assert row[4] == len(ids[1]) - len(kept)
+    assert deita.measure(engine, records)[0, 5] == 0
+
+
 def test_notes_and_both_variants(engine):
     records = many(6)
     one, two = (ifd.build(model=engine, prompt="plain", variant=v, max=None) for v in ("ifd", "ifd_ppl"))
