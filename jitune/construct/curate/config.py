@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -115,13 +116,18 @@ def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
 
 
 def files_of(value: Any) -> list[tuple[str, str]]:
-    """(file, SHA-256) of every file that an option names, such as those to decontaminate against."""
+    """(file, SHA-256) of every file that an option names, such as those to decontaminate against; (folder, digest of
+    its weights) of a model."""
     found = []
     for word in value.split(",") if isinstance(value, str) and value else ():
         path = os.path.expanduser(word.strip())
         if os.path.isfile(path):
             with open(path, "rb") as stream:
                 found.append((word.strip(), hashlib.file_digest(stream, "sha256").hexdigest()))
+        elif os.path.isfile(os.path.join(path, "config.json")):
+            from jitune.hub.files import digest
+
+            found.append((word.strip(), digest(Path(path))))
     return found
 
 

@@ -1,5 +1,7 @@
 """The config of curation: sections of stages come from their builders, and mistakes are named."""
 
+import hashlib
+
 import pytest
 
 from jitune import config as training
@@ -78,6 +80,22 @@ def test_values_that_cannot_work(changes, message):
     config.update({"input": "a", "output_dir": "b"} | changes)
     with pytest.raises(UserError, match=message):
         configs.check(config)
+
+
+def test_files_and_models_that_options_name_are_part_of_what_a_run_is(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    (tmp_path / "test.jsonl").write_text("x\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"1234")
+    words = [f"--config.input={tmp_path / 'a.jsonl'}", "--config.output_dir=x", "--config.stages=decontaminate,ifd",
+             f"--config.decontaminate.against={tmp_path / 'test.jsonl'}", f"--config.ifd.model={tmp_path / 'model'}"]
+    config = from_words(None, words)
+    before = configs.header(config, configs.specs(config))
+    assert before[f"digest of {tmp_path / 'test.jsonl'}"] == hashlib.sha256(b"x\n").hexdigest()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"1235")
+    after = configs.header(config, configs.specs(config))
+    assert {name for name in after if after[name] != before[name]} == {f"digest of {tmp_path / 'model'}"}
 
 
 def test_inputs_that_would_be_read_twice(tmp_path):

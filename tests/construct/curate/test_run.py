@@ -88,6 +88,15 @@ def test_broken_rows_are_kept_as_they_were(tmp_path):
     assert sum(json.loads((folder / "funnel.json").read_text())["unread"].values()) == 3
 
 
+def test_a_record_of_a_megabyte_makes_a_small_page(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"instruction": "Q en", "output": "word " * 200_000}, {"instruction": "Q fr", "output": "<x> " * 250_000}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = curate(config([path], tmp_path / "out", f"{TOYS}:words,{TOYS}:tongue", workers=1))
+    assert [len((folder / name).read_bytes()) > 1_000_000 for name in FILES] == [True, True]
+    assert len((folder / "report.html").read_bytes()) < 40_000
+
+
 def test_workers_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("jitune.construct.curate.workers.CHUNK", 7)
     inputs = write_inputs(tmp_path)
