@@ -44,20 +44,7 @@ def build(*, weights: str = "", temperature: float = 1.0, total: int = 0, caps: 
         raise UserError(f"weights={weights!r} are all 0")
 
     def wanted(heads: Sequence[Head]) -> dict[str, tuple[int, int]]:
-        sizes = Counter(head.source for head in heads)
-        names = list(inputs) or sorted(sizes)
-        strange = sorted(sizes.keys() - set(names))
-        if strange:
-            raise UserError(f"records come from {strange[0]!r}, which is none of the inputs {', '.join(names)}")
-        given = [sizes[name] for name in names]
-        for what, numbers in (("weights", weighted), ("caps", capped)):
-            if numbers and len(numbers) != len(names) and (what, len(numbers)) != ("caps", 1):
-                raise UserError(f"{what} are {len(numbers)}, and the sources {len(names)}: {', '.join(names)}")
-        counts = targets(given, shares(given, weights=weighted, temperature=temperature), total=total,
-                         scaled=bool(weighted) or temperature != 1)
-        most = [int(cap) or math.inf for cap in (capped * len(names) if len(capped) == 1 else capped)]
-        counts = [min(c, m) for c, m in zip(counts, most, strict=True)] if most else counts
-        return dict(zip(names, zip(given, counts, strict=True), strict=True))
+        return plan(Counter(head.source for head in heads), list(inputs), weighted, temperature, total, capped)
 
     def choose(heads: Sequence[Head], measured: Any) -> list[Reject | None]:
         return draw(heads, {name: count for name, (_, count) in wanted(heads).items()}, seed)
@@ -69,6 +56,25 @@ def build(*, weights: str = "", temperature: float = 1.0, total: int = 0, caps: 
         return {"sources": rows}
 
     return Choice("mix", 0, lambda records: None, choose, tell=tell)
+
+
+def plan(sizes: Mapping[str, int], inputs: Sequence[str], weights: Sequence[float], temperature: float, total: int,
+         caps: Sequence[float]) -> dict[str, tuple[int, int]]:
+    """Of each source how many records it has, and how many are wanted of it. Raises UserError as `build`."""
+    names = list(inputs) or sorted(sizes)
+    strange = sorted(sizes.keys() - set(names))
+    if strange:
+        raise UserError(f"records come from {strange[0]!r}, which is none of the inputs {', '.join(names)}")
+    for what, numbers in (("weights", weights), ("caps", caps)):
+        if numbers and len(numbers) != len(names) and (what, len(numbers)) != ("caps", 1):
+            raise UserError(f"{what} are {len(numbers)}, and the sources {len(names)}: {', '.join(names)}")
+    given = [sizes.get(name, 0) for name in names]
+    counts = targets(given, shares(given, weights=weights, temperature=temperature), total=total,
+                     scaled=bool(weights) or temperature != 1)
+    if caps:
+        most = [int(cap) or math.inf for cap in (caps * len(names) if len(caps) == 1 else caps)]
+        counts = [min(count, cap) for count, cap in zip(counts, most, strict=True)]
+    return dict(zip(names, zip(given, counts, strict=True), strict=True))
 
 
 def shares(sizes: Sequence[int], *, weights: Sequence[float] = (), temperature: float = 1.0) -> list[float]:
