@@ -283,3 +283,21 @@ def test_no_jax_in_workers(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+
+
+def test_the_config_that_comes_with_jitune_on_real_data(shared, tmp_path):
+    """Records that other tools read as the same rows: each is kept or has a reason, in its own file's row."""
+    pytest.importorskip("lingua")
+    pytest.importorskip("datasketch")
+    file = shared / "data" / "sft" / "llms_from_scratch_instruction_data.json"
+    folder = curate(options.from_words("curate", [f"--config.input={file}", f"--config.output_dir={tmp_path / 'out'}",
+                                                  "--config.workers=0", "--config.parquet=true"]))
+    kept, rejected = read(folder / "kept.jsonl"), read(folder / "rejected.jsonl")
+    count = len(json.loads(file.read_text()))
+    numbers = [int(row["provenance"]["source"].rpartition(":")[2]) for row in kept]
+    numbers += [int(row["source"].rpartition(":")[2]) for row in rejected]
+    assert sorted(numbers) == list(range(1, count + 1)) and len(kept) > count / 2
+    assert all(row["reason"] and row["stage"] for row in rejected)
+    assert {row["meta"]["language"] for row in kept} >= {"en"}
+    again = read_records([str(folder / "kept.parquet")])
+    assert [to_row(record) for record in again] == kept

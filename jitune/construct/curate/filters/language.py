@@ -10,8 +10,10 @@ short to tell is "und" and passes.
 
 Time grows with the characters looked at and with the languages that share a script, so by default `max_characters`
 are looked at, in lingua's mode of low accuracy, and sixteen languages in Latin letters are told apart; languages of
-other scripts cost nothing there. A language that is not among `candidates` is taken for one that is: name those of
-your data, or "all".
+other scripts cost nothing there: about 0.25 ms a record and 45 MB a process, against 1.5 ms and 70 MB for "all", or
+900 MB with high accuracy. So few characters mislead once in a hundred records; before one is rejected, prompt and
+answer are looked at again together and at greater length. A language that is not among `candidates` is taken for one
+that is: name those of your data, or "all".
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ ASIDE = re.compile(r"https?://\S{1,2000}|<[^<>\n]{1,200}>|“[^”\n]{0,400}”|
 TRANSLATION = re.compile(r"translat|traduc|tradu[iz]|übersetz|vertaal|tłumacz|çevir|terjemah|dịch|översätt|přelož|"
                          r"tafsiri|käännä|перевед|перевод|переклад|превод|μετάφρα|תרג|ترجم|अनुवाद|অনুবাদ|แปล|"
                          r"翻译|翻譯|译成|訳|번역", re.IGNORECASE)
+# Characters for the second look, of prompt and answer each and of both together.
+AGAIN = 600
+# Of fewer words, only what is nearly certain counts, such as another script.
+FEW, SURE = 16, 0.99
 # What a prompt may need to be read in full: a task of translation is named at its beginning or end.
 ENDS = 2000
 
@@ -88,25 +94,35 @@ def judge(record: Record, *, languages: tuple[str, ...], min_confidence: float, 
     needed = of_answer[0] == UNKNOWN or mismatch or (languages and of_answer[0] not in languages)
     of_prompt = find(prompt, confidence=sure) if needed else (UNKNOWN, 0.0)
     told = [(code, value) for code, value in (of_answer, of_prompt) if code != UNKNOWN and value >= min_confidence]
-    noted = replace(record, meta={**record.meta, "language": told[0][0] if told else UNKNOWN})
     if languages and told and not any(code in languages for code, _ in told):
-        code, value = told[0]
-        return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}", record=noted)
+        both = f"{prompt[:AGAIN]}\n{answer[:AGAIN]}"
+        code, value = find(both, max_characters=AGAIN)
+        least = min_confidence if units.words(both) >= FEW else max(min_confidence, SURE)
+        if code not in (*languages, UNKNOWN) and value >= least:
+            return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}",
+                          record=noted(record, code))
+        told = [(code, value)]
     if mismatch and len(told) == 2 and told[0][0] != told[1][0]:
         if not TRANSLATION.search(prompt[:ENDS]) and not TRANSLATION.search(prompt[-ENDS:]):
             return Reject("language_mismatch", f"prompt {told[1][0]} ({told[1][1]:.2f}), "
-                                               f"answer {told[0][0]} ({told[0][1]:.2f})", record=noted)
-    return Keep(noted)
+                                               f"answer {told[0][0]} ({told[0][1]:.2f})",
+                          record=noted(record, told[0][0]))
+    return Keep(noted(record, told[0][0] if told else UNKNOWN))
+
+
+def noted(record: Record, code: str) -> Record:
+    """The record with its language."""
+    return replace(record, meta={**record.meta, "language": code})
 
 
 def build(*, languages: str = "", candidates: str = "", min_confidence: float | None = None, mismatch: bool = False,
-          high_accuracy: bool = False, max_characters: int = 160, min_words: int = 4) -> Filter:
+          high_accuracy: bool = False, max_characters: int = 120, min_words: int = 4) -> Filter:
     """The filter.
 
     Args:
       languages: those to keep, as "en,zh"; "" keeps all and only notes the language.
       candidates: those to tell apart besides; "" for CANDIDATES, "all" for lingua's 75.
-      min_confidence: below this, in [0, 1], a text counts as too short to tell; 0.5 where something may be rejected.
+      min_confidence: below this, in [0, 1], a text counts as too short to tell; 0.7 where something may be rejected.
       mismatch: reject where an answer is in another language than its prompt, unless a translation is asked for.
       high_accuracy: lingua's larger models: with all languages 0.9 GB of memory in each process.
       max_characters: of a text that are looked at.
@@ -122,7 +138,7 @@ def build(*, languages: str = "", candidates: str = "", min_confidence: float | 
     if len(told_apart) < 2 and told_apart != ("all",):
         raise UserError(f"language: candidates is {candidates!r}; at least two languages are needed, to tell apart")
     if min_confidence is None:
-        min_confidence = 0.5 if wanted or mismatch else 0.0
+        min_confidence = 0.7 if wanted or mismatch else 0.0
     parts.number(min_confidence, "language: min_confidence", 0, 1)
     find = partial(detect, candidates=told_apart, high_accuracy=bool(high_accuracy),
                    max_characters=int(parts.number(max_characters, "language: max_characters", 20)),

@@ -16,7 +16,7 @@ from jitune.construct.curate.filters import (
     refusal,
     repetition,
 )
-from jitune.construct.curate.stage import Keep, Reject
+from jitune.construct.curate.stage import Reject
 from jitune.data.formats import to_example
 from jitune.data.record import Record, from_example
 
@@ -58,7 +58,7 @@ def test_raw_continuations_are_rejected_and_tuned_answers_are_not(shared):
 def test_chinese_and_english_answers_of_one_set_fare_alike(shared):
     """GPT-4's answers to Alpaca in both languages. Chinese ones do refuse more: 20 of 20 were read and refuse."""
     found = {code: reasons(read(shared / f"data/sft/alpaca_{code}_demo.json")) for code in ("en", "zh")}
-    for name in set(found["en"]) | set(found["zh"]) - {"kept"}:
+    for name in set(found["en"]) | set(found["zh"]):
         most = {"refusal": 20, "closing": 12, "kept": 30}.get(name, 8)
         assert abs(found["en"][name] - found["zh"][name]) <= most, (name, found)
     assert min(found[code]["kept"] for code in found) > 920
@@ -68,7 +68,10 @@ def test_chinese_and_english_answers_of_one_set_fare_alike(shared):
 def test_passages_in_three_languages_pass(shared, code):
     data = json.loads((shared / f"data/eval_multilingual/xquad.{code}.json").read_text())["data"]
     passages = [record(p["context"], p["qas"][0]["question"]) for article in data for p in article["paragraphs"]]
-    assert reasons(passages)["kept"] >= 0.99 * len(passages)
+    found = reasons(passages)
+    # The German and Chinese files do have byte order marks in front of six passages each.
+    marks = {"en": 0, "de": 6, "zh": 6}[code]
+    assert found == Counter({"kept": len(passages) - marks, "byte_order_mark": marks})
 
 
 def test_code_passes(shared):
@@ -78,8 +81,9 @@ def test_code_passes(shared):
 def test_placeholders_of_an_identity_are_seen(shared):
     records = read(shared / "data/sft/identity.json")
     found = [artifacts.build().judge(one) for one in records]
-    wrong = [isinstance(v, Reject) != ("{{" in one.messages[-1]["content"]) for v, one in zip(found, records, strict=True)]
-    assert not any(wrong) and len(records) == 91
+    assert len(records) == 91
+    for verdict, one in zip(found, records, strict=True):
+        assert isinstance(verdict, Reject) == ("{{" in one.messages[-1]["content"])
 
 
 def test_hallucinated_inputs_by_language():
@@ -119,11 +123,11 @@ def test_gophers_figures_by_hand():
     # 16 of the 65 characters stand in a line that came before: 0.25, over 0.20.
     assert repetition.lines("\n".join(lines)).detail == "0.25 of the characters, at most 0.20"
     assert repetition.lines("\n".join(lines), 2.0) is None
-    assert repetition.loop("a " + "one two " * 20) == ("one two",
-                           20) or repetition.loop("a " + "one two " * 20).times >= 19
+    assert repetition.loop("a " + "one two " * 20) == (" one two", 20)
     assert repetition.loop("nothing here comes again and again, or at least not at the end of this text.") is None
     assert reason(repetition.build(), "x " * 10 + "item_" + "\nitem_".join(map(str, range(60)))) == "loop"
-    assert repetition.compressed("ab" * 500) < 0.05 < 0.3 < repetition.compressed("The quick brown fox jumps over a dog.")
+    assert repetition.compressed("ab" * 500) < 0.05
+    assert repetition.compressed("The quick brown fox jumps over a dog.") > 0.3
 
 
 def test_artifacts_by_hand():
@@ -146,8 +150,10 @@ def test_refusals_and_boilerplate():
     assert reason(refusal.build(), "I couldn't help but notice the heavy traffic.") is None
     assert reason(refusal.build(), "Theft is illegal in every state.") is None
     plain = boilerplate.build()
-    assert reason(plain, "As an AI language model, I like both.") == reason(plain, "作为一个人工智能，两个都好。") == "ai_self_reference"
-    assert reason(plain, "Take tea. I hope this helps!") == "closing" and reason(plain, "Sure! Here is a poem: ...") is None
+    assert reason(plain, "As an AI language model, I like both.") == "ai_self_reference"
+    assert reason(plain, "作为一个人工智能，两个都好。") == "ai_self_reference"
+    assert reason(plain, "Take tea. I hope this helps!") == "closing"
+    assert reason(plain, "Sure! Here is a poem: ...") is None
     assert reason(boilerplate.build(checks="opening"), "Sure! Here is a poem: ...") == "opening"
     assert reason(plain, "I hope this helps.\n\nBest regards,\nAnn") is None
 
