@@ -2,12 +2,14 @@
 
 A config file has `get_config() -> ConfigDict` and starts from `defaults()`; the command line overrides
 single values, `--config.optimizer.learning_rate=2e-5`. The resolved config is saved with the run.
+Other commands read theirs the same way, from defaults of their own.
 """
 
 from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Callable
 
 from ml_collections import ConfigDict, config_dict
 
@@ -125,36 +127,52 @@ def defaults() -> ConfigDict:
     })
 
 
-def read(name: str) -> ConfigDict:
+def _as_they_are(config: ConfigDict) -> None:
+    """Training has the same options whatever their values."""
+
+
+def read(name: str, *, make: Callable[[], ConfigDict] = defaults, command: str = "train",
+         widen: Callable[[ConfigDict], None] = _as_they_are) -> ConfigDict:
     """Runs a config file, given by its path or as the name of a recipe (see `recipes`).
 
-    Returns `defaults()` with what its `get_config()` sets. Raises UserError if it fails.
+    Args:
+      make: gives every option with its default; the result is that with what the file's `get_config()` sets.
+      command: whose config it must be.
+      widen: adds the options that the values of others ask for.
+
+    Raises UserError if it fails.
     """
-    path = recipes.find(name)
+    path = recipes.find(name, command)
     try:
         config = runpy.run_path(str(path))["get_config"]()
     except KeyError as error:
         reason = "has no get_config()" if error.args == ("get_config",) else str(error.args[0])
         raise UserError(f"{path}: {reason}") from error
+    except UserError:
+        raise
     except Exception as error:  # whatever the user's file raises
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    unknown = _paths(config) - _paths(defaults())
-    if unknown:
-        raise UserError(f"{path}: {_no_such_option(sorted(unknown)[0])}")
-    whole = defaults()
+    whole = make()
+    known = _paths(whole)
     try:
+        whole.update({name: config[name] for name in config if name in known})
+        widen(whole)
+        unknown = _paths(config) - _paths(whole)
+        if unknown:
+            raise UserError(f"{path}: {_no_such_option(sorted(unknown)[0], _paths(whole))}")
         whole.update(config)
     except TypeError as error:
         raise UserError(f"{path}: a value has the wrong type: {error}") from None
     return whole
 
 
-def from_words(file: str | None, words: list[str]) -> ConfigDict:
-    """The config file or recipe (None: `defaults()`) with `--config.NAME=VALUE` and `--config.NAME VALUE` applied.
+def from_words(file: str | None, words: list[str], *, make: Callable[[], ConfigDict] = defaults,
+               command: str = "train", widen: Callable[[ConfigDict], None] = _as_they_are) -> ConfigDict:
+    """The config file or recipe (None: `make()`) with `--config.NAME=VALUE` and `--config.NAME VALUE` applied.
 
     Raises UserError as `read` and `override` do, and for words that are no option.
     """
-    config = read(file) if file else defaults()
+    config = read(file, make=make, command=command, widen=widen) if file else make()
     rest = iter(words)
     for word in rest:
         if not word.startswith("--config."):
@@ -165,6 +183,7 @@ def from_words(file: str | None, words: list[str]) -> ConfigDict:
             if value is None:
                 raise UserError(f"{word}: a value is needed")
         override(config, name, value)
+        widen(config)
     return config
 
 
@@ -186,6 +205,8 @@ def override(config: ConfigDict, name: str, text: str) -> None:
 def _parse(name: str, text: str, old):
     kind = type(old)
     try:
+        if old is None:
+            return _guessed(text)
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         return kind(text)
@@ -193,10 +214,20 @@ def _parse(name: str, text: str, old):
         raise UserError(f"--config.{name}={text}: a value of type {kind.__name__} is needed, such as {old!r}") from None
 
 
-def _no_such_option(name: str, known=None) -> str:
+def _guessed(text: str) -> int | float | str | None:
+    """A value in place of None, which says nothing of its type."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return None if text.lower() in ("", "none") else text
+
+
+def _no_such_option(name: str, known: set[str]) -> str:
     import difflib
 
-    known = sorted(known or _paths(defaults()))
+    known = sorted(known)
     tails = {k.rpartition(".")[2]: k for k in known}
     near = difflib.get_close_matches(name, known, 3, 0.5)
     near += [tails[t] for t in difflib.get_close_matches(name.rpartition(".")[2], tails, 2, 0.7)]

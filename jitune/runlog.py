@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jitune.types import UserError
 
 LOGGERS = ("tensorboard", "wandb", "trackio")
@@ -231,6 +229,8 @@ class Recorder:
 
 def _fetch(metrics):
     """Waits for a step; returns (its numbers, when it was done)."""
+    import jax  # not above: what only wants `duration` need not wait for it
+
     numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
     return numbers, time.perf_counter()
 

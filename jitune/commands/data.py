@@ -6,6 +6,7 @@ from jitune.commands import (
     data_agreement,
     data_annotate,
     data_convert,
+    data_curate,
     data_show,
 )
 
@@ -13,6 +14,7 @@ COMMANDS = (
     data_agreement,
     data_annotate,
     data_convert,
+    data_curate,
     data_show,
 )
 

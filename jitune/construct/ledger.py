@@ -13,9 +13,9 @@ kill left behind the last commit is cut off. A folder of another header is refus
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,19 @@ class Ledger:
     Attributes:
       done: input rows that the files cover; 0 for a new folder.
       notes: what the last commit said besides, such as counters; {} for a new folder.
+      sizes: the length of each open file, what is not committed yet included.
     """
 
     def __init__(self, folder: str | Path, files: Sequence[str], header: dict, *, name: str = NAME):
         self.folder, self.path = Path(folder), Path(folder) / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.done, self.notes, self.streams = 0, {}, {}
+        self.done, self.notes, self.streams, self.sizes, self.dirty = 0, {}, {}, {}, set()
         self.file = open(self.path, "a+b")
         try:
             lock(self.file, self.folder)
-            sizes = self._read(header, files)
+            self.committed = self._read(header, files)
             for file in files:
-                self.streams[file] = self._open(file, sizes.get(file, 0))
+                self.add(file)
         except BaseException:
             self._close()
             raise
@@ -72,6 +73,19 @@ class Ledger:
             self.file.flush()
         return sizes
 
+    def add(self, file: str) -> None:
+        """Opens one more file, as it was at the last commit; a file that no commit knows is new."""
+        size = self.committed.get(file, 0)
+        self.streams[file], self.sizes[file] = self._open(file, size), size
+
+    def drop(self, file: str) -> None:
+        """Closes a file for good and takes it away; it may be missing."""
+        if file in self.streams:
+            self.streams.pop(file).close()
+            self.dirty.discard(file)
+        self.sizes.pop(file, None)
+        (self.folder / file).unlink(missing_ok=True)
+
     def _open(self, file: str, size: int):
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,26 +96,34 @@ class Ledger:
         stream.truncate(size)
         return stream
 
-    def write(self, file: str, data: bytes) -> None:
-        """Appends to one of the files; not safe from kills before `commit`."""
+    def write(self, file: str, data: bytes) -> int:
+        """Appends to one of the files; not safe from kills before `commit`. Returns where it begins."""
+        begins = self.sizes[file]
         self.streams[file].write(data)
+        self.sizes[file] += len(data)
+        self.dirty.add(file)
+        return begins
+
+    def flush(self) -> None:
+        """What was written can be read."""
+        for file in self.dirty:
+            self.streams[file].flush()
 
     def commit(self, done: int, **notes: Any) -> None:
         """Everything written so far is on disk, and covers `done` rows of the input."""
-        sizes = {}
-        for name, stream in self.streams.items():
-            stream.flush()
-            os.fsync(stream.fileno())
-            sizes[name] = stream.tell()
-        self.file.write(to_line({"done": done, "sizes": sizes, "notes": notes}))
+        for file in sorted(self.dirty):
+            self.streams[file].flush()
+            os.fsync(self.streams[file].fileno())
+        self.dirty.clear()
+        self.file.write(to_line({"done": done, "sizes": self.sizes, "notes": notes}))
         self.file.flush()
         os.fsync(self.file.fileno())
-        self.done, self.notes = done, notes
+        self.done, self.notes, self.committed = done, notes, dict(self.sizes)
 
     def _close(self) -> None:
-        with ExitStack() as stack:  # all of them, also where the disk is full and one cannot be flushed
-            for stream in (self.file, *self.streams.values()):
-                stack.callback(stream.close)
+        for stream in (*self.streams.values(), self.file):
+            with contextlib.suppress(OSError):  # of a full disk: what is not committed is not counted on
+                stream.close()
 
     def __enter__(self) -> Ledger:
         return self

@@ -39,23 +39,28 @@ class Bars(AbstractContextManager):
 
     @contextmanager
     def bar(self, name: str, total: int, *, size: bool = False) -> Iterator[Callable[[int], None]]:
-        """A bar of `total` items, or bytes where it is a `size`; gives the function that advances it."""
+        """A bar of `total` items, or bytes where it is a `size`; gives the function that advances it.
+
+        That may be told, besides how many, a `note` to show behind, such as "1,200 records".
+        """
         from rich.filesize import decimal
 
         shown = decimal if size else "{:,}".format
         if not total:
-            yield lambda count: None
+            yield lambda count, note="": None
             return
         task, began, done, told = self.progress.add_task(name, total=total, of=""), time.perf_counter(), 0, 0.0
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "") -> None:
             nonlocal done, told
             done += count
-            self.progress.update(task, advance=count, of=f"{shown(done)} of {shown(total)}")
+            note = f", {note}" if note else ""
+            self.progress.update(task, advance=count, of=f"{shown(done)} of {shown(total)}{note}")
             spent = time.perf_counter() - began
             if not self.live and done < total and spent - told >= EVERY:
                 told = spent
-                self.say(f"{name}: {shown(done)} of {shown(total)}, {duration(spent / done * (total - done))} left")
+                left = duration(spent / done * (total - done))
+                self.say(f"{name}: {shown(done)} of {shown(total)}{note}, {left} left")
 
         yield advance
         if not self.live:

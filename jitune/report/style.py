@@ -10,12 +10,14 @@ CSS = """
   --bg: #ffffff; --panel: #f6f7f8; --text: #1c2127; --muted: #5a6470; --line: #dfe3e7; --grid: #e9ecef;
   --good: #00704f; --bad: #b3400a;
   --c1: #0072b2; --c2: #d55e00; --c3: #008a63; --c4: #a8508a; --c5: #9a6a00; --c6: #3a8fc4;
+  --mark: #ffe08a;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --bg: #14171b; --panel: #1c2026; --text: #e4e7ea; --muted: #9ba5b0; --line: #313841; --grid: #272d34;
     --good: #4cc9a0; --bad: #ff9a5c;
     --c1: #56b4e9; --c2: #ff8a3d; --c3: #2fbf93; --c4: #dd93bf; --c5: #e6b422; --c6: #9fd3f5;
+    --mark: #6b5200;
   }
 }
 * { box-sizing: border-box; }
@@ -87,6 +89,8 @@ a { color: var(--c1); } summary small { color: var(--muted); font-size: inherit;
 .verdict { font-weight: 600; color: var(--muted); }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; font-size: .95rem; }
+mark { background: var(--mark); color: inherit; border-radius: .15rem; padding: 0 .1rem; }
+.warning { border-left: 4px solid var(--bad); padding-left: .75rem; }
 pre { background: var(--panel); border-radius: .5rem; padding: .75rem .9rem; margin: 0; width: max-content;
   min-width: 100%; font: .85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 :focus-visible { outline: 2px solid var(--c1); outline-offset: 2px; }

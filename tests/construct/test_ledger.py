@@ -24,6 +24,29 @@ def test_what_came_after_the_last_commit_is_cut_off(tmp_path):
     assert (tmp_path / "b.jsonl").read_bytes() == b"4\n"
 
 
+def test_files_that_come_and_go(tmp_path):
+    with Ledger(tmp_path, ("a.jsonl",), {}) as ledger:
+        ledger.add("work/b")
+        assert [ledger.write("work/b", b"12"), ledger.write("work/b", b"3")] == [0, 2]
+        ledger.commit(1)
+        ledger.write("work/b", b"4")
+        ledger.flush()
+        assert (tmp_path / "work" / "b").read_bytes() == b"1234"
+    with Ledger(tmp_path, ("a.jsonl",), {}) as ledger:
+        assert ledger.sizes == {"a.jsonl": 0}
+        ledger.add("work/b")
+        assert (tmp_path / "work" / "b").read_bytes() == b"123" and ledger.write("work/b", b"5") == 3
+        ledger.commit(2)
+        ledger.drop("work/b")
+        ledger.drop("work/never")
+        ledger.commit(3)
+    assert not (tmp_path / "work" / "b").exists()
+    with Ledger(tmp_path, ("a.jsonl",), {}) as ledger:
+        assert ledger.done == 3
+        ledger.add("work/b")
+        assert ledger.sizes["work/b"] == 0
+
+
 def test_another_header_a_second_process_and_files_of_others_are_refused(tmp_path):
     with Ledger(tmp_path, FILES, {"x": 1}) as ledger:
         with pytest.raises(UserError, match="in use by another process"):

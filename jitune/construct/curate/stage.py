@@ -30,11 +30,13 @@ class Reject(NamedTuple):
     reason: one word, under which rejections are counted, such as "too_short".
     detail: what was found, for people to read, such as "2 words, at least 5".
     spans: pairs of (text, why) or texts of what was found, for the report, such as contaminated passages.
+    record: the record with what the stage has found out of it, such as its language; None to leave it as it came.
     """
 
     reason: str
     detail: str = ""
     spans: tuple = ()
+    record: Record | None = None
 
 
 Verdict = Keep | Reject
@@ -70,7 +72,11 @@ class Sieve(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What is held in memory of each record while a Choice looks at all of them."""
+    """What is held in memory of each record while a Choice looks at all of them.
+
+    source: the input that it was read from, as the config names it; in a script the file of its provenance.
+    language: as a reader or a stage noted it in the record's meta, or "".
+    """
 
     id: str
     source: str
@@ -84,6 +90,8 @@ class Choice(NamedTuple):
     choose: `(heads, measured [all records, width]) -> list`, None to keep a record or a Reject; same order.
     note: `(record, row of measured) -> Record`, to write what was measured onto a record; None to leave it.
     width: columns of what is measured; 0 where nothing is.
+    tell: `(heads, measured, chosen) -> dict`, what else there is to say of the choice for funnel.json and the
+      report: a flat dict of numbers and texts, or a table as a list of such dicts. None where nothing is.
     """
 
     name: str
@@ -92,6 +100,7 @@ class Choice(NamedTuple):
     choose: Callable[[Sequence[Head], Any], list[Reject | None]]
     note: Callable[[Record, Any], Record] | None = None
     batch_size: int = 64
+    tell: Callable[[Sequence[Head], Any, Sequence[Reject | None]], dict] | None = None
 
 
 Stage = Filter | Sieve | Choice

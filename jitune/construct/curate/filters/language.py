@@ -99,13 +99,20 @@ def judge(record: Record, *, languages: tuple[str, ...], min_confidence: float, 
         code, value = find(both, max_characters=AGAIN)
         least = min_confidence if units.words(both) >= FEW else max(min_confidence, SURE)
         if code not in (*languages, UNKNOWN) and value >= least:
-            return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}")
+            return Reject("wrong_language", f"{code} ({value:.2f}), wanted {', '.join(languages)}",
+                          record=noted(record, code))
         told = [(code, value)]
     if mismatch and len(told) == 2 and told[0][0] != told[1][0]:
         if not TRANSLATION.search(prompt[:ENDS]) and not TRANSLATION.search(prompt[-ENDS:]):
             return Reject("language_mismatch", f"prompt {told[1][0]} ({told[1][1]:.2f}), "
-                                               f"answer {told[0][0]} ({told[0][1]:.2f})")
-    return Keep(replace(record, meta={**record.meta, "language": told[0][0] if told else UNKNOWN}))
+                                               f"answer {told[0][0]} ({told[0][1]:.2f})",
+                          record=noted(record, told[0][0]))
+    return Keep(noted(record, told[0][0] if told else UNKNOWN))
+
+
+def noted(record: Record, code: str) -> Record:
+    """The record with its language."""
+    return replace(record, meta={**record.meta, "language": code})
 
 
 def build(*, languages: str = "", candidates: str = "", min_confidence: float | None = None, mismatch: bool = False,

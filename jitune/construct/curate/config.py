@@ -1,0 +1,138 @@
+"""The configuration of `jitune data curate`: what is read, the stages in order, and a section of options for each.
+
+    config = from_words("curate", ["--config.input=a.jsonl,b.json", "--config.length.min_words=5"])
+    specs(config)                   # [Spec("empty", "...:build", {}), Spec("length", "...:build", {"min_words": 5})]
+
+The options of a stage are those of its builder, with the defaults there. A stage of one's own, `name=module:function`
+in `stages`, has a section of its name as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jitune import config as configs
+from jitune.construct.curate import table
+from jitune.construct.curate.table import Spec
+from jitune.data import sources
+from jitune.types import UserError
+
+GIVEN = "inputs"  # an option of builders that is not in their section: the names of the inputs
+COMMAND = "data curate"
+
+
+def defaults() -> ConfigDict:
+    """Every option of `jitune data curate`, with a section for each stage that jitune has."""
+    config = ConfigDict({
+        "input": "",  # files, directories or hub names, joined by commas
+        "format": "auto",
+        "fields": "",  # "instruction=question,output=answer": other column names
+        "reader": "",  # options of the format's reader: "make=pairs"
+        "license": "",  # of all rows; "": as each row says
+        "method": "",  # how all rows were made: annotation, distillation, ...; "": as each row says
+        "output_dir": "",
+        "name": "",  # of the data, for the card; "": the folder's
+        "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
+        "seed": 0,  # of every stage whose own seed is 0
+        "workers": -1,  # processes for filters; -1: one a core, 0: none, all in this process
+        "parquet": False,  # kept.parquet beside kept.jsonl
+        "examples": 3,  # of each reason, in the report
+    })
+    for name, target in table.STAGES.items():
+        config[name] = _section(target)
+    return config
+
+
+def widen(config: ConfigDict) -> None:
+    """Adds the sections of stages of one's own."""
+    for name, target in table.parse(config.stages):
+        if name not in config:
+            config[name] = _section(target)
+        elif not isinstance(config[name], ConfigDict):
+            raise UserError(f"config.stages: '{name}' is an option already; give the stage another name as "
+                            f"other={target}")
+
+
+def _section(target: str) -> ConfigDict:
+    return ConfigDict({name: value for name, value in table.options(target).items() if name != GIVEN})
+
+
+def from_words(file: str | None, words: list[str]) -> ConfigDict:
+    """The config file or recipe with `--config.NAME=VALUE` applied. Raises UserError as `jitune.config` does."""
+    return configs.from_words(file, words, make=defaults, command=COMMAND, widen=widen)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that cannot work, before anything is read. Raises UserError."""
+    for name in ("input", "output_dir"):
+        if not config[name]:
+            raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
+    if config.workers < -1 or config.examples < 0:
+        raise UserError(f"config.workers={config.workers} must be at least -1, and config.examples={config.examples} "
+                        "at least 0")
+
+
+def inputs(config: ConfigDict) -> list[str]:
+    """The inputs, each as it was given. Raises UserError where one is named twice."""
+    found = sources.split_specs(config.input)
+    twice = [name for i, name in enumerate(found) if name in found[:i]]
+    if twice:
+        raise UserError(f"config.input: {twice[0]} is named twice")
+    out = os.path.realpath(os.path.expanduser(config.output_dir))
+    for name in found:
+        if os.path.isdir(name) and os.path.commonpath([os.path.realpath(name), out]) == os.path.realpath(name):
+            raise UserError(f"config.output_dir={config.output_dir} lies in the folder {name} that is read; give "
+                            "another place")
+    return found
+
+
+def specs(config: ConfigDict) -> list[Spec]:
+    """The stages in order with their options."""
+    found = []
+    for name, target in table.parse(config.stages):
+        chosen = config[name].to_dict()
+        chosen |= {"seed": config.seed} if chosen.get("seed") == 0 else {}
+        chosen |= {GIVEN: tuple(inputs(config))} if GIVEN in table.options(target) else {}
+        found.append(Spec(name, target, chosen))
+    return found
+
+
+def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
+    """What a run is of: another input, stage or option makes another run; only that may go on in its folder."""
+    names = inputs(config)
+    found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "stages")}
+    found |= {"config.input": ",".join(names), "digest of the input": [sources.digest([name]) for name in names]}
+    for spec in stages:
+        for name, value in spec.options.items():
+            if name != GIVEN:
+                found[f"config.{spec.name}.{name}"] = value
+            found |= {f"digest of {file}": digest for file, digest in files_of(value)}
+    return found
+
+
+def files_of(value: Any) -> list[tuple[str, str]]:
+    """(file, SHA-256) of every file that an option names, such as those to decontaminate against; (folder, digest of
+    its weights) of a model."""
+    found = []
+    for word in value.split(",") if isinstance(value, str) and value else ():
+        path = os.path.expanduser(word.strip())
+        if os.path.isfile(path):
+            with open(path, "rb") as stream:
+                found.append((word.strip(), hashlib.file_digest(stream, "sha256").hexdigest()))
+        elif os.path.isfile(os.path.join(path, "config.json")):
+            from jitune.hub.files import digest
+
+            found.append((word.strip(), digest(Path(path))))
+    return found
+
+
+def workers(config: ConfigDict) -> int:
+    """How many processes."""
+    if config.workers >= 0:
+        return config.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,199 @@
+"""Filters and the keys of Sieves in processes of their own: chunks of records in, what the stages said of them out.
+
+    with Pool(specs, workers=2) as pool:
+        for items, found in pool.map(chunks(stream)):       # in the order of the stream
+            found.judged, found.cpu                         # a Judged for each record, seconds by stage
+
+A worker is started anew (no fork: threads of the parent would be copied in the middle of their work), builds its own
+stages from names and options, and never imports jax. It sees no memory of a Sieve: it gives keys, and goes on as if
+they were new; the parent, which admits them in order, drops what comes after a repetition.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from jitune.construct.curate import table
+from jitune.construct.curate.sift import ask, ask_key
+from jitune.construct.curate.stage import Filter, Reject, Sieve
+from jitune.construct.curate.table import Spec
+from jitune.construct.curate.tally import Facts, facts
+from jitune.data.record import Record, all_texts
+from jitune.data.record_rows import to_line
+from jitune.types import UserError
+
+CHUNK = 128  # records of a chunk at most
+CHUNK_CHARACTERS = 1 << 19  # and about this much text
+AHEAD = 2  # chunks that wait for each worker
+
+_stages: list = []  # of a worker, built once when it starts
+
+
+class Judged(NamedTuple):
+    """What the stages of a pass said of one record.
+
+    before, after: what is counted of it as it came, and as it is in the end.
+    line: the record as JSON, after the last stage that it passed.
+    sieves: (stage, key, the record's line then) of each sieve that it came to.
+    changed: the stages that wrote onto it.
+    stage, reject: which filter rejected it and why, or None.
+    """
+
+    before: Facts
+    after: Facts
+    line: bytes
+    sieves: tuple[tuple[int, bytes | None, bytes], ...]
+    changed: tuple[int, ...]
+    stage: int | None
+    reject: Reject | None
+
+
+class Found(NamedTuple):
+    """Of one chunk: a Judged for each record, CPU seconds of each stage, and in all."""
+
+    judged: list[Judged]
+    cpu: list[float]
+    whole: float
+
+
+class _Going:
+    """A record on its way through the stages."""
+
+    __slots__ = ("record", "before", "line", "sieves", "changed", "stage", "reject")
+
+    def __init__(self, record: Record):
+        self.record, self.before, self.line = record, facts(record), None
+        self.sieves, self.changed, self.stage, self.reject = [], [], None, None
+
+    def write(self) -> bytes:
+        """The record's line as it is now."""
+        self.line = self.line or as_line(self.record)
+        return self.line
+
+    def judged(self) -> Judged:
+        """All that was found."""
+        after = facts(self.record) if self.changed else self.before
+        return Judged(self.before, after, self.write(), tuple(self.sieves), tuple(self.changed), self.stage,
+                      self.reject)
+
+
+def judge_all(stages: Sequence[tuple[str, Filter | Sieve]], records: Sequence[Record]) -> Found:
+    """Runs a chunk through the stages, as far as that goes without memories.
+
+    Stage after stage, not record after record: asking for the CPU time costs microseconds, as much as many a filter.
+    """
+    began, cpu = time.process_time(), []
+    going = [_Going(record) for record in records]
+    for at, (name, stage) in enumerate(stages):
+        left = [one for one in going if one.stage is None]
+        start = time.process_time()
+        if isinstance(stage, Filter):
+            found = [ask(name, stage.judge, one.record) for one in left]
+        else:
+            found = [ask_key(stage, one.record) for one in left]
+        cpu.append(time.process_time() - start)
+        for one, said in zip(left, found, strict=True):
+            if isinstance(stage, Sieve):
+                one.sieves.append((at, said, one.write()))
+                continue
+            if said.record is not None and said.record is not one.record:
+                one.record, one.line = said.record, None
+                one.changed.append(at)
+            if isinstance(said, Reject):
+                one.stage, one.reject = at, said._replace(record=None)
+    judged = [one.judged() for one in going]
+    return Found(judged, cpu, time.process_time() - began)
+
+
+def as_line(record: Record) -> bytes:
+    """A record as JSON, without the end of its line."""
+    return to_line(record)[:-1]
+
+
+def chunks(items: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+    """Items (input, Record or what could not be read) in chunks of bounded size."""
+    chunk, size = [], 0
+    for item in items:
+        chunk.append(item)
+        size += sum(map(len, all_texts(item[1]))) if isinstance(item[1], Record) else len(str(item[1].raw))
+        if len(chunk) >= CHUNK or size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+class Pool:
+    """Workers for the stages of one pass; with none, the work is done in this process."""
+
+    def __init__(self, specs: Sequence[Spec], stages: Sequence[tuple[str, Filter | Sieve]], workers: int):
+        self.stages, self.workers, self.executor = stages, workers, None
+        if workers:
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+
+            self.executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (list(specs),))
+
+    def map(self, chunks: Iterable[list[tuple[int, Any]]]) -> Iterator[tuple[list[tuple[int, Any]], Found]]:
+        """(chunk, what was found of its records), in order. Raises UserError where a stage fails or a worker dies."""
+        if self.executor is None:
+            for chunk in chunks:
+                yield chunk, judge_all(self.stages, _records(chunk))
+            return
+        from concurrent.futures import BrokenExecutor
+
+        waiting: deque = deque()
+        try:
+            for chunk in chunks:
+                waiting.append((chunk, self.executor.submit(_work, _records(chunk))))
+                if len(waiting) > AHEAD * self.workers:
+                    yield _result(waiting)
+            while waiting:
+                yield _result(waiting)
+        except BrokenExecutor as error:
+            raise UserError("a worker process died: it was killed, perhaps for its memory, or could not start (a "
+                            "script that curates must do so under `if __name__ == \"__main__\":`); fewer workers "
+                            "take less memory, and workers=0 starts none") from error
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.executor is not None:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _records(chunk: list[tuple[int, Any]]) -> list[Record]:
+    return [item for _, item in chunk if isinstance(item, Record)]
+
+
+def _result(waiting: deque) -> tuple[list, Found]:
+    chunk, future = waiting.popleft()
+    return chunk, future.result()
+
+
+def _start(specs: list[Spec]) -> None:
+    """What a worker does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _stages.extend((spec.name, table.build(spec)) for spec in specs)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves no workers behind: they would wait for ever."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(records: list[Record]) -> Found:
+    return judge_all(_stages, records)

@@ -1,0 +1,146 @@
+"""The page and the card say what funnel.json says, whatever people and models wrote."""
+
+import json
+import re
+
+import pytest
+
+from jitune.construct.curate import card, report
+from jitune.construct.curate.examples import marked, shown_row
+from jitune.construct.curate.run import curate
+from tests.construct.curate.made import TOYS, config, read, write_inputs
+from tests.report.test_browser import look
+from tests.report.test_page import parse
+from tests.report.test_run import figure, tile
+
+HOSTILE = '<script>alert("1")</script>&\u202e| `x` </table>'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    inputs = write_inputs(tmp_path)
+    stages = f"{TOYS}:words,{TOYS}:tongue,{TOYS}:redact,{TOYS}:same,{TOYS}:longest,mix"
+    return curate(config(inputs, tmp_path / "out", stages, mix__weights="0.2,0.8", mix__total=12, longest__keep=30,
+                         license="CC-BY-4.0"))
+
+
+def heights(chart: str) -> list[int]:
+    """The values of a chart's bars."""
+    return [int(v) for v in re.findall('<rect[^>]* data-value="([^"]*)"', chart)]
+
+
+def cells(html: str, name: str, column: int = 0) -> list[list[str]]:
+    """The rows of a table whose first header is `name`: numbers by their data-value, texts as they stand."""
+    tables = re.findall(r"<table>.*?</table>", html, re.S)
+    (found,) = [t for t in tables if f'<th scope="col">{name}</th>' in t.partition("</tr>")[0]][column : column + 1]
+    rows = re.findall(r"<tr>(.*?)</tr>", found.partition("<tbody>")[2], re.S)
+    return [[(re.search('data-value="([^"]*)"', cell) or re.search(r"^([^<]*)", cell))[1]
+             for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)] for row in rows]
+
+
+def test_the_page_equals_funnel_json(folder):
+    html, found = (folder / "report.html").read_text(), json.loads((folder / "funnel.json").read_text())
+    parse(html)
+    counts = found["records"]
+    assert [tile(html, name) for name in ("Read", "Kept", "Rejected", "Not read")] == [
+        str(counts[name]) for name in ("read", "kept", "rejected", "malformed")]
+    assert heights(figure(html, "Records left after each stage")) == [
+        counts["read"], *(row["out"] for row in found["stages"])]
+    rows = cells(html, "stage")
+    assert [(r[0], *map(int, (r[2], r[3], r[5], r[6]))) for r in rows] == [
+        (s["name"], s["in"], s["rejected"], s["out"], s["changed"]) for s in found["stages"]]
+    reasons = {(r[0], r[1]): int(r[2]) for r in cells(html, "stage", 1)}
+    assert reasons == {("read", k): v for k, v in found["unread"].items()} | {
+        (s["name"], k): v for s in found["stages"] for k, v in s["reasons"].items()}
+    before, after = found["before"]["answer"], found["after"]["answer"]
+    assert heights(figure(html, "Records by characters of the answer")) == [
+        n for name in before for n in (before[name], after.get(name, 0))]
+    before, after = found["before"]["language"], found["after"]["language"]
+    assert set(before) == {"", "en", "fr", "zh"} and set(after) == {"en", "zh"}
+    assert heights(figure(html, "Languages")) == [
+        n for name in before for n in (before[name], after.get(name, 0))]
+    told = found["stages"][-1]["told"]["sources"]
+    assert [row[1:] for row in cells(html, "source")] == [[str(v) for v in list(one.values())[1:]] for one in told]
+    assert told[1]["too small by"] and "is too small for the mixture" in html
+
+
+def test_examples_are_few_and_drawn_by_hash(folder):
+    html, rejected = (folder / "report.html").read_text(), read(folder / "rejected.jsonl")
+    shown = re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", html, re.S)
+    short = next(body for title, body in shown if title.startswith("words: too_short"))
+    ids = re.findall(r"\b[0-9a-f]{24}\b", short)
+    of_stage = {row["id"] for row in rejected if row["stage"] == "words"}
+    assert len(ids) == len(set(ids)) == 3 and set(ids) <= of_stage and len(of_stage) > 3
+    assert "1 words, at least 2" in short
+
+
+def test_everything_on_the_page_and_the_card_is_escaped(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"instruction": HOSTILE, "output": HOSTILE}, {"instruction": HOSTILE + " fr", "output": "secret"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"<script>": 1}\n')
+    folder = curate(config([path], tmp_path / "out", f"{TOYS}:redact,{TOYS}:tongue", name=HOSTILE, license=HOSTILE,
+                           redact__by=HOSTILE))
+    html, text = (folder / "report.html").read_text(), (folder / "card.md").read_text()
+    parse(html)
+    assert "<script" not in html and "&lt;script" in html and "\u202e" not in html
+    assert '<mark title="secret">secret</mark>' in html
+    front, _, body = text.removeprefix("---\n").partition("\n---\n")
+    assert not re.search(r"(?<!\\)<", body) and "\\<script\\>" in body and "\u202e" not in text
+    assert all(line.count(" | ") <= 6 for line in body.splitlines() if line.startswith("|"))
+    assert 'pretty_name: "<script>alert(\\"1\\")</script>&\\\\u202e| `x` </table>"' in front
+
+
+def test_spans_are_marked_and_long_texts_are_cut_around_them():
+    assert marked("a <b> a", [("<b>", 'x"y')]) == ('<p class="text">a <mark title="x&#34;y">&lt;b&gt;</mark> a</p>')
+    assert marked("aab", [("a", ""), ("aa", "")]) == '<p class="text"><mark>aa</mark>b</p>'  # the longest first
+    long = marked("x" * 5000 + " here " + "y" * 5000, [("here", "why")])
+    assert '<mark title="why">here</mark>' in long and len(long) < 1500 and "9,106 more characters" in long
+    assert marked("abc", [("abcdef" * 1000, "")]) == '<p class="text">abc</p>'
+    huge = marked("z" * 3000, [("z" * 3000, "")])
+    assert huge.startswith('<p class="text"><mark>zzz') and "2,100 more characters" in huge
+    assert marked("", []) == ""
+    row = {"reason": "opening", "detail": '"Sure! Here is ..."', "record": {"messages": [
+        {"role": "user", "content": "Q"}, {"role": "assistant", "content": "Sure! Here is <it>"}]}}
+    assert "<mark>Sure! Here is</mark> &lt;it&gt;" in shown_row(row)  # what a detail quotes is found in the text
+
+
+def test_the_card_says_where_everything_comes_from(folder):
+    text, found = (folder / "card.md").read_text(), json.loads((folder / "funnel.json").read_text())
+    front = text.partition("\n---\n")[0]
+    assert front.startswith('---\npretty_name: "out"\nlicense: "cc-by-4.0"\nlanguage: ["en", "zh"]\n')
+    assert 'size_categories: ["n<1K"]' in front and "    path: kept.jsonl" in front
+    for one in found["inputs"]:
+        assert f"{one['read']} | {one['kept']} | CC-BY-4.0 ({one['kept']}) | {one['sha256']} |" in text
+    for row in found["stages"]:
+        assert f"| {row['name']} | {row['in']} | {row['rejected']} | {row['out']} | " in text
+    assert "pii did not run: personal data was not looked for." in text and "no licence" not in text
+
+
+def test_the_head_is_yaml_and_licences_are_warned_of(folder):
+    yaml = pytest.importorskip("yaml")
+    found = json.loads((folder / "funnel.json").read_text())
+    found["after"]["license"] = {"MIT": 3, "my own: words": 2, "": 1}
+    found["records"]["kept"] = 6
+    text = card.card(found)
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license"] == "other" and head["license_name"] == "mixed: MIT, my own: words, unknown"
+    assert head["configs"] == [{"config_name": "default", "data_files": [{"split": "train", "path": "kept.jsonl"}]}]
+    assert "1 of 6 records have no licence." in text and "under 2 licences (MIT, my own: words)" in text
+    html = report.page_of(found, {})
+    assert "1 of 6 records have no licence." in html and "under 2 licences" in html
+
+
+def test_a_run_that_keeps_nothing_has_its_pages(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("{broken\n")
+    folder = curate(config([path], tmp_path / "out", f"{TOYS}:words"))
+    found = json.loads((folder / "funnel.json").read_text())
+    assert found["records"] == {"read": 1, "malformed": 1, "rejected": 0, "kept": 0}
+    parse((folder / "report.html").read_text())
+    assert "There are no records." in (folder / "card.md").read_text()
+
+
+def test_a_browser_shows_the_page_without_complaint(folder, tmp_path):
+    found, console = look(tmp_path / "look.html", (folder / "report.html").read_text())
+    assert console == [] and all(f["needed"] == f["width"] for f in found), found
+    assert {f["sections"] for f in found} == {8}

@@ -1,0 +1,303 @@
+"""A run over files is what `sift` says, whatever kills it, and whoever does the work."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jitune.construct.curate import config as options
+from jitune.construct.curate import ids, passes, table
+from jitune.construct.curate.passes import KEPT
+from jitune.construct.curate.run import curate
+from jitune.construct.curate.sift import sift
+from jitune.construct.reading import read_records
+from jitune.data.record import Record
+from jitune.data.record_rows import from_row, to_row
+from jitune.types import UserError
+from tests.conftest import ROOT, run_cli
+from tests.construct.curate.made import TOYS, config, read, write_inputs
+
+OPTIONS = {"longest__keep": 8, "again__at_least": 4}
+FILES = ("kept.jsonl", "rejected.jsonl")
+STEADY = f"{TOYS}:words,{TOYS}:tongue,{TOYS}:redact,{TOYS}:same,{TOYS}:longest,again={TOYS}:words"
+
+
+def outputs(folder) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def counts(folder) -> dict:
+    """funnel.json without times and paths."""
+    found = json.loads((folder / "funnel.json").read_text())
+    del found["seconds"], found["cpu_seconds"], found["config"]
+    return found | {"stages": [{k: v for k, v in row.items() if k not in ("cpu_seconds", "records_per_second")}
+                               for row in found["stages"]]}
+
+
+def test_files_say_what_sift_says(tmp_path):
+    inputs = write_inputs(tmp_path)
+    folder = curate(config(inputs, tmp_path / "out", STEADY, **OPTIONS))
+    specs = options.specs(config(inputs, tmp_path / "out", STEADY, **OPTIONS))
+    stages = [ids.build(), *(table.build(spec)._replace(name=spec.name) for spec in specs)]
+    items = list(read_records(list(map(str, inputs)), bad="give"))
+    records = [item for item in items if isinstance(item, Record)]
+    found = list(sift(records, stages))
+    assert len(found) == len(records) == 60
+    kept = [to_row(one.record) for one in found if one.reject is None]
+    assert read(folder / "kept.jsonl") == kept and 0 < len(kept) <= 8
+    rejected = {(row["stage"], row["id"]): row for row in read(folder / "rejected.jsonl") if row["stage"] != "read"}
+    assert {key: (row["reason"], row["detail"], row["record"]) for key, row in rejected.items()} == {
+        (one.stage, one.record.id): (one.reject.reason, one.reject.detail, to_row(one.record))
+        for one in found if one.reject}
+    # Every kind of stage did something, or this compares nothing.
+    assert {stage for stage, _ in rejected} == {"words", "tongue", "same", "longest", "again"}
+    assert any("redact" in row["provenance"].get("steps", ()) for row in kept)
+    assert all(from_row(row).scores["length"] for row in kept)
+
+
+def test_the_funnel_adds_up(tmp_path):
+    inputs = write_inputs(tmp_path)
+    folder = curate(config(inputs, tmp_path / "out", mix__weights="0.5,0.5", longest__keep=30))
+    found, rejected = counts(folder), read(folder / "rejected.jsonl")
+    assert found["records"] == {"read": 63, "malformed": 3, "rejected": len(rejected) - 3,
+                                "kept": len(read(folder / "kept.jsonl"))}
+    assert 60 == found["records"]["rejected"] + found["records"]["kept"]
+    came = 60
+    for row in found["stages"]:
+        mine = [r["reason"] for r in rejected if r["stage"] == row["name"]]
+        assert row["in"] == came and row["reasons"] == {name: mine.count(name) for name in set(mine)}
+        came = row["out"] = row["in"] - len(mine)
+    assert came == found["records"]["kept"]
+    assert sum(found["before"]["answer"].values()) == 60
+    assert sum(found["after"]["answer"].values()) == sum(found["after"]["language"].values()) == came
+    assert came > 2 and [row["kept"] for row in found["inputs"]] == [came / 2, came / 2]
+    assert not (folder / "work").exists()
+
+
+def test_broken_rows_are_kept_as_they_were(tmp_path):
+    a, b = write_inputs(tmp_path)
+    folder = curate(config([a, b], tmp_path / "out", f"{TOYS}:words"))
+    bad = [row for row in read(folder / "rejected.jsonl") if row["stage"] == "read"]
+    assert [row["source"] for row in bad] == [f"{a}:4", f"{a}:5", f"{a}:6"]
+    lines = a.read_text().splitlines()
+    assert bad[0]["raw"] == lines[3] and '\\ud800' in bad[1]["raw"]
+    assert sum(json.loads((folder / "funnel.json").read_text())["unread"].values()) == 3
+
+
+def test_a_record_of_a_megabyte_makes_a_small_page(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"instruction": "Q en", "output": "word " * 200_000}, {"instruction": "Q fr", "output": "<x> " * 250_000}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = curate(config([path], tmp_path / "out", f"{TOYS}:words,{TOYS}:tongue", workers=1))
+    assert [len((folder / name).read_bytes()) > 1_000_000 for name in FILES] == [True, True]
+    assert len((folder / "report.html").read_bytes()) < 40_000
+
+
+def test_workers_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("jitune.construct.curate.workers.CHUNK", 7)
+    inputs = write_inputs(tmp_path)
+    alone = curate(config(inputs, tmp_path / "alone", **OPTIONS))
+    together = curate(config(inputs, tmp_path / "together", workers=2, **OPTIONS))
+    assert outputs(alone) == outputs(together) and counts(alone) == counts(together)
+
+
+KILLED = """
+import os, signal, sys
+from jitune.construct import ledger
+from jitune.construct.curate import passes, run, workers
+from tests.construct.curate.made import config
+workers.CHUNK, passes.COMMIT_SECONDS = 5, (0.0, 0.0)
+left, inside = int(sys.argv[1]), ledger.os.fsync
+def fsync(file):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    inside(file)
+ledger.os.fsync = fsync
+if __name__ == "__main__":
+    run.curate(config(sys.argv[3:], sys.argv[2], longest__keep=8, again__at_least=4, mix__weights="0.5,0.5"))
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    """Killed again and again, each time a little further on, between writing a file and saying so."""
+    inputs = write_inputs(tmp_path)
+    whole = curate(config(inputs, tmp_path / "whole", mix__weights="0.5,0.5", **OPTIONS))
+    (tmp_path / "killed.py").write_text(KILLED)
+    kills, positions = 0, set()
+    for budget in (3, 14, 25, 11, 17, 10**6):
+        words = [sys.executable, tmp_path / "killed.py", str(budget), tmp_path / "out", *inputs]
+        done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                              text=True, timeout=120)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
+        last = (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()[-1]
+        notes = json.loads(last).get("notes", {})
+        positions.add((notes.get("pass"), notes.get("phase")))
+    assert done.returncode == 0 and kills >= 4
+    assert len(positions) >= 3, positions  # of several passes
+    assert outputs(tmp_path / "out") == outputs(whole) and counts(tmp_path / "out") == counts(whole)
+
+
+def test_a_run_whose_last_words_were_cut_off_goes_on(tmp_path, monkeypatch):
+    """Everything after the last commit is lost in every file, and written again."""
+    monkeypatch.setattr(passes, "COMMIT_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("jitune.construct.curate.workers.CHUNK", 5)
+    inputs = write_inputs(tmp_path)
+    whole = curate(config(inputs, tmp_path / "whole", **OPTIONS))
+    calls, inside = 0, passes.State.commit
+
+    def commit(state, done):
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            state.ledger.flush()
+            raise KeyboardInterrupt
+        inside(state, done)
+
+    monkeypatch.setattr(passes.State, "commit", commit)
+    for _ in range(100):
+        try:
+            folder = curate(config(inputs, tmp_path / "out", **OPTIONS))
+            break
+        except KeyboardInterrupt:
+            pass
+    assert calls > 10 and outputs(folder) == outputs(whole) and counts(folder) == counts(whole)
+
+
+def test_a_finished_run_says_so_again_and_another_is_refused(tmp_path):
+    inputs = write_inputs(tmp_path)
+    folder = curate(config(inputs, tmp_path / "out", **OPTIONS))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    curate(config(inputs, tmp_path / "out", **OPTIONS))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(UserError, match=r"config\.again\.at_least 4 there, 3 here"):
+        curate(config(inputs, tmp_path / "out", **(OPTIONS | {"again__at_least": 3})))
+    inputs[1].write_text(inputs[1].read_text().replace("Question", "Frage"))
+    with pytest.raises(UserError, match="digest of the input"):
+        curate(config(inputs, tmp_path / "out", **OPTIONS))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stage_that_fails_names_the_record(tmp_path, workers):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"instruction": f"Q{i}", "output": o}) + "\n"
+                            for i, o in enumerate(("good", "boom"))))
+    with pytest.raises(UserError, match=r"a\.jsonl:2: record \w{24}: the stage fails failed: ZeroDivisionError"):
+        curate(config([path], tmp_path / "out", f"{TOYS}:fails", workers=workers))
+    with pytest.raises(UserError, match=r"the stage fails gave NoneType, not Keep\(record\)"):
+        curate(config([path], tmp_path / "none", f"{TOYS}:fails", workers=workers, fails__how="nothing"))
+
+
+def test_a_worker_that_dies_is_one_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"instruction": "Q", "output": "boom"}) + "\n")
+    with pytest.raises(UserError, match="a worker process died"):
+        curate(config([path], tmp_path / "out", f"{TOYS}:fails", workers=1, fails__how="kill"))
+
+
+def test_ids_that_are_used_twice(tmp_path):
+    """Another content under a known id is rejected; the same record again is left to the stages for duplicates."""
+    def row(id, text):
+        return json.dumps({"id": id, "messages": [{"role": "user", "content": "Q"}, {"role": "assistant",
+                           "content": text}], "provenance": {"source": "made:1"}}) + "\n"
+
+    path = tmp_path / "a.jsonl"
+    path.write_text(row("a", "one") + row("b", "one") + row("a", "two") + row("a", "one"))
+    folder = curate(config([path], tmp_path / "out", f"{TOYS}:words", words__at_least=1))
+    assert [row["id"] for row in read(folder / "kept.jsonl")] == ["a", "b", "a"]
+    (rejected,) = read(folder / "rejected.jsonl")
+    assert (rejected["stage"], rejected["reason"]) == ("ids", "duplicate_id")
+    assert rejected["record"]["messages"][1]["content"] == "two"
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    """A limit of file size stands for a disk that fills up."""
+    inputs = write_inputs(tmp_path, 2000)
+    words = [f"--config.input={inputs[0]},{inputs[1]}", f"--config.output_dir={tmp_path / 'out'}",
+             f"--config.stages={TOYS}:words", "--config.workers=0"]
+    script = "trap '' XFSZ; ulimit -f 100; exec \"$@\""
+    out = subprocess.run(["bash", "-c", script, "limited", sys.executable, "-m", "jitune", "data", "curate", *words],
+                         cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert out.returncode == 1 and "Traceback" not in out.stderr, out.stderr
+    assert "a file would be larger than is allowed here" in out.stderr.splitlines()[-1]
+    assert "the same command goes on from there" in out.stderr.splitlines()[-1]
+    again = run_cli("data", "curate", *words)
+    assert again.returncode == 0, again.stderr
+    whole = curate(config(inputs, tmp_path / "whole", f"{TOYS}:words"))
+    assert len(outputs(whole)[0]) > 102_400 and outputs(tmp_path / "out") == outputs(whole)
+
+
+def begin(inputs, out, **given) -> subprocess.Popen:
+    """A run with two workers in a group of its own, which has written something."""
+    words = [f"--config.input={','.join(map(str, inputs))}", f"--config.output_dir={out}",
+             f"--config.stages={TOYS}:words", "--config.workers=2"]
+    child = subprocess.Popen([sys.executable, "-m", "jitune", "data", "curate", *words], cwd=ROOT, text=True,
+                             start_new_session=True, **given)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not ((out / KEPT).exists() and (out / KEPT).stat().st_size):
+        time.sleep(0.02)
+    return child
+
+
+def ends(group: int) -> bool:
+    """Whether all processes of a group end soon."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_workers(tmp_path):
+    child = begin(write_inputs(tmp_path, 30_000), tmp_path / "out", stderr=subprocess.PIPE)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130 and said.splitlines()[-1].startswith("jitune: interrupted; the same command"), said
+    assert "Traceback" not in said and ends(child.pid)
+
+
+def test_no_worker_outlives_a_killed_run(tmp_path):
+    child = begin(write_inputs(tmp_path, 30_000), tmp_path / "out", stderr=subprocess.DEVNULL)
+    child.kill()
+    child.wait()
+    assert ends(child.pid)
+
+
+def test_no_jax_in_workers(tmp_path):
+    code = ("import sys; from jitune.construct.curate import workers, table\n"
+            f"workers._start([table.Spec('words', '{TOYS}:words', {{}})])\n"
+            "assert 'jax' not in sys.modules and 'datasets' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+
+
+def test_the_config_that_comes_with_jitune_on_real_data(shared, tmp_path):
+    """Records that other tools read as the same rows: each is kept or has a reason, in its own file's row."""
+    pytest.importorskip("lingua")
+    pytest.importorskip("datasketch")
+    file = shared / "data" / "sft" / "llms_from_scratch_instruction_data.json"
+    folder = curate(options.from_words("curate", [f"--config.input={file}", f"--config.output_dir={tmp_path / 'out'}",
+                                                  "--config.workers=0", "--config.parquet=true"]))
+    kept, rejected = read(folder / "kept.jsonl"), read(folder / "rejected.jsonl")
+    count = len(json.loads(file.read_text()))
+    numbers = [int(row["provenance"]["source"].rpartition(":")[2]) for row in kept]
+    numbers += [int(row["source"].rpartition(":")[2]) for row in rejected]
+    assert sorted(numbers) == list(range(1, count + 1)) and len(kept) > count / 2
+    assert all(row["reason"] and row["stage"] for row in rejected)
+    assert {row["meta"]["language"] for row in kept} >= {"en"}
+    again = read_records([str(folder / "kept.parquet")])
+    assert [to_row(record) for record in again] == kept
