@@ -64,7 +64,7 @@ def test_an_installed_package_has_the_recipes(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         held = {name.removeprefix("jitune/") for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(site)
-    parts = [p for p in (ROOT / "jitune").rglob("*") if p.suffix in (".py", ".jinja")]
+    parts = [p for p in (ROOT / "jitune").rglob("*") if p.suffix in (".py", ".jinja", ".js", ".css")]
     assert held == {str(p.relative_to(ROOT / "jitune")) for p in parts} | {
         f"configs/{p.name}" for p in (ROOT / "configs").iterdir() if p.suffix == ".py"}
     ask = (
