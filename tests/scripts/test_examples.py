@@ -1,11 +1,14 @@
 """The examples for models and methods of one's own run as they are, and show what they say."""
 
+import json
 import re
 import runpy
 import sys
 
 import pytest
 
+from jitune import cli
+from jitune.data.record_rows import to_line
 from jitune.evals.task import Document, Generated
 from jitune.types import UserError
 from tests.conftest import ROOT
@@ -54,6 +57,27 @@ def test_own_task(capsys, monkeypatch, tmp_path):
     names["main"]()
     out = capsys.readouterr().out
     assert re.search(r"^  capitals +accuracy .* 6 +\d$", out, re.MULTILINE), out
+
+
+@pytest.mark.core
+def test_own_filter(capsys, monkeypatch, tmp_path):
+    folder = ROOT / "scripts" / "examples"
+    monkeypatch.syspath_prepend(str(folder))
+    names = runpy.run_path(str(folder / "own_filter.py"))
+    names["main"]()
+    assert capsys.readouterr().out.splitlines() == [
+        "r1: kept", "r2: exact: duplicate (same prompt and answer as r1)",
+        "r3: rated: rated_low (1.50 by 2, at least 3.5)", 'r4: empty: not_available ("N/A")', "r5: kept",
+        "r6: rated: not_rated (nobody answered quality)",
+        "2 kept, 1 duplicate, 1 rated_low, 1 not_available, 1 not_rated"]
+    # The same in a run with files, by the command of the docstring: the stage is found by name, its options too.
+    (tmp_path / "rated.jsonl").write_bytes(b"".join(map(to_line, names["records"]())))
+    monkeypatch.chdir(tmp_path)
+    said = re.search(r"jitune (data curate .*?)\n\n", names["__doc__"], re.DOTALL)[1].replace("\\\n", " ")
+    assert cli.main([*said.split(), "--config.rated.missing=keep", "--config.workers=0"]) == 0
+    rejected = [json.loads(line) for line in (tmp_path / "curated" / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["reason"], row["id"]) for row in rejected] == [
+        ("exact", "duplicate", "r2"), ("rated", "rated_low", "r3"), ("empty", "not_available", "r4")]
 
 
 @pytest.mark.core
