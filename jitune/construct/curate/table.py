@@ -25,6 +25,7 @@ STAGES = {
     "empty": f"{HERE}.filters.empty:build",
     "length": f"{HERE}.filters.length:build",
     "encoding": f"{HERE}.filters.encoding:build",
+    "artifacts": f"{HERE}.filters.artifacts:build",
     "repetition": f"{HERE}.filters.repetition:build",
     "language": f"{HERE}.filters.language:build",
     "refusal": f"{HERE}.filters.refusal:build",
