@@ -1,4 +1,5 @@
-"""The command `jitune`: quickstart, init, data show, plan, train, generate, eval, judge, export, report.
+"""The command `jitune`: quickstart, init, data (show, convert, annotate, agreement, curate), plan, train, generate,
+eval, judge, export, report.
 
 Each lies in `commands/`.
 
