@@ -78,8 +78,8 @@ def convert(specs: Sequence[str], out: str | Path, *, format: str = "auto", fiel
 
     Args:
       specs, format, fields, license, method, options: as in `jitune.construct.reading.read_records`.
-      bad: stop: a row that cannot be used, or an id that was there before, is an error. skip: it is listed in
-        OUT.bad with its reason.
+      bad: stop: a row that is broken, or an id that was there before, is an error. skip: it is listed in OUT.bad
+        with its reason, as rows are in any case that the reader leaves out on purpose, such as ties.
       restart: begin anew, whatever an earlier run has left.
       progress: `(name, bytes in all)` gives a context whose value is called with the bytes that were read since.
 
@@ -90,9 +90,8 @@ def convert(specs: Sequence[str], out: str | Path, *, format: str = "auto", fiel
     _check(specs, places.out, bad)
     reading = read_records(specs, format=format, fields=fields, license=license, method=method, options=options,
                            bad="give")
-    if restart:
-        for path in (places.ledger, places.part, places.rejects, places.out):
-            path.unlink(missing_ok=True)
+    for path in (places.ledger, places.part, places.rejects, places.out) if restart else ():
+        path.unlink(missing_ok=True)
     header = {"convert": 1, "input": fingerprint(specs), "format": format, "fields": fields, "license": license,
               "method": method, "options": options}
     finished = _finished(places, header)
@@ -139,7 +138,7 @@ def _finished(places: Places, header: dict) -> dict | None:
     notes = last.get("notes", {}) if isinstance(last, dict) else {}
     done = first.get("header") == header and notes.get("finished") and places.out.exists()
     if done:
-        places.part.unlink(missing_ok=True)  # of a run that was killed between its last two steps
+        _clear(places)  # after a run that was killed between its last steps
     return notes if done else None
 
 
@@ -147,10 +146,15 @@ def _publish(places: Places, progress: Callable[[str, int], Any]) -> None:
     if places.out.suffix == ".parquet":
         with progress("parquet", places.part.stat().st_size) as advance:
             to_parquet(places.part, places.out, advance=advance)
-        places.part.unlink()
     else:
         os.replace(places.part, places.out)
-    if not places.rejects.stat().st_size:
+    _clear(places)
+
+
+def _clear(places: Places) -> None:
+    """Removes what a finished run needs no more."""
+    places.part.unlink(missing_ok=True)
+    if places.rejects.exists() and not places.rejects.stat().st_size:
         places.rejects.unlink()
 
 
@@ -160,7 +164,7 @@ def _append(ledger: Ledger, places: Places, reading: Reading, bad: str, advance:
     for count, item in enumerate(reading, 1):
         line, fault = _line(item, seen)
         if count > ledger.done:
-            if fault and bad == "stop":
+            if fault and bad == "stop" and (isinstance(item, Record) or item.fault):
                 ledger.commit(count - 1, kept=kept, rejected=dict(rejected))
                 raise UserError(f"{fault['file']}:{fault['row']}: {fault['detail']}{HINT}")
             ledger.write((places.rejects if fault else places.part).name, line)
@@ -172,7 +176,8 @@ def _append(ledger: Ledger, places: Places, reading: Reading, bad: str, advance:
             if count > ledger.done:
                 ledger.commit(count, kept=kept, rejected=dict(rejected))
     advance(reading.read - shown)
-    ledger.commit(count, kept=kept, rejected=dict(rejected), notes=dict(reading.notes), finished=True)
+    notes = {word: number for word, number in reading.notes.items() if word not in rejected}
+    ledger.commit(count, kept=kept, rejected=dict(rejected), notes=notes, finished=True)
 
 
 def _line(item: Record | Bad, seen: Seen) -> tuple[bytes, dict | None]:

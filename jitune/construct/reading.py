@@ -135,7 +135,8 @@ class Reading:
             if isinstance(item, Record):
                 yield self._with_provenance(item, reader)
             elif item.fault or self.bad == "give":
-                yield self._bad(Bad(*item.origin, item.reason, item.detail, _raw(item.raw or whole[item.origin])))
+                raw = _raw(item.raw or whole[item.origin])
+                yield self._bad(Bad(*item.origin, item.reason, item.detail, raw, item.fault))
             else:
                 self.counts[item.reason] += 1
 

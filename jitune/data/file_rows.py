@@ -43,6 +43,7 @@ class Bad(NamedTuple):
     reason: one word, under which such rows are counted: json, object, fields, record, encoding, surrogate.
     detail: what is wrong, for people to read.
     raw: the row as it was, as text; bytes that are no text are written as \\xNN.
+    fault: it is broken; False where a reader leaves it out on purpose, such as a tie.
     """
 
     file: str
@@ -50,6 +51,7 @@ class Bad(NamedTuple):
     reason: str
     detail: str
     raw: str
+    fault: bool = True
 
     @property
     def message(self) -> str:

@@ -69,8 +69,9 @@ def to_example(row: Mapping, origin: tuple[str, int], *, format: str = "auto",
 def detect(row: Mapping) -> str:
     """The name of the format whose keys the row has; keys with a value count before null ones."""
     filled = {key for key, value in row.items() if value is not None}
-    labelled = isinstance(row.get("label"), bool) and filled & {"messages", "conversations", "completion"}
-    ranked = isinstance(row.get("candidates"), list) and "prompt" in filled and not filled & {"completion", "response"}
+    judged = {"messages", "conversations", "completion", "provenance"}  # the last: a record, whatever its content
+    labelled = isinstance(row.get("label"), bool) and filled & judged
+    ranked = {"prompt", "candidates"} <= filled and not filled & {"completion", "response"}
     if labelled or ranked or {"chosen", "rejected"} <= filled:
         what = "several candidates" if ranked else "chosen and rejected, or a true/false label"
         raise UserError(f"the row is a preference ({what}), which would be ignored; name the format to train on the "
@@ -134,10 +135,9 @@ def prompt_completion(row: dict) -> Example:
             raise UserError("'system' and 'tools' have no place in a text prompt; write it as messages")
         return Example(text=pieces)
     if not isinstance(prompt, list) or not isinstance(completion, list):
-        raise UserError(f"'prompt' and '{key}' must both be text or both lists of messages, got "
-                        f"{_shown(prompt)} and {_shown(completion)}")
-    first = conversation(row, "prompt")
-    second = conversation({key: completion}, key)
+        got = f"{_shown(prompt)} and {_shown(completion)}"
+        raise UserError(f"'prompt' and '{key}' must both be text or both lists of messages, got {got}")
+    first, second = conversation(row, "prompt"), conversation({key: completion}, key)
     weights = (0.0,) * len(first.messages) + (second.message_weights or (None,) * len(second.messages))
     return replace(first, messages=first.messages + second.messages, message_weights=weights)
 
@@ -227,8 +227,7 @@ def _calls(value: Any) -> list[dict]:
     """Tool calls, as a list or one alone, as objects or JSON, with or without the `function` wrapper."""
     value = _parsed(value, "a tool call")
     calls = []
-    for call in value if isinstance(value, list) else [value]:
-        call = _parsed(call, "a tool call")
+    for call in [_parsed(one, "a tool call") for one in (value if isinstance(value, list) else [value])]:
         function = call.get("function") or call if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise UserError(f"a tool call must be an object with 'name' and 'arguments', got {_shown(call)}")

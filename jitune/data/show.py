@@ -70,15 +70,21 @@ def show(
         else:
             (rendered,) = render_all(tokenizer, [example], train_on=train_on, chat_template=template)
             pieces = fit(rendered, seq_len or len(rendered.tokens), overlong, stats)
-            for number, piece in enumerate(pieces, 1):
-                console.print(Text(_header(piece, number, len(pieces)), "bold"), soft_wrap=True)
-                console.print(colour(tokenizer, piece, marks=marks))
-            if not pieces:
-                console.print(Text(f"-- {where(rendered)}: dropped", "bold"))
+            _print_pieces(console, tokenizer, rendered, pieces, marks)
         console.print(Text("\n".join(details(record) if record else [])))
     if stats.examples:
         console.print(_legend(marks))
         console.print(Text(summary(stats, name="shown")))
+
+
+def _print_pieces(console, tokenizer, rendered, pieces, marks: bool) -> None:
+    from rich.text import Text
+
+    for number, piece in enumerate(pieces, 1):
+        console.print(Text(_header(piece, number, len(pieces)), "bold"), soft_wrap=True)
+        console.print(colour(tokenizer, piece, marks=marks))
+    if not pieces:
+        console.print(Text(f"-- {where(rendered)}: dropped", "bold"))
 
 
 def _examples(specs: list[str], format: str, fields: dict, turns: str | bool) -> Iterator[tuple[Example, Record]]:

@@ -104,6 +104,14 @@ def test_what_is_there_is_not_overwritten(capsys):
     assert convert(["a.jsonl"], "new.jsonl", restart=True).kept == 5
 
 
+def test_what_a_reader_leaves_out_on_purpose_is_listed_and_no_error():
+    pair = {"instruction": "2+2?", "output_1": "4", "output_2": "5", "label": 1}
+    write("a.json", [json.dumps([pair, {**pair, "instruction": "tie?", "output_2": "4"}])])
+    done = convert(["a.json"], "out.jsonl")
+    (listed,) = [json.loads(line) for line in open("out.jsonl.bad")]
+    assert done.kept == 1 and done.rejected == {listed["reason"]: 1} and listed["row"] == 2 and not done.notes
+
+
 def test_nothing_kept_is_an_error():
     write("a.jsonl", ["{"])
     with pytest.raises(UserError, match="out.jsonl: no row became a record; out.jsonl.bad says why"):
@@ -159,7 +167,7 @@ def test_a_kill_between_the_last_steps_loses_nothing(step, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             convert(["a.jsonl"], "out.jsonl")
     assert convert(["a.jsonl"], "out.jsonl").kept == 6
-    assert len(list(read("out.jsonl"))) == 6 and not os.path.exists(".out.jsonl.part")
+    assert len(list(read("out.jsonl"))) == 6 and sorted(os.listdir()) == [".out.jsonl.ledger", "a.jsonl", "out.jsonl"]
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on(monkeypatch, capsys):

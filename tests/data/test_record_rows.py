@@ -143,7 +143,7 @@ def test_training_reads_records_as_what_they_were_made_of(tmp_path):
     Record("1", ({"role": "user", "content": "q"},), chosen=({"role": "assistant", "content": "a"},),
            rejected=({"role": "assistant", "content": "b"},)),
     Record("1", ({"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}), label=False),
-    Record("1", text=(("q", 0.0), ("a", 1.0)), label=True),
+    Record("1", text=(("q", 0.0), ("a", 1.0)), label=True), Record("1", text=(("q", 1.0),), label=False),
     Record("1", ({"role": "user", "content": "q"},), candidates=(Candidate(({"role": "assistant", "content": "a"},)),)),
 ])  # fmt: skip
 def test_training_refuses_what_it_would_ignore(tmp_path, record, write):

@@ -103,7 +103,8 @@ def test_what_is_given_says_what_the_error_says_and_what_stood_there():
     assert third.raw == '"\\ud83d"'
     write("a.csv", b'n,m\n1,2\n\xff,"3\n4",5\n')
     _, broken = stream(["a.csv"], bad="give")
-    assert broken == ("a.csv", 2, "encoding", "not valid UTF-8: byte 0xff at position 1 of line 3", '\\xff,"3\n4",5')
+    assert broken[:3] == ("a.csv", 2, "encoding") and broken.raw == '\\xff,"3\n4",5'
+    assert broken.message == "a.csv:2: not valid UTF-8: byte 0xff at position 1 of line 3"
 
 
 def test_parquet_with_broken_text_gives_the_other_rows():
