@@ -65,6 +65,7 @@ FLOORS = (
      "evals.screen", "evals.harness", "evals.during", "evals.command",
      "construct.curate.stage",
      "construct.ledger",
+     "construct.whole_file",
      "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
      "construct.readers.own",

@@ -30,6 +30,7 @@ from jitune.construct.annotate.page import make
 from jitune.construct.annotate.questions import parse
 from jitune.construct.annotate.server import is_loopback, serve
 from jitune.construct.reading import read_records
+from jitune.construct.whole_file import whole_file
 from jitune.data.record import Record
 from jitune.data.record_rows import to_line
 from jitune.evals.progress import Bars
@@ -204,17 +205,12 @@ def _json_list(tasks: Iterator[dict]) -> Iterator[bytes]:
 
 def _replace(path: Path, parts: Iterator[bytes]) -> int:
     """Writes a file whole or not at all; returns how many parts it has."""
-    partial, count = path.with_name(path.name + ".partial"), 0
+    count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as stream:
+        with whole_file(path) as stream:
             for count, part in enumerate(parts, 1):  # noqa: B007
                 stream.write(part)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return count

@@ -220,6 +220,13 @@ def test_the_accepted_fraction_by_hand():
     assert fraction([None])["value"] is None
 
 
+def test_a_name_takes_one_line_of_the_screen(tmp_path, capsys):
+    rows = [{"item": "q", "annotator": a, "label": v} for a, v in (("a\tb", "x\ty"), ("c\nd", "x\nz"))]
+    printed, *_ = agreement(tmp_path, capsys, a__jsonl=rows)
+    assert [line.split()[:3] for line in printed.splitlines() if line.startswith(("  a ", "  c ", "  x "))] == [
+        ["x", "y", "1"], ["x", "z", "1"], ["a", "b", "1"], ["c", "d", "1"]]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(NAMES, NAMES, NAMES), min_size=1, max_size=12))
 def test_any_names_and_labels_pass_from_file_to_files(tmp_path, capsys, rows):
