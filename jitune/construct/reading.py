@@ -184,7 +184,7 @@ def read_records(specs: Sequence[str], *, format: str = "auto", fields: str | Ma
     if bad not in ("raise", "give"):
         raise UserError(f"bad={bad!r}: is none of raise, give")
     fields = parse_fields(fields) if isinstance(fields, str) else dict(fields)
-    options = parse_fields(options) if isinstance(options, str) else dict(options)
+    options = parse_fields(options, name="options") if isinstance(options, str) else dict(options)
     readers = READERS if format == "auto" else {format: find_reader(format)}
     _check_options(options, readers)
     return Reading([specs] if isinstance(specs, str) else specs, format, readers, fields, options,
