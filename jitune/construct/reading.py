@@ -81,7 +81,7 @@ class Reading:
                  options: Mapping[str, Any], given: Mapping[str, str], bad: str):
         self.specs, self.format, self.fields, self.options = tuple(specs), format, fields, options
         self.pick, self.given, self.bad, self.counts = _picker(readers, format), given, bad, Counter()
-        self.rows = stream(self.specs, bad=bad)
+        self.rows = stream(self.specs, bad="give")
 
     @property
     def notes(self) -> Counter:
@@ -149,7 +149,8 @@ class Reading:
 
     def _bad(self, bad: Bad) -> Bad:
         if self.bad != "give":
-            raise UserError(bad.message)
+            raise UserError(f"{bad.message}; 'jitune data convert {bad.file} --out NEW.jsonl --bad skip' leaves such "
+                            "rows out")
         self.counts[bad.reason] += 1
         return bad
 

@@ -90,10 +90,10 @@ def open_desk(source: str, log: Log, options: Options) -> Desk:
     except BaseException:
         items.close()
         raise
-    for count, what in ((items.repeated, "repeat an earlier one and are shown once"),
-                        *((n, f"are left out: {why}") for why, n in items.left_out.items())):
+    for count, what in ((items.repeated, "shown once: said before"),
+                        *((n, f"left out: {why}") for why, n in items.left_out.items())):
         if count:
-            print(f"{source}: {count:,} records {what}", file=sys.stderr)
+            print(f"{source}: {count:,} record{'s' * (count != 1)} {what}", file=sys.stderr)
     return Desk(items, log, plan)
 
 
@@ -181,6 +181,8 @@ def export(source: str, log_path: str, out: str, *, to: str = "records", format:
     if to == "records" and path.suffix not in (".jsonl", ".ndjson"):
         raise UserError(f"--export {out}: records are written as .jsonl")
     said, counts = exporting.open_log(log_path), Counter()
+    if not any(marks for found in said.marks.answers.values() for marks in found.values()):
+        raise UserError(f"{log_path}: nobody annotated anything yet, so there is nothing to export")
     records = _records(source, Options(format=format, fields=fields))
     if to == "records":
         lines: Iterator[bytes] = map(to_line, exporting.results(records, said, counts))
