@@ -114,8 +114,8 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
         yield from ranked(found["rankings"])
         return
     majority, fitted = found["majority"], found["dawid_skene"]
-    yield from _set_in("majority: " + ", ".join(f"{label}: {n:,}" for label, n in majority["labels"].items() if n)
-                       + f"; {majority['ties']:,} tie{'s' * (majority['ties'] != 1)}")
+    decided = ", ".join(f"{label}: {n:,}" for label, n in majority["labels"].items() if n) or "none"
+    yield from _set_in(f"majority: {decided}; {majority['ties']:,} tie{'s' * (majority['ties'] != 1)}")
     if fitted:
         ended = f"{fitted['steps']} steps" if fitted["converged"] else "not at rest yet"
         yield from _set_in("Dawid-Skene: " + ", ".join(f"{label}: {n:,}" for label, n in fitted["labels"].items() if n)
