@@ -22,6 +22,7 @@ import re
 import zlib
 from collections import Counter
 from functools import partial
+from operator import mul
 from typing import NamedTuple
 
 from jitune.construct.curate.filters import parts, units
@@ -116,13 +117,22 @@ def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
     scale = units.pieces_a_word(pieces)
     unspaced = scale > 1
     total = sum(map(len, pieces))
+    counts = Counter(pieces)
+    # A top n-gram comes no more often than each of its pieces, so that it covers no more than n times the piece that
+    # covers most.
+    widest = max(map(mul, counts.values(), map(len, counts)), default=0)
     for n, most in TOP.items():
+        if n * scale * widest <= most * slack * total:
+            continue
         top, times = Counter(_grams(pieces, n * scale)).most_common(1)[0]
         if times < 3:
             break  # a longer one comes no more often
         share = times * sum(map(len, top)) / total
         if share > most * slack:  # of those that overlap, over 1 may come out
             return _rejected(f"top_{n}_gram", min(share, 1.0), most * slack, top, unspaced)
+    # An n-gram that comes again holds n - 1 pairs that do.
+    if len(pieces) - 1 - len(set(zip(pieces, pieces[1:], strict=False))) < min(REPEATED) * scale - 1:
+        return None
     for n, most in REPEATED.items():
         grams = _grams(pieces, n * scale)
         if len(set(grams)) == len(grams):
@@ -168,13 +178,18 @@ def _judge(text: str, min_words: int, slack: float, min_compressed: float, check
     found = _loop(text) if "loop" in checks else None
     if found:
         return Reject("loop", f"{parts.shown(found.unit)} {found.times} times at the end", (found.unit[:300],))
-    if len(text) < 2 * min_words or units.words(text) < min_words:
+    if len(text) < 2 * min_words:
+        return None
+    pieces = units.pieces(text)
+    if (len(pieces) if text.isascii() else units.words(text)) < min_words:
         return None
     rejected = lines(text, slack) if "lines" in checks else None
     if "lines" in checks:
-        text = "\n".join(dict.fromkeys(text.splitlines()))  # a chorus has been counted
-    pieces = units.pieces(text) if "n_grams" in checks and not rejected else []
-    if len(pieces) > 40:
+        there = text.splitlines()
+        once = dict.fromkeys(there)  # a chorus has been counted
+        text = "\n".join(once)
+        pieces = pieces if len(once) == len(there) else units.pieces(text)
+    if "n_grams" in checks and not rejected and len(pieces) > 40:
         rejected = n_grams(pieces, slack)
     if rejected is None and text and "compression" in checks:
         share = compressed(text)
@@ -188,7 +203,9 @@ def _loop(text: str) -> Loop | None:
     found = loop(text)
     if found and any(c.isalnum() or c > "\u2600" for c in found.unit):
         return found
-    counted = loop(NUMBER.sub("0", text[-TAIL:])) if len(text) > 200 else None
+    tail = text[-TAIL:]
+    # Without numbers it is the loop that was found, of no letters, or none.
+    counted = loop(NUMBER.sub("0", tail)) if len(text) > 200 and units.has_digit(tail) else None
     return counted if counted and counted.times >= 20 and sum(map(str.isalpha, counted.unit)) > 2 else None
 
 
