@@ -197,7 +197,7 @@ _RUN = re.compile(r"\d(?:[ .()/\u00a0-]{0,3}\d){6}")
 
 @lru_cache(maxsize=16)
 def _chosen(kinds: tuple[str, ...]) -> list[tuple[str, bool, bool, Kind]]:
-    """(name, whether it needs a digit, whether it needs seven, the kind) of each of the kinds, in the order of KINDS."""
+    """(name, whether it needs a digit, whether it needs seven, the kind) of each of these, in the order of KINDS."""
     return [(name, name in _NUMBER, name in _LONG, kind) for name, kind in KINDS.items() if name in kinds]
 
 

@@ -22,7 +22,6 @@ import re
 import zlib
 from collections import Counter
 from functools import partial
-from operator import mul
 from typing import NamedTuple
 
 from jitune.construct.curate.filters import parts, units
@@ -117,12 +116,12 @@ def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
     scale = units.pieces_a_word(pieces)
     unspaced = scale > 1
     total = sum(map(len, pieces))
-    counts = Counter(pieces)
-    # A top n-gram comes no more often than each of its pieces, so that it covers no more than n times the piece that
-    # covers most.
-    widest = max(map(mul, counts.values(), map(len, counts)), default=0)
+    pairs = Counter(zip(pieces, pieces[1:], strict=False))
+    # An n-gram comes no more often than each of its pairs, so that it covers no more than half of n, rounded up, times
+    # the pair that covers most.
+    widest = max((times * (len(one) + len(other)) for (one, other), times in pairs.items() if times > 2), default=0)
     for n, most in TOP.items():
-        if n * scale * widest <= most * slack * total:
+        if (n * scale + 1) // 2 * widest < most * slack * total:
             continue
         top, times = Counter(_grams(pieces, n * scale)).most_common(1)[0]
         if times < 3:
@@ -130,13 +129,11 @@ def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
         share = times * sum(map(len, top)) / total
         if share > most * slack:  # of those that overlap, over 1 may come out
             return _rejected(f"top_{n}_gram", min(share, 1.0), most * slack, top, unspaced)
-    # An n-gram that comes again holds n - 1 pairs that do.
-    if len(pieces) - 1 - len(set(zip(pieces, pieces[1:], strict=False))) < min(REPEATED) * scale - 1:
-        return None
+    runs = _repeated_pairs(pieces) if len(pieces) - 1 - len(pairs) >= min(REPEATED) - 1 else []
     for n, most in REPEATED.items():
+        if sum(size for pairs, size in runs if pairs >= n * scale - 1) <= most * slack * total:
+            continue
         grams = _grams(pieces, n * scale)
-        if len(set(grams)) == len(grams):
-            return None  # what is not repeated is not repeated at greater length
         share, longest = _repeated(pieces, grams, n * scale)
         if share > most * slack * total:
             return _rejected(f"repeated_{n}_grams", share / total, most * slack, longest, unspaced)
@@ -145,6 +142,23 @@ def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
 
 def _grams(pieces: list[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(pieces[start:] for start in range(n)), strict=False))
+
+
+def _repeated_pairs(pieces: list[str]) -> list[tuple[int, int]]:
+    """(pairs, characters of their pieces) of every run of pairs that all came before.
+
+    An n-gram that comes again lies in a run of n - 1 pairs or more, so that these bound what n-grams cover.
+    """
+    seen, runs, length = set(), [], 0
+    for at, pair in enumerate(zip(pieces, (*pieces[1:], None), strict=True)):
+        if pair in seen:
+            length += 1
+            continue
+        seen.add(pair)
+        if length:
+            runs.append((length, sum(map(len, pieces[at - length:at + 1]))))
+            length = 0
+    return runs
 
 
 def _repeated(pieces: list[str], grams: list, n: int) -> tuple[int, tuple[str, ...]]:

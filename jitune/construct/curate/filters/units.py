@@ -23,6 +23,7 @@ PER_WORD = ((HAN, 1.5), (KANA, 3.2), (SOUTH_EAST, 4.5))
 
 UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTH_EAST}]")
 _RUNS = tuple((re.compile(f"[{characters}]+"), size) for characters, size in PER_WORD)
+_UNSPACED_RUN = re.compile(f"[{HAN}{KANA}{SOUTH_EAST}]+")
 _EASTERN = re.compile(f"[{SOUTH_EAST}]")
 # From a letter or digit to the next space: marks, hyphens and apostrophes are part of the word.
 _SPACED = re.compile(r"[^\W_]\S*")
@@ -44,14 +45,21 @@ def words(text: str) -> int:
         return len(_SPACED.findall(text))
     count = 0.0
     for run, size in _RUNS:
-        text, runs = run.sub(" ", text), run.findall(text)
-        count += sum(map(len, runs)) / size
-    return -int(-(count + len(_SPACED.findall(text))) // 1)
+        count += sum(map(len, run.findall(text))) / size
+    return -int(-(count + len(_SPACED.findall(_UNSPACED_RUN.sub(" ", text)))) // 1)
 
 
 def pieces(text: str) -> list[str]:
     """Words of scripts with spaces, characters of those without, in order."""
-    return (_SPACED if text.isascii() else _PIECES).findall(text)
+    if not text.isascii():
+        return _PIECES.findall(text)
+    found = [piece if piece[0].isalnum() else _from_letter(piece) for piece in text.split()]
+    return list(filter(None, found))
+
+
+def _from_letter(piece: str) -> str:
+    found = _SPACED.search(piece)
+    return found[0] if found else ""
 
 
 def pieces_a_word(found: list[str]) -> int:
