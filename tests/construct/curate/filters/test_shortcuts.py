@@ -167,3 +167,23 @@ def test_changed_is_replace():
     record = Record("1", text=(("hi", 1.0),), meta={"a": 1}, provenance=Provenance("a.jsonl:1"))
     assert changed(record, meta={"b": 2}, id="2") == replace(record, meta={"b": 2}, id="2")
     assert record.meta == {"a": 1} and changed(record) is not record
+
+
+def test_small_words_settle_it_only_where_english_is_wanted():
+    pytest.importorskip("lingua")
+    text = "This is what you have and where they are from. " * 4
+    asked = []
+
+    def find(text, **given):
+        asked.append(given.get("english", False))
+        return "en", 1.0
+
+    for languages, mismatch, wanted in (((), False, True), (("en", "de"), False, True), (("de",), False, False),
+                                        (("en",), True, False)):
+        asked.clear()
+        language.judge(Record("1", text=((text, 1.0),)), languages=languages, min_confidence=0.7, mismatch=mismatch,
+                       find=find)
+        assert asked[0] is wanted and (languages != ("de",) or asked[-1] is False)
+    short = {"candidates": ("en", "de"), "high_accuracy": False, "max_characters": 120, "min_words": 4}
+    assert language.detect(text, english=True, **short) == ("en", 1.0)
+    assert language.detect(text, english=True, **(short | {"candidates": ("fr", "de")}))[0] != "en"
