@@ -23,6 +23,7 @@ from jitune.evals.store import lock, parse, to_line
 from jitune.types import UserError
 
 NAME = "ledger.jsonl"
+BUFFER = 1 << 16  # bytes of a file that are written at a time
 
 
 class Ledger:
@@ -89,7 +90,7 @@ class Ledger:
     def _open(self, file: str, size: int):
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "ab")
+        stream = open(path, "ab", BUFFER)
         if stream.tell() < size:
             stream.close()
             raise UserError(f"{path}: is shorter than when it was written; it was changed, so give another folder")

@@ -51,7 +51,7 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
 def read_format(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
                 name: str) -> Iterator[Record]:
     """A record of one row of the format of that name."""
-    yield replace(from_example(formats.to_example(row, origin, format=name)), meta=without(row, USED[name]))
+    yield from_example(formats.to_example(row, origin, format=name), meta=without(row, USED[name]))
 
 
 def of_format(name: str) -> Callable:
@@ -62,8 +62,8 @@ def of_format(name: str) -> Callable:
 def dolly(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]) -> Iterator[Record]:
     """A record of one row of Dolly: instruction, context, response, category (databricks-dolly-15k)."""
     more = {"instruction": row["instruction"], "input": row.get("context"), "output": row["response"]}
-    record = from_example(formats.to_example(more, origin, format="alpaca"))
-    yield replace(record, meta=without(row, ("instruction", "context", "response")))
+    yield from_example(formats.to_example(more, origin, format="alpaca"),
+                       meta=without(row, ("instruction", "context", "response")))
 
 
 def is_dolly(row: Mapping) -> bool:
