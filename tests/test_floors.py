@@ -73,6 +73,7 @@ FLOORS = (
      "construct.curate.tally",
      "construct.curate.workers",
      "construct.curate.passes",
+     "construct.curate.identity",
      "construct.curate.config",
      "construct.curate.funnel",
      "construct.curate.card",

@@ -121,7 +121,7 @@ def stages(result: Mapping[str, Any]) -> str:
         for row in result["stages"]]
     text = table(["stage", "in", "rejected", "out", "options"], rows)
     files = [[row["name"], file, digest] for row in result["stages"] for file, digest in row["files"].items()]
-    return text + ("\n\n" + table(["stage", "file or model it read", "digest"], files) if files else "")
+    return text + ("\n\n" + table(["stage", "file, model or code", "digest"], files) if files else "")
 
 
 def reasons(result: Mapping[str, Any]) -> str:

@@ -9,15 +9,13 @@ in `stages`, has a section of its name as well.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jitune import config as configs
-from jitune.construct.curate import table
+from jitune.construct.curate import identity, table
 from jitune.construct.curate.table import Spec
 from jitune.data import sources
 from jitune.types import UserError
@@ -106,28 +104,13 @@ def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
     """What a run is of: another input, stage or option makes another run; only that may go on in its folder."""
     names = inputs(config)
     found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "stages")}
-    found |= {"config.input": ",".join(names), "digest of the input": [sources.digest([name]) for name in names]}
+    found |= {"config.input": ",".join(names), "digest of the input": identity.data(names)}
+    found |= {f"digest of {file}": digest for file, digest in identity.code(config.format).items()}
     for spec in stages:
         for name, value in spec.options.items():
             if name != GIVEN:
                 found[f"config.{spec.name}.{name}"] = value
-            found |= {f"digest of {file}": digest for file, digest in files_of(value)}
-    return found
-
-
-def files_of(value: Any) -> list[tuple[str, str]]:
-    """(file, SHA-256) of every file that an option names, such as those to decontaminate against; (folder, digest of
-    its weights) of a model."""
-    found = []
-    for word in value.split(",") if isinstance(value, str) and value else ():
-        path = os.path.expanduser(word.strip())
-        if os.path.isfile(path):
-            with open(path, "rb") as stream:
-                found.append((word.strip(), hashlib.file_digest(stream, "sha256").hexdigest()))
-        elif os.path.isfile(os.path.join(path, "config.json")):
-            from jitune.hub.files import digest
-
-            found.append((word.strip(), digest(Path(path))))
+        found |= {f"digest of {file}": digest for file, digest in identity.made_of(spec).items()}
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from jitune import __version__
 from jitune.construct.curate import config as options
+from jitune.construct.curate import identity
 from jitune.construct.curate.stage import Filter, Sieve, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.curate.tally import octave_name
@@ -58,7 +59,7 @@ def stage_row(tree: Mapping[str, Any], spec: Spec, stage: Stage, came: int) -> d
     return {
         "name": spec.name, "kind": kind, "target": spec.target, "options": {
             k: v for k, v in spec.options.items() if k != "inputs"},
-        "files": dict(pair for value in spec.options.values() for pair in options.files_of(value)),
+        "files": identity.made_of(spec),
         "in": came, "out": came - rejected, "rejected": rejected, "changed": counts["changed"],
         "reasons": dict(sorted(counts["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))),
         "cpu_seconds": round(cpu, 3), "records_per_second": round(came / cpu) if cpu > 0.001 else None,

@@ -30,8 +30,8 @@ def text_of(record: Record, part: str) -> str:
 def _said(record: Record) -> Iterator[str]:
     """Every turn, the tools that it calls, and all answers: two pairs of one preferred answer may well differ."""
     yield from (text for _, text in turns(record))
-    for answer in (record.rejected, *(candidate.messages for candidate in record.candidates)):
-        yield from (message.get("content") or "" for message in answer)
+    for messages in (record.rejected, *(candidate.messages for candidate in record.candidates)):
+        yield from (message.get("content") or "" for message in messages)
     calls = (call for message in (*record.messages, *record.chosen) for call in message.get("tool_calls") or ())
     yield from (json.dumps(call.get("function", call), ensure_ascii=False) for call in calls)
 

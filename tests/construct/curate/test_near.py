@@ -82,9 +82,10 @@ def test_centered_vectors_by_hand():
     np.testing.assert_array_equal(near.centered(same), same)
 
 
-TEXTS = ("Name three primary colours.", "Wie hoch ist der Eiffelturm?", "写一首关于春天的诗。", "def add(a, b): return a + b",
-         "What is 12 times 7?", "Name three primary colours.", "La capitale de la France est Paris.",
-         "Translate 'good night' into Spanish.", "写一首关于春天的诗。", "A recipe for lentil soup, please.")  # fmt: skip
+TEXTS = ("Name three primary colours.", "Wie hoch ist der Eiffelturm?", "写一首关于春天的诗。",
+         "def add(a, b): return a + b", "What is 12 times 7?", "Name three primary colours.",
+         "La capitale de la France est Paris.", "Translate 'good night' into Spanish.",
+         "写一首关于春天的诗。", "A recipe for lentil soup, please.")  # fmt: skip
 
 
 def test_centering_tells_unlike_texts_apart(toy_model):
