@@ -13,7 +13,6 @@ kill left behind the last commit is cut off. A folder of another header is refus
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from jitune.evals.store import lock, parse, to_line
 from jitune.types import UserError
 
 NAME = "ledger.jsonl"
+SHOWN = 4  # differences that a refusal tells
 
 
 class Ledger:
@@ -120,20 +120,29 @@ class Ledger:
         os.fsync(self.file.fileno())
         self.done, self.notes, self.committed = done, notes, dict(self.sizes)
 
-    def _close(self) -> None:
+    def _close(self) -> list[OSError]:
+        """Closes all files, and gives what went wrong: what was written last may not have found its place."""
+        failed = []
         for stream in (*self.streams.values(), self.file):
-            with contextlib.suppress(OSError):  # of a full disk: what is not committed is not counted on
+            try:
                 stream.close()
+            except OSError as error:
+                failed.append(error)
+        return failed
 
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, *_) -> None:
-        self._close()
+    def __exit__(self, kind, *_) -> None:
+        failed = self._close()
+        if failed and kind is None:  # else the first error is on its way, and says more
+            raise failed[0]
 
 
 def _difference(found: Any, wanted: dict) -> str:
     if not isinstance(found, dict):
         return "it has no header"
     names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-    return "; ".join(f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names)
+    names.sort(key=lambda name: not (name in found and name in wanted))  # what has changed before what has come or gone
+    told = [f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names[:SHOWN]]
+    return "; ".join([*told, *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])

@@ -18,7 +18,6 @@ little, and thresholds are other ones than without. An embedder that was trained
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ import numpy as np
 
 from jitune.construct.curate.pieces import PARTS, check_number, check_word, text_of
 from jitune.construct.curate.scores.embed import LENGTH, open_embedder
-from jitune.construct.curate.scores.model import MESH
+from jitune.construct.curate.scores.model import MESH, load_function
 from jitune.construct.curate.stage import Choice, Head, Reject
 from jitune.data.record import Record
 from jitune.types import UserError
@@ -57,11 +56,7 @@ def find_embedder(*, embedder: str, model: str, pool: str, dtype: str, max_lengt
         raise UserError("give embedder = 'module:function' or model = a folder, one of the two")
     if model:
         return open_embedder(model, pool=pool, dtype=dtype, max_length=max_length, mesh=mesh)
-    module, _, name = embedder.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"embedder = {embedder!r} cannot be imported as module:function: {error}") from error
+    return load_function(embedder, "embedder")
 
 
 def embed(embedder: Embedder, texts: Sequence[str], names: Sequence[str], width: int = 0) -> np.ndarray:

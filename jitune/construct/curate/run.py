@@ -177,7 +177,8 @@ def summary(folder: Path) -> str:
     result = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     counts = result["records"]
     lines = [f"{counts['read']:,} read, {counts['kept']:,} kept in {folder / KEPT}"]
-    lines += [f"  {counts['malformed']:,} could not be read"] if counts["malformed"] else []
+    for name, what in (("malformed", "could not be read"), ("left_out", "left out by their reader")):
+        lines += [f"  {counts[name]:,} {what}"] if counts[name] else []
     for stage in result["stages"]:
         if stage["rejected"]:
             why = ", ".join(f"{count:,} {reason}" for reason, count in list(stage["reasons"].items())[:4])

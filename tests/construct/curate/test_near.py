@@ -110,8 +110,8 @@ def test_options_of_the_model_are_reached(toy_model):
 @pytest.mark.parametrize("options, message", [
     ({}, "give embedder = 'module:function' or model"),
     ({"embedder": "embedders:words", "model": "m"}, "one of the two"),
-    ({"embedder": "embedders:none"}, "embedder = 'embedders:none' cannot be imported"),
-    ({"embedder": "embedders"}, "cannot be imported"),
+    ({"embedder": "embedders:none"}, "embedder: no function 'embedders:none'"),
+    ({"embedder": "embedders"}, "embedder: no function 'embedders'"),
     ({"embedder": "embedders:broken"}, "the embedding of record - is not finite"),
     ({"embedder": "embedders:flat"}, r"the embedder gave \[1\] for 1 texts; \[1, any\] is needed"),
     ({"embedder": "embedders:words", "threshold": 2}, "threshold = 2: a number from -1 to 1"),
