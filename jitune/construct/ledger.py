@@ -8,7 +8,8 @@
         ledger.commit(n)
 
 `ledger.jsonl` holds the header and a line a commit: the rows that are done and the length of every file then. What a
-kill left behind the last commit is cut off. A folder of another header is refused, and a second process too.
+kill left behind the last commit is cut off. A folder of another header is refused where something was committed, and a
+second process too.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Ledger:
     def _read(self, header: dict, files: Sequence[str]) -> dict[str, int]:
         """Takes up the last commit; returns the length of each file then."""
         self.file.seek(0)
-        end, sizes = 0, {}
+        end, sizes, other = 0, {}, None
         for number, line in enumerate(self.file, 1):
             entry = parse(line, ("done", "sizes") if number > 1 else ("header",))
             if entry is None:
@@ -59,15 +60,18 @@ class Ledger:
                     raise UserError(f"{self.path}:{number}: is not a line of a ledger; give another folder")
                 break
             if number == 1 and entry["header"] != header:
-                raise UserError(f"{self.folder}: was written for something else ({_difference(entry['header'], header)}"
-                                "); give another folder, or move it away")
-            if number > 1:
+                other = entry["header"]
+            elif other is not None:
+                raise UserError(f"{self.folder}: was written for something else ({_difference(other, header)}); give "
+                                "another folder, or move it away")
+            elif number > 1:
                 self.done, sizes, self.notes = entry["done"], entry["sizes"], entry.get("notes", {})
             end += len(line)
+        end = end if other is None else 0  # a run that failed before its first commit is no run
         self.file.truncate(end)
         if not end:
             there = [file for file in files if (self.folder / file).exists()]
-            if there:
+            if there and other is None:
                 raise UserError(f"{self.folder / there[0]}: is there already; give another folder, or move it away")
             self.file.write(to_line({"header": header}))
             self.file.flush()

@@ -57,6 +57,13 @@ def test_another_header_a_second_process_and_files_of_others_are_refused(tmp_pat
         ledger.commit(1)
     with pytest.raises(UserError, match="x 1 there, 2 here"):
         Ledger(tmp_path, FILES, {"x": 2})
+    with Ledger(tmp_path / "failed", FILES, {"x": 1}) as ledger:
+        ledger.write("a.jsonl", b"1\n")
+    with Ledger(tmp_path / "failed", FILES, {"x": 2}) as ledger:  # nothing was committed
+        ledger.commit(1)
+    assert (tmp_path / "failed" / "a.jsonl").read_bytes() == b""
+    with pytest.raises(UserError, match="x 2 there, 1 here"):
+        Ledger(tmp_path / "failed", FILES, {"x": 1})
     many = {f"option {i}": i for i in range(9)}
     with pytest.raises(UserError, match="x 1 there, 2 here; option 0 None there, 0 here; .*; and 6 more"):
         Ledger(tmp_path, FILES, {"x": 2, **many})

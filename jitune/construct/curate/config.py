@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jitune import config as configs
 from jitune.construct.curate import identity, table
 from jitune.construct.curate.table import Spec
+from jitune.construct.reading import Reading, read_records
 from jitune.data import sources
 from jitune.types import UserError
 
@@ -28,11 +29,12 @@ def defaults() -> ConfigDict:
     """Every option of `jitune data curate`, with a section for each stage that jitune has."""
     config = ConfigDict({
         "input": "",  # files, directories or hub names, joined by commas
+        # The next five: for all inputs, or one for each, in their order, with semicolons: "alpaca;auto".
         "format": "auto",
         "fields": "",  # "instruction=question,output=answer": other column names
         "reader": "",  # options of the format's reader: "make=pairs"
-        "license": "",  # of all rows; "": as each row says
-        "method": "",  # how all rows were made: annotation, distillation, ...; "": as each row says
+        "license": "",  # of the rows; "": as each row says
+        "method": "",  # how the rows were made: annotation, distillation, ...; "": as each row says
         "output_dir": "",
         "name": "",  # of the data, for the card; "": the folder's
         "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
@@ -75,6 +77,24 @@ def check(config: ConfigDict) -> None:
                         "at least 0")
 
 
+def readings(config: ConfigDict) -> list[Reading]:
+    """A reading of each input, with its own format, columns, options of the reader, licence and method.
+
+    Raises:
+      UserError: neither one value nor one for each input, or a value that `read_records` refuses.
+    """
+    names, given = inputs(config), {}
+    for option in ("format", "fields", "reader", "license", "method"):
+        values = [value.strip() for value in config[option].split(";")]
+        if len(values) not in (1, len(names)):
+            raise UserError(f"config.{option}={config[option]!r} has {len(values)} values, and there are {len(names)} "
+                            "inputs; give one for all, or one for each")
+        given[option] = values * len(names) if len(values) == 1 else values
+    return [read_records([name], format=given["format"][i] or "auto", fields=given["fields"][i],
+                         license=given["license"][i], method=given["method"][i], bad="give",
+                         options=given["reader"][i]) for i, name in enumerate(names)]
+
+
 def inputs(config: ConfigDict) -> list[str]:
     """The inputs, each as it was given. Raises UserError where one is named twice."""
     found = sources.split_specs(config.input)
@@ -105,7 +125,8 @@ def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
     names = inputs(config)
     found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "stages")}
     found |= {"config.input": ",".join(names), "digest of the input": identity.data(names)}
-    found |= {f"digest of {file}": digest for file, digest in identity.code(config.format).items()}
+    for format in config.format.split(";"):
+        found |= {f"digest of {file}": digest for file, digest in identity.code(format.strip()).items()}
     for spec in stages:
         for name, value in spec.options.items():
             if name != GIVEN:

@@ -33,7 +33,6 @@ from jitune.construct.curate.passes import read_records_between as records_betwe
 from jitune.construct.curate.stage import Choice, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.ledger import Ledger
-from jitune.construct.reading import Reading, read_records
 from jitune.evals.progress import Bars
 
 IDS = Spec("ids", "jitune.construct.curate.ids:build", {})
@@ -48,9 +47,7 @@ class Inputs:
     """
 
     def __init__(self, config: Any):
-        self.readings: list[Reading] = [
-            read_records([name], format=config.format, fields=config.fields, license=config.license,
-                         method=config.method, bad="give", options=config.reader) for name in options.inputs(config)]
+        self.readings = options.readings(config)
         totals = [reading.total for reading in self.readings]
         self.total = sum(totals) if all(totals) else 0
 
