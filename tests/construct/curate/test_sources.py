@@ -89,7 +89,7 @@ def test_pairs_that_differ_in_one_answer_are_no_duplicates():
     pairs = [Record("a", QUESTION, chosen=said(LONG), rejected=said(MAIL)),
              Record("b", QUESTION, chosen=said(LONG), rejected=said(other)),
              Record("c", QUESTION, chosen=said(LONG), rejected=said(MAIL + " ")),
-             Record("d", QUESTION, candidates=(Candidate(said(LONG)), Candidate(said("A mutiny, says one of them.")))),
+             Record("d", QUESTION, candidates=(Candidate(said("The owner had died and his sons went to court."), 0),)),
              Record("e", QUESTION, candidates=(Candidate(said("By land. " + other)), Candidate(said("No one knows.")))),
              Record("f", (*QUESTION, {"role": "assistant", "tool_calls": [{"function": {"name": "ice", "arguments": {
                  "harbour": "north", "year": 1880, "months": "January to April"}}}]})),
