@@ -22,7 +22,8 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))  # fmt: skip
 SHOWN = 25  # rows of a table of languages, licences and the like
 LIMITS = {
-    "language": "Languages were told by a program, which errs on short and mixed texts.",
+    "language": "Languages were told by a program, which errs on short and mixed texts, and takes a language that is "
+                "not among its candidates for one that is.",
     "pii": "Personal data was looked for by patterns; names and what the patterns do not know may remain.",
     "decontaminate": "Only passages that are shared word for word were looked for; paraphrases and translations of "
                      "test items may remain.",

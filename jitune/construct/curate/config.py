@@ -98,6 +98,8 @@ def readings(config: ConfigDict) -> list[Reading]:
 def inputs(config: ConfigDict) -> list[str]:
     """The inputs, each as it was given. Raises UserError where one is named twice."""
     found = sources.split_specs(config.input)
+    if not found:
+        raise UserError(f"config.input={config.input!r} names nothing; give files, folders or hub names")
     twice = [name for i, name in enumerate(found) if name in found[:i]]
     if twice:
         raise UserError(f"config.input: {twice[0]} is named twice")

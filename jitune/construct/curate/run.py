@@ -35,6 +35,7 @@ from jitune.construct.curate.table import Spec
 from jitune.construct.ledger import Ledger
 from jitune.evals.progress import Bars
 
+MADE = ("funnel.json", "card.md", "report.html", "kept.parquet")
 IDS = Spec("ids", "jitune.construct.curate.ids:build", {})
 
 
@@ -84,7 +85,7 @@ def curate(config: Any, *, shown: bool = False) -> Path:
     stages = [(spec.name, table.build(spec) if spec is not IDS else ids.build()) for spec in specs]
     folder, header = Path(config.output_dir).expanduser(), options.header(config, specs)
     digests = header["digest of the input"]
-    with Ledger(folder, (KEPT, REJECTED), header) as ledger, Bars(shown=shown) as bars:
+    with Ledger(folder, (KEPT, REJECTED), header, others=MADE) as ledger, Bars(shown=shown) as bars:
         state = State(ledger, [spec.name for spec in specs])
         groups = plan(stages)
         for number in range(state.number, len(groups)):
