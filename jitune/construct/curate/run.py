@@ -22,6 +22,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Inputs:
 
     def __init__(self, config: Any):
         self.readings = options.readings(config)
+        self.limit = config.limit
         totals = [reading.total for reading in self.readings]
         self.total = sum(totals) if all(totals) else 0
 
@@ -65,7 +67,7 @@ class Inputs:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         for number, reading in enumerate(self.readings):
-            for item in reading:
+            for item in islice(reading, self.limit or None):
                 yield number, item
 
 

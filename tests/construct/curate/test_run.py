@@ -5,12 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import BrokenExecutor, Future
+from types import SimpleNamespace
 
 import pytest
 
 from jitune.construct.curate import config as options
-from jitune.construct.curate import ids, passes, table
+from jitune.construct.curate import ids, passes, table, workers
 from jitune.construct.curate.passes import KEPT
 from jitune.construct.curate.run import curate
 from jitune.construct.curate.sift import sift
@@ -76,6 +80,12 @@ def test_the_funnel_adds_up(tmp_path):
     assert sum(found["after"]["answer"].values()) == sum(found["after"]["language"].values()) == came
     assert came > 2 and [row["kept"] for row in found["inputs"]] == [came / 2, came / 2]
     assert not (folder / "work").exists()
+
+
+def test_a_limit_is_of_each_input(tmp_path):
+    folder = curate(config(write_inputs(tmp_path), tmp_path / "out", f"{TOYS}:words", limit=7))
+    assert [row["read"] for row in counts(folder)["inputs"]] == [7, 7]
+    assert len(read(folder / "kept.jsonl")) + len(read(folder / "rejected.jsonl")) == 14
 
 
 def test_broken_rows_are_kept_as_they_were(tmp_path):
@@ -228,6 +238,19 @@ def test_a_worker_that_dies_is_one_line(tmp_path):
     path.write_text(json.dumps({"instruction": "Q", "output": "boom"}) + "\n")
     with pytest.raises(UserError, match="a worker process died"):
         curate(config([path], tmp_path / "out", f"{TOYS}:fails", workers=1, fails__how="kill"))
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_result_is_found_out(monkeypatch):
+    """Its executor would wait for the rest of the result for ever."""
+    monkeypatch.setattr(workers, "PATIENCE", 0.01)
+    pool = workers.Pool([], [], 0)
+    alive, dead = (SimpleNamespace(exitcode=code) for code in (None, -9))
+    pool.executor = SimpleNamespace(_processes={1: alive, 2: dead})
+    with pytest.raises(BrokenExecutor, match="in the middle of a result"):
+        pool._result(deque([([], Future())]))
+    pool.executor, late = SimpleNamespace(_processes={1: alive}), Future()
+    threading.Timer(0.1, late.set_result, ("found",)).start()
+    assert pool._result(deque([([], late)])) == ([], "found"), "who is alive is waited for"
 
 
 def test_ids_that_are_used_twice(tmp_path):
