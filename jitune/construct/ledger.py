@@ -8,12 +8,12 @@
         ledger.commit(n)
 
 `ledger.jsonl` holds the header and a line a commit: the rows that are done and the length of every file then. What a
-kill left behind the last commit is cut off. A folder of another header is refused, and a second process too.
+kill left behind the last commit is cut off. A folder of another header is refused where something was committed, and a
+second process too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ from jitune.types import UserError
 
 NAME = "ledger.jsonl"
 BUFFER = 1 << 16  # bytes of a file that are written at a time
+SHOWN = 4  # differences that a refusal tells
 
 
 class Ledger:
@@ -35,14 +36,18 @@ class Ledger:
       sizes: the length of each open file, what is not committed yet included.
     """
 
-    def __init__(self, folder: str | Path, files: Sequence[str], header: dict, *, name: str = NAME):
+    def __init__(self, folder: str | Path, files: Sequence[str], header: dict, *, name: str = NAME,
+                 others: Sequence[str] = ()):
+        """others: what is written beside the files, which a folder must not hold either before there is a ledger."""
         self.folder, self.path = Path(folder), Path(folder) / name
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is a file; a folder is needed")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.done, self.notes, self.streams, self.sizes, self.dirty = 0, {}, {}, {}, set()
         self.file = open(self.path, "a+b")
         try:
             lock(self.file, self.folder)
-            self.committed = self._read(header, files)
+            self.committed = self._read(header, (*files, *others))
             for file in files:
                 self.add(file)
         except BaseException:
@@ -52,7 +57,7 @@ class Ledger:
     def _read(self, header: dict, files: Sequence[str]) -> dict[str, int]:
         """Takes up the last commit; returns the length of each file then."""
         self.file.seek(0)
-        end, sizes = 0, {}
+        end, sizes, other = 0, {}, None
         for number, line in enumerate(self.file, 1):
             entry = parse(line, ("done", "sizes") if number > 1 else ("header",))
             if entry is None:
@@ -60,15 +65,19 @@ class Ledger:
                     raise UserError(f"{self.path}:{number}: is not a line of a ledger; give another folder")
                 break
             if number == 1 and entry["header"] != header:
-                raise UserError(f"{self.folder}: was written for something else ({difference(entry['header'], header)}"
-                                "); give another folder, or move it away")
-            if number > 1:
+                other = entry["header"]
+            elif other is not None:
+                raise UserError(f"{self.folder}: was written for something else ({difference(other, header)}); give "
+                                "another folder, or move it away")
+            elif number > 1:
                 self.done, sizes, self.notes = entry["done"], entry["sizes"], entry.get("notes", {})
             end += len(line)
+        end = end if other is None else 0  # a run that failed before its first commit is no run
         self.file.truncate(end)
         if not end:
             there = [file for file in files if (self.folder / file).exists()]
-            if there:
+            if there and other is None:
+                self.path.unlink()
                 raise UserError(f"{self.folder / there[0]}: is there already; give another folder, or move it away")
             self.file.write(to_line({"header": header}))
             self.file.flush()
@@ -121,16 +130,23 @@ class Ledger:
         os.fsync(self.file.fileno())
         self.done, self.notes, self.committed = done, notes, dict(self.sizes)
 
-    def _close(self) -> None:
+    def _close(self) -> list[OSError]:
+        """Closes all files, and gives what went wrong: what was written last may not have found its place."""
+        failed = []
         for stream in (*self.streams.values(), self.file):
-            with contextlib.suppress(OSError):  # of a full disk: what is not committed is not counted on
+            try:
                 stream.close()
+            except OSError as error:
+                failed.append(error)
+        return failed
 
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, *_) -> None:
-        self._close()
+    def __exit__(self, kind, *_) -> None:
+        failed = self._close()
+        if failed and kind is None:  # else the first error is on its way, and says more
+            raise failed[0]
 
 
 def difference(found: Any, wanted: dict) -> str:
@@ -138,4 +154,6 @@ def difference(found: Any, wanted: dict) -> str:
     if not isinstance(found, dict):
         return "it has no header"
     names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-    return "; ".join(f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names)
+    names.sort(key=lambda name: not (name in found and name in wanted))  # what has changed before what has come or gone
+    told = [f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names[:SHOWN]]
+    return "; ".join([*told, *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])

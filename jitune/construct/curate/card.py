@@ -20,9 +20,11 @@ HUB_LICENSES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc
                 "gpl-3.0", "openrail", "llama2", "llama3", "unlicense")  # fmt: skip
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))  # fmt: skip
+COMMON = 0.01  # the least share of a language that the head names: rarer ones may be errors of telling them apart
 SHOWN = 25  # rows of a table of languages, licences and the like
 LIMITS = {
-    "language": "Languages were told by a program, which errs on short and mixed texts.",
+    "language": "Languages were told by a program, which errs on short and mixed texts, and takes a language that is "
+                "not among its candidates for one that is.",
     "pii": "Personal data was looked for by patterns; names and what the patterns do not know may remain.",
     "decontaminate": "Only passages that are shared word for word were looked for; paraphrases and translations of "
                      "test items may remain.",
@@ -40,9 +42,9 @@ def card(result: Mapping[str, Any]) -> str:
     parts = [front(result), f"# {line(name)}", opening(result)]
     parts += [f"> **{line(warning)}**" for warning in license_warnings(result)]
     parts += ["## Sources", sources(result), "## How it was made", made(result), "## Curation",
-              f"{counts['read']:,} rows were read, {counts['malformed']:,} could not be used as they were, "
-              f"{counts['rejected']:,} records were rejected, and {counts['kept']:,} kept. Every rejection is in "
-              "`rejected.jsonl` with its reason.", stages(result), reasons(result)]
+              f"{counts['read']:,} rows were read: {counts['malformed']:,} were malformed, {counts['left_out']:,} were "
+              f"left out by their reader, {counts['rejected']:,} records were rejected, and {counts['kept']:,} kept. "
+              "Every rejection is in `rejected.jsonl` with its reason.", stages(result), reasons(result)]
     parts += ["## Languages", counted(result["after"]["language"], "language", unknown="not told")]
     parts += ["## Lengths", lengths(result), "## Known limits", *(f"- {text}" for text in limits(result))]
     parts += ["", f"Made by jitune {result['jitune']}; `funnel.json` holds all counts, `report.html` shows them."]
@@ -59,7 +61,8 @@ def front(result: Mapping[str, Any]) -> str:
     kept = result["records"]["kept"]
     size = next((word for most, word in SIZES if kept < most), "n>1T" if kept >= 10**12 else "100M<n<1B")
     rows: dict[str, Any] = {"pretty_name": title(result)} | license_fields(result["after"]["license"])
-    languages = [code for code in result["after"]["language"] if re.fullmatch(r"[a-z]{2,3}", code)]
+    languages = [code for code, count in result["after"]["language"].items()
+                 if re.fullmatch(r"[a-z]{2,3}", code) and code != "und" and count >= COMMON * kept]
     rows |= {"language": sorted(languages)} if languages else {}
     rows |= {"size_categories": [size], "task_categories": ["text-generation"],
              "tags": ["instruction-tuning", "jitune"]}  # fmt: skip
@@ -121,7 +124,7 @@ def stages(result: Mapping[str, Any]) -> str:
         for row in result["stages"]]
     text = table(["stage", "in", "rejected", "out", "options"], rows)
     files = [[row["name"], file, digest] for row in result["stages"] for file, digest in row["files"].items()]
-    return text + ("\n\n" + table(["stage", "file or model it read", "digest"], files) if files else "")
+    return text + ("\n\n" + table(["stage", "file, model or code", "digest"], files) if files else "")
 
 
 def reasons(result: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ from jitune.construct.curate.passes import read_records_between as records_betwe
 from jitune.construct.curate.stage import Choice, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.ledger import Ledger
-from jitune.construct.reading import Reading, read_records
 from jitune.evals.progress import Bars
 
+MADE = ("funnel.json", "card.md", "report.html", "kept.parquet")
 IDS = Spec("ids", "jitune.construct.curate.ids:build", {})
 
 
@@ -48,9 +49,8 @@ class Inputs:
     """
 
     def __init__(self, config: Any):
-        self.readings: list[Reading] = [
-            read_records([name], format=config.format, fields=config.fields, license=config.license,
-                         method=config.method, bad="give", options=config.reader) for name in options.inputs(config)]
+        self.readings = options.readings(config)
+        self.limit = config.limit
         totals = [reading.total for reading in self.readings]
         self.total = sum(totals) if all(totals) else 0
 
@@ -67,7 +67,7 @@ class Inputs:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         for number, reading in enumerate(self.readings):
-            for item in reading:
+            for item in islice(reading, self.limit or None):
                 yield number, item
 
 
@@ -87,7 +87,7 @@ def curate(config: Any, *, shown: bool = False) -> Path:
     stages = [(spec.name, table.build(spec) if spec is not IDS else ids.build()) for spec in specs]
     folder, header = Path(config.output_dir).expanduser(), options.header(config, specs)
     digests = header["digest of the input"]
-    with Ledger(folder, (KEPT, REJECTED), header) as ledger, Bars(shown=shown) as bars:
+    with Ledger(folder, (KEPT, REJECTED), header, others=MADE) as ledger, Bars(shown=shown) as bars:
         state = State(ledger, [spec.name for spec in specs])
         groups = plan(stages)
         for number in range(state.number, len(groups)):
@@ -179,7 +179,8 @@ def summary(folder: Path) -> str:
     result = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     counts = result["records"]
     lines = [f"{counts['read']:,} read, {counts['kept']:,} kept in {folder / KEPT}"]
-    lines += [f"  {counts['malformed']:,} could not be read"] if counts["malformed"] else []
+    for name, what in (("malformed", "could not be read"), ("left_out", "left out by their reader")):
+        lines += [f"  {counts[name]:,} {what}"] if counts[name] else []
     for stage in result["stages"]:
         if stage["rejected"]:
             why = ", ".join(f"{count:,} {reason}" for reason, count in list(stage["reasons"].items())[:4])

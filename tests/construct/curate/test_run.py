@@ -1,41 +1,21 @@
-"""A run over files is what `sift` says, whatever kills it, and whoever does the work."""
+"""A run over files is what `sift` says, whoever does the work."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from jitune.construct.curate import config as options
-from jitune.construct.curate import ids, passes, table
-from jitune.construct.curate.passes import KEPT
+from jitune.construct.curate import ids, table
 from jitune.construct.curate.run import curate
 from jitune.construct.curate.sift import sift
 from jitune.construct.reading import read_records
 from jitune.data.record import Record
 from jitune.data.record_rows import from_row, to_row
 from jitune.types import UserError
-from tests.conftest import ROOT, run_cli
-from tests.construct.curate.made import TOYS, config, read, write_inputs
+from tests.construct.curate.made import FILES, TOYS, config, counts, outputs, read, write_inputs
 
 OPTIONS = {"longest__keep": 8, "again__at_least": 4}
-FILES = ("kept.jsonl", "rejected.jsonl")
 STEADY = f"{TOYS}:words,{TOYS}:tongue,{TOYS}:redact,{TOYS}:same,{TOYS}:longest,again={TOYS}:words"
-
-
-def outputs(folder) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in FILES]
-
-
-def counts(folder) -> dict:
-    """funnel.json without times and paths."""
-    found = json.loads((folder / "funnel.json").read_text())
-    del found["seconds"], found["cpu_seconds"], found["config"]
-    return found | {"stages": [{k: v for k, v in row.items() if k not in ("cpu_seconds", "records_per_second")}
-                               for row in found["stages"]]}
 
 
 def test_files_say_what_sift_says(tmp_path):
@@ -63,7 +43,7 @@ def test_the_funnel_adds_up(tmp_path):
     inputs = write_inputs(tmp_path)
     folder = curate(config(inputs, tmp_path / "out", mix__weights="0.5,0.5", longest__keep=30))
     found, rejected = counts(folder), read(folder / "rejected.jsonl")
-    assert found["records"] == {"read": 63, "malformed": 3, "rejected": len(rejected) - 3,
+    assert found["records"] == {"read": 63, "malformed": 3, "left_out": 0, "rejected": len(rejected) - 3,
                                 "kept": len(read(folder / "kept.jsonl"))}
     assert 60 == found["records"]["rejected"] + found["records"]["kept"]
     came = 60
@@ -76,6 +56,12 @@ def test_the_funnel_adds_up(tmp_path):
     assert sum(found["after"]["answer"].values()) == sum(found["after"]["language"].values()) == came
     assert came > 2 and [row["kept"] for row in found["inputs"]] == [came / 2, came / 2]
     assert not (folder / "work").exists()
+
+
+def test_a_limit_is_of_each_input(tmp_path):
+    folder = curate(config(write_inputs(tmp_path), tmp_path / "out", f"{TOYS}:words", limit=7))
+    assert [row["read"] for row in counts(folder)["inputs"]] == [7, 7]
+    assert len(read(folder / "kept.jsonl")) + len(read(folder / "rejected.jsonl")) == 14
 
 
 def test_broken_rows_are_kept_as_they_were(tmp_path):
@@ -105,73 +91,6 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
     assert outputs(alone) == outputs(together) and counts(alone) == counts(together)
 
 
-KILLED = """
-import os, signal, sys
-from jitune.construct import ledger
-from jitune.construct.curate import passes, run, workers
-from tests.construct.curate.made import config
-workers.CHUNK, passes.COMMIT_SECONDS = 5, (0.0, 0.0)
-left, inside = int(sys.argv[1]), ledger.os.fsync
-def fsync(file):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    inside(file)
-ledger.os.fsync = fsync
-if __name__ == "__main__":
-    run.curate(config(sys.argv[3:], sys.argv[2], longest__keep=8, again__at_least=4, mix__weights="0.5,0.5"))
-"""
-
-
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
-    """Killed again and again, each time a little further on, between writing a file and saying so."""
-    inputs = write_inputs(tmp_path)
-    whole = curate(config(inputs, tmp_path / "whole", mix__weights="0.5,0.5", **OPTIONS))
-    (tmp_path / "killed.py").write_text(KILLED)
-    kills, positions = 0, set()
-    for budget in (3, 14, 25, 11, 17, 10**6):
-        words = [sys.executable, tmp_path / "killed.py", str(budget), tmp_path / "out", *inputs]
-        done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-                              text=True, timeout=120)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        kills += 1
-        last = (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()[-1]
-        notes = json.loads(last).get("notes", {})
-        positions.add((notes.get("pass"), notes.get("phase")))
-    assert done.returncode == 0 and kills >= 4
-    assert len(positions) >= 3, positions  # of several passes
-    assert outputs(tmp_path / "out") == outputs(whole) and counts(tmp_path / "out") == counts(whole)
-
-
-def test_a_run_whose_last_words_were_cut_off_goes_on(tmp_path, monkeypatch):
-    """Everything after the last commit is lost in every file, and written again."""
-    monkeypatch.setattr(passes, "COMMIT_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr("jitune.construct.curate.workers.CHUNK", 5)
-    inputs = write_inputs(tmp_path)
-    whole = curate(config(inputs, tmp_path / "whole", **OPTIONS))
-    calls, inside = 0, passes.State.commit
-
-    def commit(state, done):
-        nonlocal calls
-        calls += 1
-        if calls % 3 == 0:
-            state.ledger.flush()
-            raise KeyboardInterrupt
-        inside(state, done)
-
-    monkeypatch.setattr(passes.State, "commit", commit)
-    for _ in range(100):
-        try:
-            folder = curate(config(inputs, tmp_path / "out", **OPTIONS))
-            break
-        except KeyboardInterrupt:
-            pass
-    assert calls > 10 and outputs(folder) == outputs(whole) and counts(folder) == counts(whole)
-
-
 def test_a_finished_run_says_so_again_and_another_is_refused(tmp_path):
     inputs = write_inputs(tmp_path)
     folder = curate(config(inputs, tmp_path / "out", **OPTIONS))
@@ -197,11 +116,30 @@ def test_a_stage_that_fails_names_the_record(tmp_path, workers):
         curate(config([path], tmp_path / "none", f"{TOYS}:fails", workers=workers, fails__how="nothing"))
 
 
-def test_a_worker_that_dies_is_one_line(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"instruction": "Q", "output": "boom"}) + "\n")
-    with pytest.raises(UserError, match="a worker process died"):
-        curate(config([path], tmp_path / "out", f"{TOYS}:fails", workers=1, fails__how="kill"))
+@pytest.mark.parametrize("where", ["measure", "choose", "note", "tell", "verdict"])
+def test_a_choice_of_ones_own_that_fails_is_named(tmp_path, where):
+    a, _ = write_inputs(tmp_path)
+    message = "chose 'yes'; None or Reject" if where == "verdict" else (
+        r"failed: ZeroDivisionError: division by zero \(.*toy_stages\.py:\d+\)")
+    with pytest.raises(UserError, match=f"the stage breaks {message}"):
+        curate(config([a], tmp_path / "out", f"{TOYS}:breaks", breaks__where=where))
+
+
+def test_a_score_of_ones_own_that_fails_is_named(tmp_path):
+    a, _ = write_inputs(tmp_path)
+    with pytest.raises(UserError, match=rf"score: {TOYS}:no_number failed: ZeroDivisionError"):
+        curate(config([a], tmp_path / "out", "score", score__function=f"{TOYS}:no_number"))
+    with pytest.raises(UserError, match=rf"embedder: {TOYS}:no_number failed: ZeroDivisionError"):
+        curate(config([a], tmp_path / "near", "embedding_duplicates", embedding_duplicates__width=2,
+                      embedding_duplicates__embedder=f"{TOYS}:no_number"))
+
+
+def test_a_choice_of_jitunes_that_fails_is_a_bug(tmp_path, monkeypatch):
+    """It keeps its traceback."""
+    monkeypatch.setattr("jitune.construct.curate.mix.draw", lambda *_: 1 / 0)
+    a, _ = write_inputs(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        curate(config([a], tmp_path / "out", "mix", mix__total=3))
 
 
 def test_ids_that_are_used_twice(tmp_path):
@@ -217,72 +155,6 @@ def test_ids_that_are_used_twice(tmp_path):
     (rejected,) = read(folder / "rejected.jsonl")
     assert (rejected["stage"], rejected["reason"]) == ("ids", "duplicate_id")
     assert rejected["record"]["messages"][1]["content"] == "two"
-
-
-def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
-    """A limit of file size stands for a disk that fills up."""
-    inputs = write_inputs(tmp_path, 2000)
-    words = [f"--config.input={inputs[0]},{inputs[1]}", f"--config.output_dir={tmp_path / 'out'}",
-             f"--config.stages={TOYS}:words", "--config.workers=0"]
-    script = "trap '' XFSZ; ulimit -f 100; exec \"$@\""
-    out = subprocess.run(["bash", "-c", script, "limited", sys.executable, "-m", "jitune", "data", "curate", *words],
-                         cwd=ROOT, text=True, capture_output=True, timeout=120)
-    assert out.returncode == 1 and "Traceback" not in out.stderr, out.stderr
-    assert "a file would be larger than is allowed here" in out.stderr.splitlines()[-1]
-    assert "the same command goes on from there" in out.stderr.splitlines()[-1]
-    again = run_cli("data", "curate", *words)
-    assert again.returncode == 0, again.stderr
-    whole = curate(config(inputs, tmp_path / "whole", f"{TOYS}:words"))
-    assert len(outputs(whole)[0]) > 102_400 and outputs(tmp_path / "out") == outputs(whole)
-
-
-def begin(inputs, out, **given) -> subprocess.Popen:
-    """A run with two workers in a group of its own, which has written something."""
-    words = [f"--config.input={','.join(map(str, inputs))}", f"--config.output_dir={out}",
-             f"--config.stages={TOYS}:words", "--config.workers=2"]
-    child = subprocess.Popen([sys.executable, "-m", "jitune", "data", "curate", *words], cwd=ROOT, text=True,
-                             start_new_session=True, **given)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not ((out / KEPT).exists() and (out / KEPT).stat().st_size):
-        time.sleep(0.02)
-    return child
-
-
-def ends(group: int) -> bool:
-    """Whether all processes of a group end soon."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    os.killpg(group, signal.SIGKILL)
-    return False
-
-
-def test_ctrl_c_is_one_line_and_leaves_no_workers(tmp_path):
-    child = begin(write_inputs(tmp_path, 30_000), tmp_path / "out", stderr=subprocess.PIPE)
-    os.killpg(child.pid, signal.SIGINT)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 130 and said.splitlines()[-1].startswith("jitune: interrupted; the same command"), said
-    assert "Traceback" not in said and ends(child.pid)
-
-
-def test_no_worker_outlives_a_killed_run(tmp_path):
-    child = begin(write_inputs(tmp_path, 30_000), tmp_path / "out", stderr=subprocess.DEVNULL)
-    child.kill()
-    child.wait()
-    assert ends(child.pid)
-
-
-def test_no_jax_in_workers(tmp_path):
-    code = ("import sys; from jitune.construct.curate import workers, table\n"
-            f"workers._start([table.Spec('words', '{TOYS}:words', {{}})])\n"
-            "assert 'jax' not in sys.modules and 'datasets' not in sys.modules")
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
 
 
 def test_the_config_that_comes_with_jitune_on_real_data(shared, tmp_path):
