@@ -78,6 +78,7 @@ FLOORS = (
      "construct.curate.card",
      "construct.curate.examples",
      "construct.curate.report",
+     "construct.whole_file",
      "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference",
      "construct.readers.own",

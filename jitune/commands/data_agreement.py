@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 from jitune.types import UserError
 
+LARGE = 2**24  # bytes that take long enough to read for a bar
 EXAMPLES = """\
 where the labels stand is found where it is plain, and otherwise said:
   jitune data agreement ratings.csv                                      item, annotator, label
@@ -61,7 +63,7 @@ def add(commands) -> None:
 
 def run(a) -> None:
     """Reads, measures, prints and writes."""
-    from jitune.construct.agreement.files import plain, write
+    from jitune.construct.agreement.files import NAMES, plain, write
     from jitune.construct.agreement.labels import Sheet
     from jitune.construct.agreement.read import read
     from jitune.construct.agreement.text import lines
@@ -71,13 +73,17 @@ def run(a) -> None:
     scales, levels = by_question(a.scale, "--scale"), by_question(a.level, "--level")
     scales = {name: split(text) for name, text in scales.items()}
     labels = read(a.files, columns(a), missing=split(a.missing), format=a.format)
+    over = {(Path(a.out) / name).resolve() for name in NAMES} & {Path(file).resolve() for file in labels.files}
+    if over:
+        raise UserError(f"--out {a.out}: {over.pop().name} there is one of the files that are read")
     sheet = Sheet(scales=scales, conflicts=a.conflicts, empty=a.empty)
     collect(labels, sheet)
     unknown = [name for name in (*scales, *levels) if name and name not in sheet.questions()]
     if unknown:
         raise UserError(f"--scale and --level: no question {unknown[0]!r}; there are {', '.join(sheet.questions())}")
     results = study_all(a, labels, sheet, scales, levels)
-    written = write(results, sheet, labels, a.out)
+    with reading(labels, "texts", shown=any(found.get("queue") for found in results["questions"])) as told:
+        written = write(results, sheet, labels, a.out, told=told)
     for line in lines(clean(plain(results))):  # whatever labels hold, a terminal obeys none of it
         print(line)
     print(f"\n{a.out}: {', '.join(written)}")
@@ -91,6 +97,9 @@ def check(a) -> None:
         raise UserError(f"--between {a.between}: two columns are needed")
     if Path(a.out).exists() and not Path(a.out).is_dir():
         raise UserError(f"{a.out}: is not a directory")
+    twice = [name for name in split(a.annotators) if split(a.annotators).count(name) > 1]
+    if twice:
+        raise UserError(f"--annotators: {twice[0]!r} is given twice")
 
 
 def columns(a):
@@ -103,16 +112,32 @@ def columns(a):
 
 def collect(labels, sheet) -> None:
     """All labels, with a bar."""
+    with reading(labels, "reading") as told:
+        for label in labels:
+            sheet.add(label)
+            told()
+    if not sheet.questions():
+        besides = "; read besides: " * bool(labels.notes) + ", ".join(
+            f"{n:,} {word.replace('_', ' ')}" for word, n in labels.notes.items())
+        raise UserError(f"{', '.join(labels.files)}: no label is in it{besides}")
+
+
+@contextmanager
+def reading(labels, name: str, *, shown: bool = True):
+    """A bar of what is read of files that are large; its value is called after each row."""
     from jitune.evals.progress import Bars
 
-    with Bars(shown=labels.total > 2**24) as bars, bars.bar("reading", labels.total) as advance:
-        read = 0
-        for n, label in enumerate(labels):
-            sheet.add(label)
-            if n % 1000 == 0:
-                advance(labels.read - read)
-                read = labels.read
-        advance(labels.total - read)
+    done, count = 0, 0
+    with Bars(shown=shown and labels.total > LARGE) as bars, bars.bar(name, labels.total, size=True) as advance:
+        def told() -> None:
+            nonlocal done, count
+            count += 1
+            if count % 1000 == 0:
+                advance(labels.read - done)
+                done = labels.read
+
+        yield told
+        advance(labels.read - done)
 
 
 def study_all(a, labels, sheet, scales: dict, levels: dict) -> dict:

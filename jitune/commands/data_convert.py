@@ -64,9 +64,10 @@ def _convert(a) -> None:
         done = convert(specs, a.out, format=a.format, fields=a.fields, license=a.license, method=a.method,
                        options=a.options, bad=a.bad, restart=a.restart,
                        progress=lambda name, total: bars.bar(name, total, size=True))
-    print(f"{a.out}: {done.kept:,} records{' from an earlier run' if done.already else ''}")
+    print(f"{a.out}: {done.kept:,} record{'s' * (done.kept != 1)}{' from an earlier run' if done.already else ''}")
     if done.rejected:
-        print(f"{done.rejects}: {sum(done.rejected.values()):,} rows left out: {_counts(done.rejected)}")
+        count = sum(done.rejected.values())
+        print(f"{done.rejects}: {count:,} row{'s' * (count != 1)} left out: {_counts(done.rejected)}")
     if done.notes:
         print(f"noted: {_counts(done.notes)}")
 

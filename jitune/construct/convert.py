@@ -16,17 +16,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jitune.construct.ledger import Ledger
+from jitune.construct.ledger import Ledger, difference
 from jitune.construct.reading import Reading, read_records
 from jitune.construct.record_files import EVERY, Seen, fingerprint, to_parquet
 from jitune.data.file_rows import Bad
 from jitune.data.record import Record, named
 from jitune.data.record_rows import to_line
 from jitune.data.sources import find_files
+from jitune.evals.store import lock
 from jitune.types import UserError
 
 KINDS = (".jsonl", ".parquet")
@@ -90,27 +91,66 @@ def convert(specs: Sequence[str], out: str | Path, *, format: str = "auto", fiel
     _check(specs, places.out, bad)
     reading = read_records(specs, format=format, fields=fields, license=license, method=method, options=options,
                            bad="give")
-    for path in (places.ledger, places.part, places.rejects, places.out) if restart else ():
-        path.unlink(missing_ok=True)
+    if restart:
+        _remove(places)
     header = {"convert": 1, "input": fingerprint(specs), "format": format, "fields": fields, "license": license,
               "method": method, "options": options}
-    finished = _finished(places, header)
-    if finished is None:
-        if places.out.exists():
-            raise UserError(f"{places.out}: is there already; give another name, move it away, or begin anew with "
-                            "--restart")
-        with Ledger(places.out.parent, (places.part.name, places.rejects.name), header,
-                    name=places.ledger.name) as ledger:
+    earlier, notes = _earlier(places)
+    already = earlier == header and bool(notes.get("finished")) and places.out.exists()
+    if already:
+        _clear(places)  # after a run that was killed between its last steps
+    else:
+        notes = _run(places, header, earlier, reading, bad, progress)
+    done = Converted(notes["kept"], notes["rejected"], notes["notes"],
+                     str(places.rejects) if notes["rejected"] else "", already)
+    if not done.kept:
+        raise UserError(f"{places.out}: no row became a record; {places.rejects} says why")
+    return done
+
+
+def _remove(places: Places) -> None:
+    """Removes OUT and what earlier runs left, unless one is still going."""
+    with open(places.ledger, "rb") if places.ledger.exists() else nullcontext() as ledger:
+        if ledger:
+            lock(ledger, places.out)
+        for path in (places.ledger, places.part, places.rejects, places.out):
+            path.unlink(missing_ok=True)
+
+
+def _earlier(places: Places) -> tuple[dict | None, dict]:
+    """(header, counts at the last commit) of an earlier run; (None, {}) where there was none."""
+    try:
+        with open(places.ledger, "rb") as file:
+            first, last = json.loads(file.readline()), {}
+            for line in file:
+                last = json.loads(line)
+        return first["header"], last.get("notes", {})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, {}
+
+
+def _run(places: Places, header: dict, earlier: dict | None, reading: Reading, bad: str,
+         progress: Callable[[str, int], Any]) -> dict:
+    """Converts what is left; returns the counts. A run that fails before its first row is done leaves no files."""
+    if places.out.exists():
+        raise UserError(f"{places.out}: is there already; give another name, move it away, or begin anew with "
+                        "--restart")
+    if earlier not in (None, header):
+        raise UserError(f"{places.out}: was begun with other input or options ({difference(earlier, header)}); give "
+                        "another name, or begin anew with --restart")
+    ledger = Ledger(places.out.parent, (places.part.name, places.rejects.name), header, name=places.ledger.name)
+    try:
+        with ledger:
             if not ledger.notes.get("finished"):
                 with progress("convert", reading.total) as advance:
                     _append(ledger, places, reading, bad, advance)
             _publish(places, progress)
-            finished = ledger.notes | {"finished_before": False}
-    done = Converted(finished["kept"], finished["rejected"], finished["notes"],
-                     str(places.rejects) if finished["rejected"] else "", finished.get("finished_before", True))
-    if not done.kept:
-        raise UserError(f"{places.out}: no row became a record; {places.rejects} says why")
-    return done
+    except BaseException:
+        for path in (places.ledger, places.part, places.rejects):
+            if not ledger.done or path.exists() and not path.stat().st_size:
+                path.unlink(missing_ok=True)
+        raise
+    return ledger.notes
 
 
 def _check(specs: Sequence[str], out: Path, bad: str) -> None:
@@ -124,22 +164,6 @@ def _check(specs: Sequence[str], out: Path, bad: str) -> None:
                 raise UserError(f"{out}: is one of the files that are read; give another name")
         if os.path.isdir(spec) and out.resolve().is_relative_to(Path(spec).resolve()):
             raise UserError(f"{out}: lies in the folder {spec} that is read; give another place")
-
-
-def _finished(places: Places, header: dict) -> dict | None:
-    """The counts of an earlier run of the same input and options, where it has come to its end."""
-    try:
-        with open(places.ledger, "rb") as file:
-            first, last = json.loads(file.readline()), {}
-            for line in file:
-                last = json.loads(line)
-    except (OSError, ValueError):
-        return None
-    notes = last.get("notes", {}) if isinstance(last, dict) else {}
-    done = first.get("header") == header and notes.get("finished") and places.out.exists()
-    if done:
-        _clear(places)  # after a run that was killed between its last steps
-    return notes if done else None
 
 
 def _publish(places: Places, progress: Callable[[str, int], Any]) -> None:
@@ -192,9 +216,14 @@ def _line(item: Record | Bad, seen: Seen) -> tuple[bytes, dict | None]:
             line = to_line(record)
             if seen.add(record.id):
                 return line, None
-            fault = place | {"reason": "duplicate_id", "detail": f"the id '{record.id}' is that of an earlier record",
-                             "raw": line.decode().rstrip()}
+            fault = place | {"reason": "duplicate_id", "detail": _repeated(record), "raw": line.decode().rstrip()}
         except UserError as error:
             detail = str(error).removeprefix(f"{record.provenance.source}: ")
             fault = place | {"reason": "unwritable", "detail": detail, "raw": repr(record)}
     return json.dumps(fault, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n", fault
+
+
+def _repeated(record: Record) -> str:
+    if record.id == named(replace(record, id="")).id:
+        return f"says the same as an earlier record; ids are made of what they say, both are '{record.id}'"
+    return f"the id '{record.id}' is that of an earlier record"

@@ -59,7 +59,7 @@ class Ledger:
                     raise UserError(f"{self.path}:{number}: is not a line of a ledger; give another folder")
                 break
             if number == 1 and entry["header"] != header:
-                raise UserError(f"{self.folder}: was written for something else ({_difference(entry['header'], header)}"
+                raise UserError(f"{self.folder}: was written for something else ({difference(entry['header'], header)}"
                                 "); give another folder, or move it away")
             if number > 1:
                 self.done, sizes, self.notes = entry["done"], entry["sizes"], entry.get("notes", {})
@@ -132,7 +132,8 @@ class Ledger:
         self._close()
 
 
-def _difference(found: Any, wanted: dict) -> str:
+def difference(found: Any, wanted: dict) -> str:
+    """What another header says otherwise, for people to read."""
     if not isinstance(found, dict):
         return "it has no header"
     names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]

@@ -77,11 +77,11 @@ class Reading:
       read, total: bytes of the files so far and in all; the total is 0 where it is not known.
     """
 
-    def __init__(self, specs: Sequence[str], pick: Callable, fields: Mapping[str, str], options: Mapping[str, Any],
-                 given: Mapping[str, str], bad: str):
-        self.specs, self.pick, self.fields, self.options = tuple(specs), pick, fields, options
-        self.given, self.bad, self.counts = given, bad, Counter()
-        self.rows = stream(self.specs, bad=bad)
+    def __init__(self, specs: Sequence[str], format: str, readers: Mapping[str, Reader], fields: Mapping[str, str],
+                 options: Mapping[str, Any], given: Mapping[str, str], bad: str):
+        self.specs, self.format, self.fields, self.options = tuple(specs), format, fields, options
+        self.pick, self.given, self.bad, self.counts = _picker(readers, format), given, bad, Counter()
+        self.rows = stream(self.specs, bad="give")
 
     @property
     def notes(self) -> Counter:
@@ -114,6 +114,8 @@ class Reading:
                 row = _clean(row, self.counts)
                 name, reader, row = self.pick(row, self.fields)
                 together = None
+                if reader.group and not reader.detects(row):
+                    raise _not_of(name, reader, row)
                 if reader.group:
                     together = name, origin[0], reader.group(row, **_fitting(reader, self.options))
                 yield together, reader, (row, origin)
@@ -131,6 +133,11 @@ class Reading:
         except UserError as error:
             yield self._bad(_as_bad(row, origin, error))
             return
+        except Exception:  # a reader need not look again for what its `detects` has seen
+            if reader.detects(row):
+                raise
+            yield self._bad(_as_bad(row, origin, _not_of(self.format, reader, row)))
+            return
         for item in found:
             if isinstance(item, Record):
                 yield self._with_provenance(item, reader)
@@ -142,7 +149,8 @@ class Reading:
 
     def _bad(self, bad: Bad) -> Bad:
         if self.bad != "give":
-            raise UserError(bad.message)
+            raise UserError(f"{bad.message}; 'jitune data convert {bad.file} --out NEW.jsonl --bad skip' leaves such "
+                            "rows out")
         self.counts[bad.reason] += 1
         return bad
 
@@ -177,10 +185,10 @@ def read_records(specs: Sequence[str], *, format: str = "auto", fields: str | Ma
     if bad not in ("raise", "give"):
         raise UserError(f"bad={bad!r}: is none of raise, give")
     fields = parse_fields(fields) if isinstance(fields, str) else dict(fields)
-    options = parse_fields(options) if isinstance(options, str) else dict(options)
+    options = parse_fields(options, name="options") if isinstance(options, str) else dict(options)
     readers = READERS if format == "auto" else {format: find_reader(format)}
     _check_options(options, readers)
-    return Reading([specs] if isinstance(specs, str) else specs, _picker(readers, format), fields, options,
+    return Reading([specs] if isinstance(specs, str) else specs, format, readers, fields, options,
                    {"license": license, "method": method}, bad)
 
 
@@ -205,9 +213,8 @@ def _picker(readers: Mapping[str, Reader], format: str) -> Callable:
             named = renamed if reader.renames else row
             if format != "auto" or reader.detects(named):
                 return name, reader, named
-        known = ", ".join(f"{name} ({reader.keys})" for name, reader in readers.items())
-        raise UserError(f"no known format: the row has keys {list(row)}; known formats: {known}; rename columns with "
-                        "fields, or name a function of your own as module:function")
+        raise UserError(f"no known format: the row has keys {_listed(row)}; rename columns with fields, or name the "
+                        f"format: {', '.join((*readers, *FORMATS))}, module:function")
     return pick
 
 
@@ -268,6 +275,15 @@ def _plain(value: Any, counts: Counter) -> Any:
 
 def _as_bad(row: dict, origin: Origin, error: UserError) -> Bad:
     return Bad(*origin, "malformed", str(error).removeprefix(f"{origin[0]}:{origin[1]}: "), _raw(row))
+
+
+def _not_of(format: str, reader: Reader, row: Mapping) -> UserError:
+    return UserError(f"is no row of the format {format}, whose rows have {reader.keys}; it has keys {_listed(row)}")
+
+
+def _listed(row: Mapping, most: int = 12) -> str:
+    """The first keys of a row, for people to read."""
+    return ", ".join(map(repr, list(row)[:most])) + (f" and {len(row) - most} more" if len(row) > most else "")
 
 
 def _raw(value: Any) -> str:

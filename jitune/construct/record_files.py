@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jitune.construct.ledger import Ledger
+from jitune.construct.whole_file import whole_file
 from jitune.data.file_rows import extension
 from jitune.data.record import Record
 from jitune.data.record_rows import as_parquet, from_row, to_line
@@ -128,20 +129,12 @@ def to_parquet(source: str | Path, out: str | Path, *, advance: Callable[[int], 
     import pyarrow
     import pyarrow.parquet
 
-    schema, out, count = arrow_schema(), Path(out), 0
-    part = out.with_name(f".{out.name}.new")
-    try:
-        with open(part, "wb") as file:
-            with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-                for rows, size in _groups(source):
-                    writer.write_table(pyarrow.Table.from_pylist([as_parquet(row) for row in rows], schema=schema))
-                    count += len(rows)
-                    advance(size)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    schema, count = arrow_schema(), 0
+    with whole_file(out) as file, pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for rows, size in _groups(source):
+            writer.write_table(pyarrow.Table.from_pylist([as_parquet(row) for row in rows], schema=schema))
+            count += len(rows)
+            advance(size)
     return count
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -209,7 +209,7 @@ def _parts(parts: list) -> tuple[str | None, str, list[dict]]:
     for part in parts:
         part = part if isinstance(part, dict) else {"type": "text", "text": part}
         kind = part.get("type")
-        if kind not in PART_ORDER:
+        if not isinstance(kind, str) or kind not in PART_ORDER:
             raise UserError(f"a content part of type {_shown(kind)} cannot be trained; known are "
                             f"{', '.join(PART_ORDER)}")
         value = next((part[key] for key in ("value", "text", kind) if part.get(key) is not None), None)
@@ -260,7 +260,7 @@ def _weight(item: dict) -> float | None:
     for key in WEIGHT_KEYS:
         if key in item:
             weight = item[key]
-            if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            if not isinstance(weight, (int, float)) or not 0 <= weight <= sys.float_info.max:
                 raise UserError(f"'{key}' must be a number of 0 or more, got {_shown(weight)}")
             return float(weight)
     return None

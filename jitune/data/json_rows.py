@@ -108,7 +108,7 @@ class Text:
 
 def not_utf8(file: str, line: int, byte: int, at: int, start: bytes) -> str:
     """What is said of a byte that is not UTF-8; `start`: how the file begins, as far as it is known."""
-    hint = "; the file looks like UTF-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+    hint = "; the file looks like UTF-16, save it as UTF-8" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
     return f"{file}:{line}: not valid UTF-8: byte 0x{byte:02x} at position {at} of line {line}{hint}"
 
 

@@ -221,11 +221,12 @@ def _examples(count: int) -> str:
     return f"{count:,} example{'s' * (count != 1)}"
 
 
-def parse_fields(fields: str) -> dict[str, str]:
-    """`instruction=question,output=answer` -> {"instruction": "question", "output": "answer"}."""
+def parse_fields(fields: str, *, name: str = "fields") -> dict[str, str]:
+    """`instruction=question,output=answer` -> {"instruction": "question", "output": "answer"}; name: of the option."""
     pairs = [pair.partition("=") for pair in fields.split(",") if pair.strip()]
     if not all(left.strip() and right.strip() for left, _, right in pairs):
-        raise UserError(f"data: fields={fields!r} is not a list such as instruction=question,output=answer")
+        such = "instruction=question,output=answer" if name == "fields" else "name=value,other=value"
+        raise UserError(f"data: {name}={fields!r} is not a list such as {such}")
     return {left.strip(): right.strip() for left, _, right in pairs}
 
 

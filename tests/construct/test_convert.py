@@ -14,6 +14,7 @@ import pytest
 from jitune import cli
 from jitune.construct import convert as module
 from jitune.construct.convert import convert
+from jitune.construct.ledger import Ledger
 from jitune.construct.record_files import read
 from jitune.data.pipeline import load_examples
 from jitune.data.record import answer, prompt
@@ -52,7 +53,8 @@ def test_records_and_what_is_none(out, capsys):
     assert [one["row"] for one in listed] == [2, 4, 5, 6, 7, 8] and {one["file"] for one in listed} == {"a.jsonl"}
     assert [one["reason"] for one in listed][:4] == ["json", "surrogate", "object", "duplicate_id"]
     assert listed[0]["raw"] == "{" and "not valid JSON" in listed[0]["detail"]
-    assert f"'{kept[0].id}' is that of an earlier record" in listed[3]["detail"]
+    assert listed[3]["detail"] == ("says the same as an earlier record; ids are made of what they say, both are "
+                                   f"'{kept[0].id}'")
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{out}: 3 records\n{out}.bad: 6 rows left out: ") and "json 1" in printed.out
     assert printed.err.startswith("convert: ")
@@ -63,7 +65,7 @@ def test_records_and_what_is_none(out, capsys):
 
 
 @pytest.mark.parametrize(("row", "message"), [
-    ("{", "a.jsonl:2: not valid JSON: column 2"), (GOOD[0], "a.jsonl:2: the id '"),
+    ("{", "a.jsonl:2: not valid JSON: column 2"), (GOOD[0], "a.jsonl:2: says the same"),
     ({"what": 1}, "a.jsonl:2: no known format"),
 ])  # fmt: skip
 def test_by_default_the_first_bad_row_is_an_error_and_the_rows_before_it_are_kept(row, message, capsys):
@@ -73,6 +75,7 @@ def test_by_default_the_first_bad_row_is_an_error_and_the_rows_before_it_are_kep
     assert error.startswith(f"jitune: {message}") and error.endswith("; --bad skip leaves such rows out and lists them")
     assert not os.path.exists("out.jsonl")
     assert len(list(open(".out.jsonl.part"))) == 1
+    assert sorted(os.listdir()) == [".out.jsonl.ledger", ".out.jsonl.part", "a.jsonl"]
     assert convert(["a.jsonl"], "out.jsonl", bad="skip").kept == 2
 
 
@@ -99,9 +102,31 @@ def test_what_is_there_is_not_overwritten(capsys):
     with pytest.raises(UserError, match="a.jsonl:7: not valid JSON"):
         convert(["a.jsonl"], "new.jsonl")
     write("a.jsonl", GOOD[:5])
-    with pytest.raises(UserError, match="was written for something else"):
+    with pytest.raises(UserError, match="new.jsonl: was begun with other input or options .*begin anew with --restart"):
         convert(["a.jsonl"], "new.jsonl")
     assert convert(["a.jsonl"], "new.jsonl", restart=True).kept == 5
+
+
+def test_a_run_that_fails_before_its_first_row_leaves_nothing_that_stands_in_the_way(capsys):
+    write("a.jsonl", [{"question": "q", "answer": "a"}])
+    assert cli.main(["data", "convert", "a.jsonl", "--out", "new/out.jsonl"]) == 2
+    assert "a.jsonl:1: no known format" in capsys.readouterr().err and os.listdir("new") == []
+    assert convert(["a.jsonl"], "new/out.jsonl", fields="instruction=question,output=answer").kept == 1
+    with open("two.jsonl", "w") as file:
+        file.write('{"id": "x", "provenance": {}, "text": "a"}\n{"id": "x", "provenance": {}, "text": "b"}\n')
+    with pytest.raises(UserError, match="two.jsonl:2: the id 'x' is that of an earlier record"):
+        convert(["two.jsonl"], "out.jsonl")
+    with pytest.raises(UserError, match="options='make' is not a list such as name=value"):
+        convert(["two.jsonl"], "out.jsonl", options="make")
+
+
+def test_what_another_process_is_writing_is_left_alone():
+    write("a.jsonl", GOOD)
+    with Ledger(".", (".out.jsonl.part", "out.jsonl.bad"), {"other": 1}, name=".out.jsonl.ledger"):
+        for restart in (False, True):
+            with pytest.raises(UserError):
+                convert(["a.jsonl"], "out.jsonl", restart=restart)
+            assert sorted(os.listdir()) == [".out.jsonl.ledger", ".out.jsonl.part", "a.jsonl", "out.jsonl.bad"]
 
 
 def test_what_a_reader_leaves_out_on_purpose_is_listed_and_no_error():

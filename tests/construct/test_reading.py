@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jitune.construct import reading
 from jitune.construct.reading import READERS, find_reader, read_records
+from jitune.data.formats import FORMATS
 from jitune.data.record import Provenance, Record, named
 from jitune.data.record_rows import from_row, to_line, to_row
 from jitune.data.streams import Bad
@@ -47,6 +48,17 @@ KINDS = {
     "training": {"instruction": "q", "input": "c", "output": "a"},
     "prompts": {"prompt": "q", "topic": "sums"},
 }
+
+
+@pytest.mark.parametrize("kind", [*READERS, *FORMATS])
+def test_rows_of_another_kind_are_refused_by_their_place(kind, tmp_path):
+    rows = [row for row in KINDS.values()] + [{"x": 1}, {"id": [1], "data": 3, "prompt": {"a": 1}, "label": []}]
+    path = write(tmp_path / "a.jsonl", *rows)
+    found = list(read_records([path], format=kind, bad="give"))
+    refused = [one for one in found if isinstance(one, Bad)]
+    assert bool(refused) != (kind in ("argilla_flat", "argilla_old"))  # without what users said they are items
+    assert {(one.file, one.reason) for one in refused} <= {
+        (path, reason) for reason in ("malformed", "same_answers", "no_answer", "no_prompt", "tie")}
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -172,8 +184,8 @@ def test_unknown_words():
 
 def test_rows_of_no_kind_name_those_that_are_known(tmp_path):
     path = write(tmp_path / "a.jsonl", {"foo": 1})
-    with pytest.raises(UserError, match=r"a.jsonl:1: no known format: the row has keys \['foo'\]; known formats: "
-                                        r"jitune \(id, provenance\), label_studio \(data, annotations\)"):
+    with pytest.raises(UserError, match="a.jsonl:1: no known format: the row has keys 'foo'; rename columns with "
+                                        "fields, or name the format: jitune, label_studio, "):
         list(read_records([path]))
 
 

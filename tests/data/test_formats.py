@@ -180,6 +180,8 @@ BAD_MESSAGES = [
     (say("assistant", None, audio={"id": 1}), "'audio' is not supported"),
     (say("assistant", None, refusal="No."), "'refusal' is not supported"),
     (say("user", "x", name=5), "'name' must be text, got 5"),
+    (say("user", [{"type": ["text"], "text": "x"}]), "a content part of type [\"text\"] cannot be trained"),
+    (say("user", "x", loss_weight=10**400), "'loss_weight' must be a number of 0 or more, got 1000000"),
     (say("user", "x", loss_weight="1"), "'loss_weight' must be a number of 0 or more, got \"1\""),
     (say("user", "x", weight=-1), "'weight' must be a number of 0 or more, got -1"),
     (say("user", "x", weight=float("nan")), "'weight' must be a number of 0 or more, got NaN"),

@@ -53,33 +53,54 @@ def estimate(item: Any, annotator: Any, code: Any, *, items: int, annotators: in
       steps: EM ends after so many in any case.
     """
     item, annotator, code = (np.asarray(x, dtype=np.int64) for x in (item, annotator, code))
-    said = annotator * labels + code
-    posterior = np.bincount(item * labels + code, minlength=items * labels).reshape(items, labels).astype(np.float64)
-    labelled = posterior.sum(1) > 0
+    place, weight, item, said = _kinds(item, annotator * labels + code, items)
+    kinds, annotator, code = len(weight), *np.divmod(said, labels)
+    posterior = np.bincount(item * labels + code, minlength=kinds * labels).reshape(kinds, labels).astype(np.float64)
+    weight = np.where(posterior.sum(1) > 0, weight, 0)  # items without labels say nothing
     posterior /= np.maximum(posterior.sum(1, keepdims=True), 1)
     objective, converged = [], False
     for _ in range(steps):
-        prior, confusion = _maximize(posterior, labelled, item, said, annotators, smoothing)
+        prior, confusion = _maximize(posterior, weight, item, said, annotators, smoothing)
         with np.errstate(divide="ignore"):
             log_prior, log_confusion = np.log(prior), np.log(confusion)
-        joint = np.tile(log_prior, (items, 1))
+        joint = np.tile(log_prior, (kinds, 1))
         np.add.at(joint, item, log_confusion[annotator, :, code])
         evidence = logsumexp(joint, axis=1, keepdims=True)
         penalty = smoothing * (log_confusion.sum() + log_prior.sum()) if smoothing else 0.0
-        objective.append(float(evidence[labelled].sum() + penalty))
+        objective.append(float(weight @ evidence[:, 0] + penalty))
         before, posterior = posterior, np.exp(joint - evidence)
-        converged = bool(np.abs(posterior - before)[labelled].max(initial=0.0) < tolerance)
+        converged = bool(np.abs(posterior - before)[weight > 0].max(initial=0.0) < tolerance)
         if converged:
             break
-    return Estimate(posterior, prior, confusion, objective, converged)
+    return Estimate(posterior[place], prior, confusion, objective, converged)
 
 
-def _maximize(posterior: np.ndarray, labelled: np.ndarray, item: np.ndarray, said: np.ndarray, annotators: int,
+def _kinds(item: np.ndarray, said: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Items of which the same people say the same count as one kind, since EM moves them alike.
+
+    Args:
+      item, said: [n] places of the item, and of who said what.
+
+    Returns:
+      ([items] the kind of each, [kinds] items of each, and for each kind once: [m] its place, [m] who said what).
+    """
+    order = np.lexsort((said, item))
+    item, said = item[order], said[order]
+    ends, known = np.searchsorted(item, np.arange(items + 1)), {}
+    place = np.array([known.setdefault(said[start:end].tobytes(), len(known))
+                      for start, end in zip(ends, ends[1:], strict=False)], dtype=np.int64)
+    once = [np.frombuffer(kind, dtype=np.int64) for kind in known]
+    return (place, np.bincount(place, minlength=len(known)), np.repeat(np.arange(len(once)), list(map(len, once))),
+            np.concatenate(once) if once else said)
+
+
+def _maximize(posterior: np.ndarray, weight: np.ndarray, item: np.ndarray, said: np.ndarray, annotators: int,
               smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     """(prior, confusion) that fit the posterior best."""
     labels = posterior.shape[1]
-    prior = posterior[labelled].sum(0) + smoothing
-    confusion = np.stack([np.bincount(said, posterior[item, true], minlength=annotators * labels)
+    counted = posterior * weight[:, None]
+    prior = counted.sum(0) + smoothing
+    confusion = np.stack([np.bincount(said, counted[item, true], minlength=annotators * labels)
                           for true in range(labels)]).reshape(labels, annotators, labels).transpose(1, 0, 2) + smoothing
     rows = confusion.sum(2, keepdims=True)
     confusion = np.where(rows > 0, confusion / np.where(rows > 0, rows, 1), 1 / labels)

@@ -2,12 +2,15 @@
 
     agreement.json      every figure            agreement.html     the same for people
     aggregated.jsonl    a row an item           queue.jsonl        the most disagreed items, less their labels
+
+All four take their names together, when the last of them is whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +18,31 @@ from jitune.construct.agreement.labels import Sheet
 from jitune.construct.agreement.pages import render
 from jitune.construct.agreement.read import Labels
 from jitune.construct.agreement.study import aggregated
+from jitune.construct.whole_file import whole_file
 
 NAMES = ("agreement.html", "agreement.json", "aggregated.jsonl", "queue.jsonl")
 
 
-def write(results: Mapping[str, Any], sheet: Sheet, labels: Labels, out: str | Path) -> tuple[str, ...]:
-    """Writes all files; returns their names."""
+def write(results: Mapping[str, Any], sheet: Sheet, labels: Labels, out: str | Path, *,
+          told: Callable[[], None] = lambda: None) -> tuple[str, ...]:
+    """Writes all files in place of those of an earlier study; returns their names.
+
+    told: called after each row that is read again, for the texts of the queue.
+    """
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     queued = queue(results["questions"])
     said = {label for found in results["questions"] for label in found.get("labels", ())}
-    texts = labels.texts(queued, said) if queued else {}
-    rows = (row for found in results["questions"] for row in aggregated(sheet.table(found["question"]), found))
-    write_text(folder / "aggregated.jsonl", map(line, rows))
-    write_text(folder / "queue.jsonl", (line(_queued(item, texts.get(item, {}), why, results["shape"]))
-                                        for item, why in queued.items()))
-    told = plain(results)
-    write_text(folder / "agreement.json", [json.dumps(told, ensure_ascii=False, indent=1), "\n"])
-    write_text(folder / "agreement.html", [render(told, texts)])
+    texts = labels.texts(queued, said, told=told) if queued else {}
+    figures = plain(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        page, table, merged, again = (stack.enter_context(whole_file(folder / name)) for name in NAMES)
+        for found in results["questions"]:
+            merged.writelines(map(line, aggregated(sheet.table(found["question"]), found)))
+        again.writelines(line(_queued(item, texts.get(item, {}), why, results["shape"]))
+                         for item, why in queued.items())
+        table.write(json.dumps(figures, ensure_ascii=False, indent=1).encode() + b"\n")
+        page.write(render(figures, texts).encode())
     return NAMES
 
 
@@ -61,18 +71,6 @@ def _queued(item: str, row: Mapping, why: Mapping, shape: str) -> dict:
     return {**row, "id": item, "disagreement": dict(why)}
 
 
-def line(row: Mapping) -> str:
+def line(row: Mapping) -> bytes:
     """A row as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def write_text(path: Path, pieces: Iterable[str]) -> None:
-    """A file of all pieces, in place of what was there once all are written; a failure leaves what was there."""
-    draft = path.with_name(path.name + ".partial")
-    try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.writelines(pieces)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"

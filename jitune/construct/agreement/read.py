@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -77,16 +77,22 @@ class Labels:
         for row, origin in self._sound():
             yield from self._row(row, origin)
 
-    def texts(self, items: Collection[str], labels: Collection[str] = ()) -> dict[str, dict]:
+    def texts(self, items: Collection[str], labels: Collection[str] = (), *,
+              told: Callable[[], None] = lambda: None) -> dict[str, dict]:
         """{item: the row in which it first stood, less what was said of it}, for the items asked for.
 
-        labels: cells that hold one of them are left out too, such as those of a column of final labels.
+        labels: cells that hold one of them are left out too, such as those of a column of final labels. told: called
+        after each row.
         """
         wanted, found = set(items), {}
         if isinstance(self.rows, Reading):
-            records = (record for record in self.rows if record.id in wanted)
-            return {record.id: to_row(replace(record, annotations=())) for record in records}
+            for record in self.rows:
+                if record.id in wanted:
+                    found[record.id] = to_row(replace(record, annotations=()))
+                told()
+            return found
         for row, origin in self._sound():
+            told()
             for item, cell in self._items(row, origin):
                 if item in wanted and item not in found:
                     found[item] = {key: value for key, value in self._own(row, cell).items()

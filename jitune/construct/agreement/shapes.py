@@ -15,6 +15,7 @@ In a wide table each file has items of its own; in the others, items of one name
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ LABELS = ("label", "value", "annotation", "rating", "answer", "judgment", "judge
 SECONDS = ("seconds", "duration_seconds", "lead_time", "worktimeinseconds")
 PLAIN = {"question", "state", "at", "note", *SECONDS}
 NUMBERED = re.compile(r"(.*(?:annot|label|rat(?:er|ing)|coder|judg|vote|worker).*?)(\d+)", re.IGNORECASE)
+MOST = 30  # columns that an error lists
 FEW, SHORT = 10, 60  # labels that differ, and letters of one, where columns of labels are looked for
 
 
@@ -166,7 +168,9 @@ def _check(headers: Mapping, shape: Shape) -> None:
     for file, header in headers.items():
         for column in sorted(needed - {""}):
             if column not in header:
-                raise UserError(f"{file}: has no column {column!r}; {_listed(header)}")
+                near = difflib.get_close_matches(column, header, n=1)
+                hint = f", perhaps {near[0]!r}" if near else ""
+                raise UserError(f"{file}: has no column {column!r}{hint}; {_listed(header)}")
 
 
 def names(files: Sequence[str]) -> dict[str, str]:
@@ -214,4 +218,5 @@ def _first(headers: Mapping) -> str:
 
 
 def _listed(header: Sequence[str]) -> str:
-    return f"the columns are {', '.join(map(repr, header))}"
+    more = f" and {len(header) - MOST:,} more" if len(header) > MOST else ""
+    return f"the columns are {', '.join(map(repr, header[:MOST]))}{more}"

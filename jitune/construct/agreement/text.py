@@ -149,8 +149,8 @@ def more(rows: list) -> Iterator[str]:
 
 
 def pad(text: str) -> str:
-    """A name in a column of 34, as wide as a terminal draws it."""
-    text = shorten(text, 33)
+    """A name in a column of 34, as wide as a terminal draws it, with tabs and line breaks as blanks."""
+    text = shorten(" ".join(text.split()), 33)
     return text + " " * (34 - cell_len(text))
 
 

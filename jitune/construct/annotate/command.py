@@ -30,6 +30,7 @@ from jitune.construct.annotate.page import make
 from jitune.construct.annotate.questions import parse
 from jitune.construct.annotate.server import is_loopback, serve
 from jitune.construct.reading import read_records
+from jitune.construct.whole_file import whole_file
 from jitune.data.record import Record
 from jitune.data.record_rows import to_line
 from jitune.evals.progress import Bars
@@ -89,10 +90,10 @@ def open_desk(source: str, log: Log, options: Options) -> Desk:
     except BaseException:
         items.close()
         raise
-    for count, what in ((items.repeated, "repeat an earlier one and are shown once"),
-                        *((n, f"are left out: {why}") for why, n in items.left_out.items())):
+    for count, what in ((items.repeated, "shown once: said before"),
+                        *((n, f"left out: {why}") for why, n in items.left_out.items())):
         if count:
-            print(f"{source}: {count:,} records {what}", file=sys.stderr)
+            print(f"{source}: {count:,} record{'s' * (count != 1)} {what}", file=sys.stderr)
     return Desk(items, log, plan)
 
 
@@ -180,6 +181,8 @@ def export(source: str, log_path: str, out: str, *, to: str = "records", format:
     if to == "records" and path.suffix not in (".jsonl", ".ndjson"):
         raise UserError(f"--export {out}: records are written as .jsonl")
     said, counts = exporting.open_log(log_path), Counter()
+    if not any(marks for found in said.marks.answers.values() for marks in found.values()):
+        raise UserError(f"{log_path}: nobody annotated anything yet, so there is nothing to export")
     records = _records(source, Options(format=format, fields=fields))
     if to == "records":
         lines: Iterator[bytes] = map(to_line, exporting.results(records, said, counts))
@@ -204,17 +207,12 @@ def _json_list(tasks: Iterator[dict]) -> Iterator[bytes]:
 
 def _replace(path: Path, parts: Iterator[bytes]) -> int:
     """Writes a file whole or not at all; returns how many parts it has."""
-    partial, count = path.with_name(path.name + ".partial"), 0
+    count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as stream:
+        with whole_file(path) as stream:
             for count, part in enumerate(parts, 1):  # noqa: B007
                 stream.write(part)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return count

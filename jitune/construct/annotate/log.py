@@ -106,12 +106,15 @@ class Log:
                             "give another --log") from None
 
     def start(self, header: dict) -> None:
-        """Writes the first line of a new log.
+        """Writes the first line of a new log, or of one in which nobody said anything yet.
 
         Raises:
           UserError: the log has another one.
         """
         header = {"format": FORMAT, **header}
+        if self.header not in (None, header) and not self.marks.events:
+            self.file.truncate(0)
+            self.header, self.end = None, 0
         if self.header is None:
             self._write(to_line({"annotations": header}))
             self.header = header

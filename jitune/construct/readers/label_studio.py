@@ -175,7 +175,7 @@ def _ranked(buckets: Mapping) -> Any:
     if not all(isinstance(ids, list) for ids in buckets.values()):
         raise UserError(f"a ranker must hold lists of ids, got {buckets!r:.60}")
     if all(str(name).isdecimal() for name in buckets):
-        return [list(buckets[name]) for name in sorted(buckets, key=int)]
+        return [list(buckets[name]) for name in sorted(buckets, key=int) if buckets[name]]
     return [[name] for name in next(iter(buckets.values()))] if len(buckets) == 1 else buckets
 
 

@@ -10,6 +10,7 @@ is a message with `message_id` and `parent_id`. Options, the first value is the 
 |---|---|
 | make | threads, pairs, candidates (all answers to one message as a list, where there are two or more) |
 | threads | best: the best-ranked reply at each step; all: each way down to a last answer |
+| repeated | train, mask: an answer that an earlier thread of the tree has too is trained again, or has loss weight 0 |
 | pairs | all: every better answer with every worse one; adjacent: each with the next; best: the best with each other |
 | deleted, review | drop, keep: messages that were deleted; that their reviewers refused |
 | synthetic | keep, drop: messages by a model |
@@ -23,7 +24,7 @@ and is in no pair. Flat files without `message_tree_id` are held in memory whole
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
 
     make: str = "threads"
     threads: str = "best"
+    repeated: str = "train"
     pairs: str = "all"
     deleted: str = "drop"
     review: str = "drop"
@@ -51,7 +53,8 @@ class Plan(NamedTuple):
 
 
 OPTIONS = Plan._fields
-ALLOWED = {"make": ("threads", "pairs", "candidates"), "threads": ("best", "all"), "pairs": ("all", "adjacent", "best"),
+ALLOWED = {"make": ("threads", "pairs", "candidates"), "threads": ("best", "all"), "repeated": ("train", "mask"),
+           "pairs": ("all", "adjacent", "best"),
            "deleted": ("drop", "keep"), "review": ("drop", "keep"), "synthetic": ("keep", "drop"),
            "order": ("by_tree", "any")}
 
@@ -157,7 +160,7 @@ def _harvest(messages: Sequence[Message], plan: Plan, notes: Counter, *, tree: s
     notes["unanswered"] += sum(path[-1].role == "user" and not forest.children[path[-1].key]
                                for path in forest.paths())
     if plan.make == "threads":
-        yield from (_thread(path, tree) for path in (_all if plan.threads == "all" else _best)(forest))
+        yield from _threads((_all if plan.threads == "all" else _best)(forest), tree, mask=plan.repeated == "mask")
     else:
         yield from _ranked(forest, plan, notes, tree)
 
@@ -207,9 +210,14 @@ def _ranked(forest: Forest, plan: Plan, notes: Counter, tree: str) -> Iterator[R
                 yield _pair(path, better, worse, tree)
 
 
-def _thread(path: Sequence[Message], tree: str) -> Record:
-    last = path[-1]
-    return Record(last.id, _messages(path), scores=_scores(last), meta=_meta(path, tree), provenance=_source(path))
+def _threads(paths: Iterable[Sequence[Message]], tree: str, *, mask: bool) -> Iterator[Record]:
+    """The threads of a tree; with `mask` each answer is trained in the first of them only."""
+    seen: set[str] = set()
+    for path in paths:
+        last, weights = path[-1], tuple(0.0 if message.key in seen else None for message in path)
+        yield Record(last.id, _messages(path), message_weights=weights if any(w == 0.0 for w in weights) else None,
+                     scores=_scores(last), meta=_meta(path, tree), provenance=_source(path))
+        seen.update(message.key for message in path if mask and message.role == "assistant")
 
 
 def _pair(path: Sequence[Message], better: Message, worse: Message, tree: str) -> Record:

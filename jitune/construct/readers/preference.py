@@ -20,6 +20,7 @@ Texts of a prompt become the user's message, texts of answers the assistant's.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -245,11 +246,11 @@ def _pair(row: Mapping, before: Messages, a: Messages, b: Messages, used: set, o
 def _number(value: Any, what: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    try:
+        found = float(value) if plain else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
         raise UserError(f"{what} must be a number, got {value!r:.60}")
-    return float(value)
+    return found

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
+from jitune.construct.agreement import dawid_skene
 from jitune.construct.agreement.dawid_skene import estimate
 
 # Table 1 of Dawid and Skene 1979: 45 patients; the first observer three times, four others once.
@@ -57,6 +59,21 @@ def test_the_same_as_by_loops():
     slow = by_loops(item, who, code, 45, 5, 4, 0.5, 7)
     for fast, wanted in zip((found.posterior, found.prior, found.confusion), slow, strict=True):
         np.testing.assert_allclose(fast, wanted, atol=1e-12)
+
+
+def test_items_that_are_alike_are_one_kind_and_cost_once(monkeypatch):
+    """200,000 items of five kinds: each step goes over five of them."""
+    item, who, code = observed()
+    keep = item < 5
+    once = [np.array(x)[keep] for x in (item, who, code)]
+    many = [np.concatenate([x + (5 * n if i == 0 else 0) for n in range(40_000)]) for i, x in enumerate(once)]
+    seen = []
+    monkeypatch.setattr(dawid_skene, "logsumexp", lambda x, **how: (seen.append(len(x)), logsumexp(x, **how))[1])
+    found = estimate(*many, items=200_000, annotators=5, labels=4, smoothing=0, steps=20)
+    alone = estimate(*once, items=5, annotators=5, labels=4, smoothing=0, steps=20)
+    assert max(seen) <= 5
+    np.testing.assert_allclose(found.posterior, np.tile(alone.posterior, (40_000, 1)), atol=1e-12)
+    assert found.objective == pytest.approx([40_000 * x for x in alone.objective])
 
 
 @settings(max_examples=30, deadline=None)

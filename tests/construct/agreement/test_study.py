@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jitune.cli import main
+from jitune.commands import data_agreement as command
+from jitune.construct.agreement import files
 from jitune.construct.agreement.accepted import Rule, fraction, parse
-from jitune.construct.agreement.files import write_text
 from jitune.data.record import Annotation, Record
 from jitune.data.record_rows import is_record, to_row
 from jitune.evals.stats import wilson
@@ -168,6 +169,11 @@ WRONG = {
     "a bound": (LONG + "x,a,good\n", ["--accept", ">=4"], "'4' is not on an ordered scale"),
     "a label": (LONG + "x,a,good\n", ["--accept", "great"], "'great' is none of the labels: good"),
     "no rule": (LONG + "x,a,good\n", ["--accept", " , "], "a bound such as '>=4' or labels"),
+    "a name that is near": (LONG + "x,a,1\n", ["--label", "lable", "--item", "item"], "'lable', perhaps 'label'; the"),
+    "a column twice": ("id,a,b\n1,x,y\n", ["--annotators", "a,b,a"], "--annotators: 'a' is given twice"),
+    "no label": ('{"id": 1, "data": {"text": "x"}, "annotations": []}\n', [], "a.jsonl: no label is in it; read bes"),
+    "no such tool": (LONG + "x,a,1\n", ["--format", "argilla"], "a.csv:1: is no row of the format argilla"),
+    "many columns": (",".join(f"c{n}" for n in range(40)) + "\n" + ",".join("x" * 40), [], "'c29' and 10 more"),
     "half a pair": ('{"item": "x\\ud800", "annotator": "a", "label": "1"}\n', [], "a.jsonl:1"),
     "two ways": (LONG + "x,a,1\n", ["--format", "argilla", "--item", "item"], "leave the columns out"),
     "no such format": (LONG + "x,a,1\n", ["--format", "cvat"], "unknown format 'cvat'"),
@@ -189,16 +195,34 @@ def test_conflicts_can_be_let_pass_and_are_counted(tmp_path, capsys):
     assert "1 time an annotator gave an item labels that differ" in printed
 
 
-def test_a_failure_leaves_what_was_there(tmp_path):
-    def pieces():
-        yield "half"
-        raise OSError("no space left")
+def test_a_failure_leaves_all_that_was_there(tmp_path, capsys, monkeypatch):
+    agreement(tmp_path, capsys, a__csv=THREE)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
-    path = tmp_path / "a.jsonl"
-    path.write_text("whole")
-    with pytest.raises(OSError, match="no space left"):
-        write_text(path, pieces())
-    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"] and path.read_text() == "whole"
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "render", full)  # the last of the four to be made
+    assert main(["data", "agreement", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out"), "--seed", "1"]) == 1
+    assert "space" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before and len(before) == 4
+
+
+def test_what_is_read_is_not_written_over(tmp_path, capsys):
+    agreement(tmp_path, capsys, a__csv=THREE)
+    queue = tmp_path / "out" / "queue.jsonl"
+    kept = queue.read_bytes()
+    assert main(["data", "agreement", str(queue), "--item", "id", "--label", "id", "--out", str(queue.parent)]) == 2
+    assert "queue.jsonl there is one of the files that are read" in capsys.readouterr().err
+    assert queue.read_bytes() == kept
+
+
+def test_a_large_file_is_read_twice_with_a_bar(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "LARGE", 10)
+    (tmp_path / "a.csv").write_text(THREE)
+    assert main(["data", "agreement", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert [line.split(" in ")[0] for line in told.splitlines()] == ["reading: 80 bytes", "texts: 80 bytes"]
 
 
 def test_rules():
@@ -218,6 +242,13 @@ def test_the_accepted_fraction_by_hand():
     clustered = fraction([True, True, False], ["x", "x", "y"])
     assert clustered["se"] == pytest.approx(np.sqrt(2 * (2 / 3) ** 2) / 3) and clustered["clusters"] == 2
     assert fraction([None])["value"] is None
+
+
+def test_a_name_takes_one_line_of_the_screen(tmp_path, capsys):
+    rows = [{"item": "q", "annotator": a, "label": v} for a, v in (("a\tb", "x\ty"), ("c\nd", "x\nz"))]
+    printed, *_ = agreement(tmp_path, capsys, a__jsonl=rows)
+    assert [line.split()[:3] for line in printed.splitlines() if line.startswith(("  a ", "  c ", "  x "))] == [
+        ["x", "y", "1"], ["x", "z", "1"], ["a", "b", "1"], ["c", "d", "1"]]
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

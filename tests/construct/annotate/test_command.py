@@ -7,7 +7,7 @@ import pytest
 
 from jitune.cli import main
 from jitune.construct.annotate.log import Log
-from tests.construct.annotate.made import desk_of, rows
+from tests.construct.annotate.made import answer, desk_of, rows
 
 
 @pytest.mark.parametrize(("options", "what"), [
@@ -45,13 +45,14 @@ def test_malformed_rows_are_named_and_a_log_is_not_begun(tmp_path, capsys):
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "half \\ud83d", "output": "b"}\n')
     assert main(["data", "annotate", str(path), "--no-browser", "--port", "0"]) == 2
-    assert "a.jsonl:2: " in capsys.readouterr().err and list(tmp_path.iterdir()) == [path]
+    told = capsys.readouterr().err
+    assert "a.jsonl:2: " in told and "--bad skip' leaves such rows out" in told and list(tmp_path.iterdir()) == [path]
 
 
 def test_options_that_a_log_contradicts_are_refused(tmp_path, capsys):
     path = rows(tmp_path / "a.jsonl")
-    with desk_of(path, tasks=["rate"], annotators=("ann", "bo")):
-        pass
+    with desk_of(path, tasks=["rate"], annotators=("ann", "bo")) as desk:
+        desk.take(answer(desk, "ann", 0, rating=2))
     header = json.loads(open(f"{path}.annotations.jsonl").readline())["annotations"]
     assert header["assignment"] == [[0, 1]] * 6 and header["annotators"] == ["ann", "bo"]
     assert main(["data", "annotate", str(path), "--no-browser", "--port", "0", "--task", "flag"]) == 2

@@ -80,6 +80,11 @@ def test_rankings_become_ranks(tmp_path):
         assert desk.item("ann", 0)["answer"]["values"]["ranking"][0] == [shown.index("six")]
     [record], _ = exported(path)
     assert {c.messages[0]["content"]: c.rank for c in record.candidates} == {"five": 1, "six": 0, "seven": 1}
+    command.export(str(path), f"{path}.annotations.jsonl", str(tmp_path / "out.json"), to="label_studio")
+    [again] = read_records([str(tmp_path / "out.json")])
+    texts = {c.id: c.messages[0]["content"] for c in again.candidates}
+    [ranked] = [a.value for a in again.annotations if a.question == "ranking"]
+    assert [sorted(texts[name] for name in tier) for tier in ranked] == [["six"], ["five", "seven"]]
 
 
 def test_written_answers_stand_after_the_question(tmp_path):
@@ -114,6 +119,16 @@ def test_label_studio_tells_skipped_from_empty_and_our_reader_takes_it(tmp_path)
     assert states == {("ann", "labelled"): 1, ("ann", "empty"): 1, ("bo", "labelled"): 1} | {
         key: 1 for key in states if key[1] == "skipped"}
     assert records[0].messages[0]["content"] == "Question 0? <script>alert(1)</script>"
+
+
+def test_what_nobody_annotated_is_not_exported(tmp_path):
+    path = rows(tmp_path / "a.jsonl", 3)
+    with desk_of(path, tasks=["rate"]) as desk:
+        desk.take(answer(desk, "ann", 0, rating=2))
+        desk.take(answer(desk, "ann", 0, rating=2) | {"kind": "undo"})
+    with pytest.raises(UserError, match="annotations.jsonl: nobody annotated anything yet"):
+        exported(path)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_an_export_is_of_its_own_file_and_overwrites_nothing_else(tmp_path):

@@ -112,8 +112,20 @@ def test_what_is_no_log_is_left_alone(tmp_path, text, what):
 def test_a_log_of_another_file_is_refused(tmp_path):
     with Log(tmp_path / "log") as log:
         log.start(HEADER)
+        log.append(answer("1"))
     with Log(tmp_path / "log") as log, pytest.raises(UserError, match="digest 'd' there, 'e' here"):
         log.start({**HEADER, "digest": "e"})
+
+
+def test_a_log_in_which_nobody_said_anything_can_be_begun_anew(tmp_path):
+    for header in (HEADER, HEADER, {**HEADER, "digest": "e"}):
+        with Log(tmp_path / "log") as log:
+            log.start(header)
+            assert log.header == {"format": 1, **header}
+    with Log(tmp_path / "log") as log:
+        log.append(answer("1"))
+    header, marks = load(tmp_path / "log")
+    assert header["digest"] == "e" and marks.events == {"1"}
 
 
 def test_a_log_that_was_never_begun_leaves_no_file(tmp_path):

@@ -85,6 +85,7 @@ def test_unlabelled_is_not_empty():
     (result("q", "ranker", ranker={"q": ["b", "a"]}), [["b"], ["a"]]),
     (result("q", "ranker", ranker={"2": ["a", "c"], "1": ["b"]}), [["b"], ["a", "c"]]),
     (result("q", "ranker", ranker={"1": ["b", "a"]}), [["b", "a"]]),
+    (result("q", "ranker", ranker={"1": ["b"], "2": [], "3": ["a"]}), [["b"], ["a"]]),
     (result("q", "ranker", ranker={"_": ["c"], "good": ["b"], "bad": ["a"]}), {"good": ["b"], "bad": ["a"]}),
     ({**result("q", "rating", rating=4), "item_index": 1}, {"item": 1, "value": 4}),
 ])

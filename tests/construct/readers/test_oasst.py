@@ -73,6 +73,23 @@ def test_counts_of_the_nested_file(shared, options, count):
         assert notes["unranked"] == 6
 
 
+def test_each_answer_is_trained_once_where_repeats_are_masked(shared):
+    stack, answers = [json.loads(line)["prompt"] for line in (shared / NESTED).read_text().splitlines()], 0
+    while stack:
+        message = stack.pop()
+        answers += message["role"] == "assistant"
+        stack += message["replies"]
+    records, _ = records_of(shared / NESTED, "threads=all,repeated=mask")
+    plain, _ = records_of(shared / NESTED, "threads=all")
+
+    def trained(record):
+        weights = record.message_weights or [None] * len(record.messages)
+        return sum(m["role"] == "assistant" and w is None for m, w in zip(record.messages, weights, strict=True))
+
+    assert [record.messages for record in records] == [record.messages for record in plain]
+    assert sum(map(trained, records)) == answers < sum(map(trained, plain)) and all(map(trained, records))
+
+
 def test_synthetic_messages_are_named_with_their_model(shared):
     rows = [json.loads(line) for line in (shared / NESTED).read_text().splitlines()]
     stack, synthetic = [row["prompt"] for row in rows], set()
@@ -229,6 +246,14 @@ def test_other_states_are_left_out_when_one_is_named():
     assert harvest(tree, tree_state="growing")[0]
     records, drops, _ = harvest(tree, tree_state="ready_for_export")
     assert not records and Counter(d.reason for d in drops) == {"of_other_state": 1, "below_dropped": 6}
+
+
+def test_a_prefix_is_trained_with_the_first_of_its_threads():
+    tree = {"message_tree_id": "q", "prompt": node("q", replies=[node("a", "assistant", [
+        node("f", replies=[node("b", "assistant"), node("c", "assistant")])])])}
+    first, second = harvest(tree, threads="all", repeated="mask")[0]
+    assert (first.id, first.message_weights) == ("b", None)
+    assert (second.id, second.message_weights) == ("c", (None, 0.0, None, None))
 
 
 def test_unknown_words_of_options():

@@ -120,6 +120,7 @@ def test_dropped_ties_are_counted_and_given(tmp_path):
     ({"prompt": "q", "chosen": [{"role": "x", "content": "a"}], "rejected": "b"}, "'chosen'.*unknown role"),
     ({"prompt": "q", "answers": ["a", "b"], "ranks": [1]}, "'ranks' must hold one number for each of the 2"),
     ({"prompt": "q", "answers": [{"answer": "a", "rank": "first"}]}, "'rank' must be a number"),
+    ({"prompt": "q", "answers": [{"answer": "a", "rank": 10**400}]}, "'rank' must be a number"),
     ({"messages": [{"role": "system", "content": "s"}, user("q")], "system": "t", "chosen": "a", "rejected": "b"},
      "two system prompts"),
 ])
