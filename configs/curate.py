@@ -13,8 +13,8 @@ from jitune.construct.curate.config import defaults
 
 def get_config():
     config = defaults()
-    config.stages = ("empty,length,encoding,repetition,language,refusal,boilerplate,hallucinated_input,pii,"
-                     "exact,minhash")
+    config.stages = ("empty,length,encoding,repetition,artifacts,language,refusal,boilerplate,"
+                     "hallucinated_input,pii,exact,minhash")
     config.length.max_characters = 100_000  # of all texts of a record together
     config.language.languages = ""  # such as "en,zh"; "": all are kept, and noted
     config.pii.action = "redact"  # or reject

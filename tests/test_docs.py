@@ -100,7 +100,7 @@ def test_the_stages_are_those_of_the_table(tmp_path):
     vectors = {"embedder": "tests.construct.curate.embedders:words"}
     needed = {"decontaminate": {"against": str(tmp_path / "test.jsonl")}, "score": {"function": "builtins:len"},
               "embedding_duplicates": vectors, "diversity": vectors,
-              **dict.fromkeys(("ifd", "deita", "perplexity"), {"model": str(tmp_path)})}  # fmt: skip
+              **dict.fromkeys(("ifd", "ifd_ppl", "deita", "perplexity"), {"model": str(tmp_path)})}  # fmt: skip
     built = [table.build(table.Spec(name, table.STAGES[name], needed.get(name, {}))) for name, _ in rows]
     assert [type(stage).__name__.lower() for stage in built] == [kind for _, kind in rows]
 

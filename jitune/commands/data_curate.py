@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from jitune import recipes
+from jitune.types import UserError
 
 
 def add(commands) -> None:
@@ -22,11 +24,20 @@ def run(a) -> int:
     from jitune.construct.curate import config as configs
     from jitune.construct.curate.run import curate, summary
 
-    config = configs.from_words(a.config, a.rest)
+    config, asked = configs.from_words(a.config, a.rest), []
+
+    def stop(number, frame):
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         folder = curate(config, shown=True)
-    except KeyboardInterrupt:
-        print("jitune: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, UserError) as error:
+        if isinstance(error, UserError) and not asked:  # a worker that the same signal ends is no error
+            raise
+        what = "stopped" if asked else "interrupted"
+        print(f"jitune: {what}; the same command goes on from here", file=sys.stderr)
+        return 143 if asked else 130
     print(summary(folder))
     return 0

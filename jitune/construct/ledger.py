@@ -8,12 +8,12 @@
         ledger.commit(n)
 
 `ledger.jsonl` holds the header and a line a commit: the rows that are done and the length of every file then. What a
-kill left behind the last commit is cut off. A folder of another header is refused, and a second process too.
+kill left behind the last commit is cut off. A folder of another header is refused where something was committed, and a
+second process too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +23,7 @@ from jitune.evals.store import lock, parse, to_line
 from jitune.types import UserError
 
 NAME = "ledger.jsonl"
+SHOWN = 4  # differences that a refusal tells
 
 
 class Ledger:
@@ -51,7 +52,7 @@ class Ledger:
     def _read(self, header: dict, files: Sequence[str]) -> dict[str, int]:
         """Takes up the last commit; returns the length of each file then."""
         self.file.seek(0)
-        end, sizes = 0, {}
+        end, sizes, other = 0, {}, None
         for number, line in enumerate(self.file, 1):
             entry = parse(line, ("done", "sizes") if number > 1 else ("header",))
             if entry is None:
@@ -59,15 +60,18 @@ class Ledger:
                     raise UserError(f"{self.path}:{number}: is not a line of a ledger; give another folder")
                 break
             if number == 1 and entry["header"] != header:
-                raise UserError(f"{self.folder}: was written for something else ({difference(entry['header'], header)}"
-                                "); give another folder, or move it away")
-            if number > 1:
+                other = entry["header"]
+            elif other is not None:
+                raise UserError(f"{self.folder}: was written for something else ({difference(other, header)}); give "
+                                "another folder, or move it away")
+            elif number > 1:
                 self.done, sizes, self.notes = entry["done"], entry["sizes"], entry.get("notes", {})
             end += len(line)
+        end = end if other is None else 0  # a run that failed before its first commit is no run
         self.file.truncate(end)
         if not end:
             there = [file for file in files if (self.folder / file).exists()]
-            if there:
+            if there and other is None:
                 raise UserError(f"{self.folder / there[0]}: is there already; give another folder, or move it away")
             self.file.write(to_line({"header": header}))
             self.file.flush()
@@ -120,16 +124,23 @@ class Ledger:
         os.fsync(self.file.fileno())
         self.done, self.notes, self.committed = done, notes, dict(self.sizes)
 
-    def _close(self) -> None:
+    def _close(self) -> list[OSError]:
+        """Closes all files, and gives what went wrong: what was written last may not have found its place."""
+        failed = []
         for stream in (*self.streams.values(), self.file):
-            with contextlib.suppress(OSError):  # of a full disk: what is not committed is not counted on
+            try:
                 stream.close()
+            except OSError as error:
+                failed.append(error)
+        return failed
 
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, *_) -> None:
-        self._close()
+    def __exit__(self, kind, *_) -> None:
+        failed = self._close()
+        if failed and kind is None:  # else the first error is on its way, and says more
+            raise failed[0]
 
 
 def difference(found: Any, wanted: dict) -> str:
@@ -137,4 +148,6 @@ def difference(found: Any, wanted: dict) -> str:
     if not isinstance(found, dict):
         return "it has no header"
     names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-    return "; ".join(f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names)
+    names.sort(key=lambda name: not (name in found and name in wanted))  # what has changed before what has come or gone
+    told = [f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names[:SHOWN]]
+    return "; ".join([*told, *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])

@@ -1,5 +1,7 @@
 """Files that grow together go on where they stood at the last commit."""
 
+import errno
+
 import pytest
 
 from jitune.construct.ledger import Ledger
@@ -55,6 +57,16 @@ def test_another_header_a_second_process_and_files_of_others_are_refused(tmp_pat
         ledger.commit(1)
     with pytest.raises(UserError, match="x 1 there, 2 here"):
         Ledger(tmp_path, FILES, {"x": 2})
+    with Ledger(tmp_path / "failed", FILES, {"x": 1}) as ledger:
+        ledger.write("a.jsonl", b"1\n")
+    with Ledger(tmp_path / "failed", FILES, {"x": 2}) as ledger:  # nothing was committed
+        ledger.commit(1)
+    assert (tmp_path / "failed" / "a.jsonl").read_bytes() == b""
+    with pytest.raises(UserError, match="x 2 there, 1 here"):
+        Ledger(tmp_path / "failed", FILES, {"x": 1})
+    many = {f"option {i}": i for i in range(9)}
+    with pytest.raises(UserError, match="x 1 there, 2 here; option 0 None there, 0 here; .*; and 6 more"):
+        Ledger(tmp_path, FILES, {"x": 2, **many})
     (tmp_path / "a.jsonl").write_bytes(b"")
     with pytest.raises(UserError, match="shorter"):
         Ledger(tmp_path, FILES, {"x": 1})
@@ -63,3 +75,19 @@ def test_another_header_a_second_process_and_files_of_others_are_refused(tmp_pat
     with pytest.raises(UserError, match="is there already"):
         Ledger(tmp_path / "new", FILES, {})
     assert (tmp_path / "new" / "a.jsonl").read_text() == "mine"
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_success(tmp_path, monkeypatch):
+    """What is still in memory when the files are closed may find no place; an error before it is told first."""
+    class Full:
+        def close(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), Ledger(tmp_path / "a", FILES, {}) as ledger:
+        ledger.commit(1)
+        monkeypatch.setitem(ledger.streams, "b.jsonl", Full())
+    assert ledger.file.closed
+    with pytest.raises(ZeroDivisionError), Ledger(tmp_path / "b", FILES, {}) as ledger:
+        monkeypatch.setitem(ledger.streams, "b.jsonl", Full())
+        raise ZeroDivisionError
+    assert ledger.file.closed

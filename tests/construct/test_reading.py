@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from jitune.construct import reading
 from jitune.construct.reading import READERS, find_reader, read_records
+from jitune.data import formats
 from jitune.data.formats import FORMATS
-from jitune.data.record import Provenance, Record, named
+from jitune.data.record import Provenance, Record, named, to_example
 from jitune.data.record_rows import from_row, to_line, to_row
 from jitune.data.streams import Bad
 from jitune.types import Example, UserError
@@ -80,7 +81,7 @@ def test_a_file_of_many_kinds(tmp_path):
 
 def test_dolly(tmp_path):
     [record] = read_records([write(tmp_path / "d.jsonl", KINDS["dolly"])], license="CC-BY-SA-3.0")
-    assert record.messages == (user("q\n\nc"), said("a")) and record.meta == {"category": "open_qa"}
+    assert record.messages == (user("q\n\nc"), said("a")) and record.meta == {"category": "open_qa", "input": "c"}
     assert record.provenance == Provenance(str(tmp_path / "d.jsonl:1"), "annotation", license="CC-BY-SA-3.0")
     [record] = read_records([write(tmp_path / "d.jsonl", {**KINDS["dolly"], "context": ""})], method="by hand")
     assert record.messages == (user("q"), said("a")) and record.provenance.method == "by hand"
@@ -90,7 +91,7 @@ def test_prompts(tmp_path):
     path = write(tmp_path / "a.jsonl", {"instruction": "Add.", "input": "2 3", "system": "Count.", "k": 1})
     [record] = read_records([path], format="prompts")
     assert record.messages == ({"role": "system", "content": "Count."}, user("Add.\n\n2 3"))
-    assert record.meta == {"k": 1}
+    assert record.meta == {"k": 1, "input": "2 3"}
     [record] = read_records([write(tmp_path / "a.jsonl", {"prompt": [user("a"), said("b"), user("c")]})])
     assert record.messages == (user("a"), said("b"), user("c"))
     with pytest.raises(UserError, match="'prompt' ends with an answer"):
@@ -220,7 +221,7 @@ def test_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     first, second = read_records([str(path)])
-    assert first.meta == {"at": "2024-01-02 00:00:00"} and second.messages[1] == said("b")
+    assert first.meta == {"at": "2024-01-02 00:00:00", "input": "c"} and second.messages[1] == said("b")
 
 
 def test_every_real_record_is_read_again_as_it_was(shared):
@@ -290,3 +291,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 1000 and peak < 2_000_000
+
+
+def test_alpacas_input_is_kept_apart(shared):
+    """Of every real row the instruction is what stands before it; what training sees is what it was."""
+    file = shared / "data" / "sft" / "cherry_alpaca_5_percent.json"
+    for row, record in zip(json.loads(file.read_text()), read_records([str(file)]), strict=True):
+        (question, answer) = record.messages
+        assert record.meta.get("input", "") == (row["input"] if row["input"].strip() else "")
+        text = question["content"].removesuffix(record.meta.get("input", "")).removesuffix("\n\n")
+        assert (text, answer["content"]) == (row["instruction"].removesuffix("\n\n"), row["output"])
+        assert to_example(record) == formats.to_example(row, to_example(record).origin)

@@ -40,9 +40,9 @@ def card(result: Mapping[str, Any]) -> str:
     parts = [front(result), f"# {line(name)}", opening(result)]
     parts += [f"> **{line(warning)}**" for warning in license_warnings(result)]
     parts += ["## Sources", sources(result), "## How it was made", made(result), "## Curation",
-              f"{counts['read']:,} rows were read, {counts['malformed']:,} could not be used as they were, "
-              f"{counts['rejected']:,} records were rejected, and {counts['kept']:,} kept. Every rejection is in "
-              "`rejected.jsonl` with its reason.", stages(result), reasons(result)]
+              f"{counts['read']:,} rows were read: {counts['malformed']:,} were malformed, {counts['left_out']:,} were "
+              f"left out by their reader, {counts['rejected']:,} records were rejected, and {counts['kept']:,} kept. "
+              "Every rejection is in `rejected.jsonl` with its reason.", stages(result), reasons(result)]
     parts += ["## Languages", counted(result["after"]["language"], "language", unknown="not told")]
     parts += ["## Lengths", lengths(result), "## Known limits", *(f"- {text}" for text in limits(result))]
     parts += ["", f"Made by jitune {result['jitune']}; `funnel.json` holds all counts, `report.html` shows them."]
@@ -121,7 +121,7 @@ def stages(result: Mapping[str, Any]) -> str:
         for row in result["stages"]]
     text = table(["stage", "in", "rejected", "out", "options"], rows)
     files = [[row["name"], file, digest] for row in result["stages"] for file, digest in row["files"].items()]
-    return text + ("\n\n" + table(["stage", "file or model it read", "digest"], files) if files else "")
+    return text + ("\n\n" + table(["stage", "file, model or code", "digest"], files) if files else "")
 
 
 def reasons(result: Mapping[str, Any]) -> str:

@@ -9,16 +9,15 @@ in `stages`, has a section of its name as well.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jitune import config as configs
-from jitune.construct.curate import table
+from jitune.construct.curate import identity, table
 from jitune.construct.curate.table import Spec
+from jitune.construct.reading import Reading, read_records
 from jitune.data import sources
 from jitune.types import UserError
 
@@ -30,11 +29,12 @@ def defaults() -> ConfigDict:
     """Every option of `jitune data curate`, with a section for each stage that jitune has."""
     config = ConfigDict({
         "input": "",  # files, directories or hub names, joined by commas
+        # The next five: for all inputs, or one for each, in their order, with semicolons: "alpaca;auto".
         "format": "auto",
         "fields": "",  # "instruction=question,output=answer": other column names
         "reader": "",  # options of the format's reader: "make=pairs"
-        "license": "",  # of all rows; "": as each row says
-        "method": "",  # how all rows were made: annotation, distillation, ...; "": as each row says
+        "license": "",  # of the rows; "": as each row says
+        "method": "",  # how the rows were made: annotation, distillation, ...; "": as each row says
         "output_dir": "",
         "name": "",  # of the data, for the card; "": the folder's
         "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
@@ -77,6 +77,24 @@ def check(config: ConfigDict) -> None:
                         "at least 0")
 
 
+def readings(config: ConfigDict) -> list[Reading]:
+    """A reading of each input, with its own format, columns, options of the reader, licence and method.
+
+    Raises:
+      UserError: neither one value nor one for each input, or a value that `read_records` refuses.
+    """
+    names, given = inputs(config), {}
+    for option in ("format", "fields", "reader", "license", "method"):
+        values = [value.strip() for value in config[option].split(";")]
+        if len(values) not in (1, len(names)):
+            raise UserError(f"config.{option}={config[option]!r} has {len(values)} values, and there are {len(names)} "
+                            "inputs; give one for all, or one for each")
+        given[option] = values * len(names) if len(values) == 1 else values
+    return [read_records([name], format=given["format"][i] or "auto", fields=given["fields"][i],
+                         license=given["license"][i], method=given["method"][i], bad="give",
+                         options=given["reader"][i]) for i, name in enumerate(names)]
+
+
 def inputs(config: ConfigDict) -> list[str]:
     """The inputs, each as it was given. Raises UserError where one is named twice."""
     found = sources.split_specs(config.input)
@@ -106,28 +124,14 @@ def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
     """What a run is of: another input, stage or option makes another run; only that may go on in its folder."""
     names = inputs(config)
     found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "stages")}
-    found |= {"config.input": ",".join(names), "digest of the input": [sources.digest([name]) for name in names]}
+    found |= {"config.input": ",".join(names), "digest of the input": identity.data(names)}
+    for format in config.format.split(";"):
+        found |= {f"digest of {file}": digest for file, digest in identity.code(format.strip()).items()}
     for spec in stages:
         for name, value in spec.options.items():
             if name != GIVEN:
                 found[f"config.{spec.name}.{name}"] = value
-            found |= {f"digest of {file}": digest for file, digest in files_of(value)}
-    return found
-
-
-def files_of(value: Any) -> list[tuple[str, str]]:
-    """(file, SHA-256) of every file that an option names, such as those to decontaminate against; (folder, digest of
-    its weights) of a model."""
-    found = []
-    for word in value.split(",") if isinstance(value, str) and value else ():
-        path = os.path.expanduser(word.strip())
-        if os.path.isfile(path):
-            with open(path, "rb") as stream:
-                found.append((word.strip(), hashlib.file_digest(stream, "sha256").hexdigest()))
-        elif os.path.isfile(os.path.join(path, "config.json")):
-            from jitune.hub.files import digest
-
-            found.append((word.strip(), digest(Path(path))))
+        found |= {f"digest of {file}": digest for file, digest in identity.made_of(spec).items()}
     return found
 
 

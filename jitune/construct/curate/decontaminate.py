@@ -226,3 +226,12 @@ def build(*, against: Sequence[str] | str = (), tasks: Sequence[str] | str = (),
         return Reject("contaminated", detail.replace("%", " %", 1), spans)
 
     return Filter("decontaminate", judge)
+
+
+def reads(*, tasks: Sequence[str] | str = (), data: Sequence[str] | str = (), **options: Any) -> list[str]:
+    """The files of the tasks, which their names do not tell; those of `against` are named."""
+    tasks, data = (split_specs(x) if isinstance(x, str) else list(x) for x in (tasks, data))
+    return [path for name in tasks for path in find_specs(catalogue.find_task(name), data, hub=False)]
+
+
+build.reads = reads

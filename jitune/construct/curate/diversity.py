@@ -7,6 +7,9 @@
 that stays is at most the threshold. `facility` chooses a set S to make sum_i max_{j in S} max(0, cos(i, j)) large, so
 that every record is close to a chosen one. That function is monotone and submodular, and is 0 for no record, so the
 greedy choice reaches at least 1 - 1/e = 63 % of the best (Nemhauser, Wolsey and Fisher 1978).
+
+DEITA's vectors are the last token's state of a model of 13B (`pool="last"`). The states of models all point one way, so
+that 0.9 may be the cosine of texts that have nothing in common: look at `center` in `near`.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jitune.construct.curate.near import BLOCK, ROUNDING, embed, find_embedder, greedy
+from jitune.construct.curate.near import BLOCK, ROUNDING, centered, embed, find_embedder, greedy
 from jitune.construct.curate.pieces import PARTS, check_number, check_word, text_of
+from jitune.construct.curate.scores.embed import LENGTH
+from jitune.construct.curate.scores.model import MESH
 from jitune.construct.curate.stage import Choice, Head, Reject
 from jitune.data.record import Record
 from jitune.types import UserError
@@ -128,11 +133,12 @@ def count_of(budget: float, total: int) -> int:
 
 
 def build(*, method: str = "cosine", embedder: str = "", model: str = "", of: str = "conversation", score: str = "",
-          threshold: float = 0.9, budget: float = 0.0, seed: int = 0, width: int = 0,
+          threshold: float = 0.9, budget: float = 0.0, seed: int = 0, center: bool = False, pool: str = "mean",
+          dtype: str = "float32", max_length: int = LENGTH, mesh: Sequence[int] = MESH, width: int = 0,
           batch_size: int = 64) -> Choice:
     """A Choice of diverse records.
 
-    method: cosine or facility. embedder, model, of, width: as in `near.build`.
+    method: cosine or facility. embedder, model, of, center, pool, dtype, max_length, mesh, width: as in `near.build`.
     score: for cosine, the name in `record.scores` by which records come, the highest first; "": as they stand.
     threshold: for cosine. budget: how many to keep, a count (100) or a fraction (0.1); 0: all, for cosine only.
     seed: of the parts into which facility divides more than 20,000 records.
@@ -140,15 +146,9 @@ def build(*, method: str = "cosine", embedder: str = "", model: str = "", of: st
     Raises:
       UserError: an option that is not known or out of range, no embedder, or a record without the score.
     """
-    check_word("method", method, METHODS)
     check_word("of", of, PARTS)
-    check_number("threshold", threshold, -1, 1)
-    check_number("budget", budget, 0, 1e15)
-    if budget > 1 and budget != round(budget):
-        raise UserError(f"budget = {budget!r}: a count such as 1000, or a fraction below 1 such as 0.1, is needed")
-    if method == "facility" and not budget:
-        raise UserError("facility needs a budget: a count such as 1000, or a fraction such as 0.1")
-    function = find_embedder(embedder=embedder, model=model)
+    _check(method, threshold, budget)
+    function = find_embedder(embedder=embedder, model=model, pool=pool, dtype=dtype, max_length=max_length, mesh=mesh)
     dim = width or embed(function, ["width"], ["-"]).shape[1]
     # The score is one more column, after the vector.
     extra = int(bool(score))
@@ -160,12 +160,23 @@ def build(*, method: str = "cosine", embedder: str = "", model: str = "", of: st
 
     def choose(heads: Sequence[Head], measured: np.ndarray) -> list[Reject | None]:
         vectors, total = measured[:, :dim], count_of(budget, len(heads))
+        vectors = centered(vectors) if center else vectors
         if method == "facility":
             return _represented(heads, vectors, facility_in_parts(vectors, total, seed=seed))
         order = np.argsort(-measured[:, dim], kind="stable") if score else np.arange(len(heads))
         return _unlike(heads, greedy(vectors, order, at_least=threshold + ROUNDING, budget=total), threshold)
 
     return Choice("diversity", dim + extra, measure, choose, batch_size=batch_size)
+
+
+def _check(method: str, threshold: float, budget: float) -> None:
+    check_word("method", method, METHODS)
+    check_number("threshold", threshold, -1, 1)
+    check_number("budget", budget, 0, 1e15)
+    if budget > 1 and budget != round(budget):
+        raise UserError(f"budget = {budget!r}: a count such as 1000, or a fraction below 1 such as 0.1, is needed")
+    if method == "facility" and not budget:
+        raise UserError("facility needs a budget: a count such as 1000, or a fraction such as 0.1")
 
 
 def _score(record: Record, name: str) -> float:

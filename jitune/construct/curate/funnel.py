@@ -13,9 +13,10 @@ from typing import Any
 
 from jitune import __version__
 from jitune.construct.curate import config as options
+from jitune.construct.curate import identity
 from jitune.construct.curate.stage import Filter, Sieve, Stage
 from jitune.construct.curate.table import Spec
-from jitune.construct.curate.tally import octave_name
+from jitune.construct.curate.tally import octave_name, of_input
 
 VERSION = 1
 
@@ -29,18 +30,18 @@ def funnel(tree: Mapping[str, Any], config: Any, stages: Sequence[tuple[Spec, St
       stages: in order, with the one of ids in front.
       digests: of the inputs, in order.
     """
-    rows, left = [], tree["read"] - tree["malformed"]
+    rows, left = [], tree["read"] - tree["malformed"] - tree["left_out"]
+    came = left
     for spec, stage in stages:
         rows.append(stage_row(tree, spec, stage, left))
         left = rows[-1]["out"]
     names = options.inputs(config)
-    none = {"read": 0, "malformed": 0, "kept": 0, "licenses": {}}
-    inputs = [{"input": name, "sha256": digest, **{k: v for k, v in tree["inputs"].get(str(i), none).items()}}
+    inputs = [{"input": name, "sha256": digest, **tree["inputs"].get(str(i), of_input())}
               for i, (name, digest) in enumerate(zip(names, digests, strict=True))]
     return {
         "version": VERSION, "jitune": __version__, "name": config.name,
-        "records": {"read": tree["read"], "malformed": tree["malformed"],
-                    "rejected": tree["read"] - tree["malformed"] - tree["kept"], "kept": tree["kept"]},
+        "records": {"read": tree["read"], "malformed": tree["malformed"], "left_out": tree["left_out"],
+                    "rejected": came - tree["kept"], "kept": tree["kept"]},
         "unread": dict(sorted(tree["unread"].items())),
         "notes": {k: v for k, v in sorted(tree["notes"].items()) if k not in tree["unread"]},
         "inputs": inputs, "stages": rows,
@@ -58,7 +59,7 @@ def stage_row(tree: Mapping[str, Any], spec: Spec, stage: Stage, came: int) -> d
     return {
         "name": spec.name, "kind": kind, "target": spec.target, "options": {
             k: v for k, v in spec.options.items() if k != "inputs"},
-        "files": dict(pair for value in spec.options.values() for pair in options.files_of(value)),
+        "files": identity.made_of(spec),
         "in": came, "out": came - rejected, "rejected": rejected, "changed": counts["changed"],
         "reasons": dict(sorted(counts["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))),
         "cpu_seconds": round(cpu, 3), "records_per_second": round(came / cpu) if cpu > 0.001 else None,

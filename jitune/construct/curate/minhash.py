@@ -158,7 +158,8 @@ def build(*, preset: str = "datatrove", of: str = "conversation", threshold: flo
     """A Sieve of near-duplicates.
 
     preset: `datatrove` or `nemo`, the parameters that these two pipelines are published with.
-    of: conversation, both, prompt or answer. A record without a word there passes.
+    of: conversation, with calls of tools and all answers of a preference or ranking; both, the prompt and the last
+      answer, which is the preferred one; prompt; or answer. A record without a word there passes.
     threshold: the Jaccard similarity, as the signatures estimate it, from which two records are duplicates; its
       standard error is sqrt(s (1 - s) / (bands x rows)), 0.04 at s = 0.8 for datatrove. 0: meeting in a band.
     unit, length, bands, rows: in place of the preset's.

@@ -8,17 +8,24 @@ Vectors have length 1, so that a product is a cosine. The rule is greedy in the 
 unless its cosine with one that stays is at least the threshold (SemDeDup's rule, Abbas et al. 2023, without clusters).
 It is exact, and takes a product of all pairs with the kept ones, in blocks: n = 50,000 of 384 numbers are 1e12
 operations, some 20 seconds of 2 cores, and a block is 4 MB.
+
+The hidden states of a language model that was not trained for this all point one way, and more so within a script:
+texts that have nothing in common have cosines of 0.9 and more, so that a threshold that suits one language empties
+another. `center=True` takes the mean vector of all records off every vector before it is brought to length 1 (Mu and
+Viswanath 2018), after which unlike texts are near 0. The mean is that of the data at hand: with few records it says
+little, and thresholds are other ones than without. An embedder that was trained on pairs of texts needs no centering.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jitune.construct.curate.pieces import PARTS, check_number, check_word, text_of
+from jitune.construct.curate.scores.embed import LENGTH, open_embedder
+from jitune.construct.curate.scores.model import MESH, load_function
 from jitune.construct.curate.stage import Choice, Head, Reject
 from jitune.data.record import Record
 from jitune.types import UserError
@@ -36,23 +43,20 @@ class Nearest(NamedTuple):
     cosine: np.ndarray
 
 
-def find_embedder(*, embedder: str, model: str) -> Embedder:
+def find_embedder(*, embedder: str, model: str, pool: str, dtype: str, max_length: int,
+                  mesh: Sequence[int]) -> Embedder:
     """The function that an import path names, or one that runs a model of jitune's.
 
+    pool, dtype, max_length, mesh: for a model, see `scores.embed.open_embedder`.
+
     Raises:
-      UserError: neither or both are given, or the import fails.
+      UserError: neither or both are given, an option is out of range, or the import fails.
     """
     if bool(embedder) == bool(model):
         raise UserError("give embedder = 'module:function' or model = a folder, one of the two")
     if model:
-        from jitune.construct.curate.scores.embed import open_embedder
-
-        return open_embedder(model)
-    module, _, name = embedder.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"embedder = {embedder!r} cannot be imported as module:function: {error}") from error
+        return open_embedder(model, pool=pool, dtype=dtype, max_length=max_length, mesh=mesh)
+    return load_function(embedder, "embedder")
 
 
 def embed(embedder: Embedder, texts: Sequence[str], names: Sequence[str], width: int = 0) -> np.ndarray:
@@ -74,6 +78,22 @@ def embed(embedder: Embedder, texts: Sequence[str], names: Sequence[str], width:
     vectors = np.zeros((len(texts), found.shape[1]), np.float32)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     vectors[wanted] = found / np.where(norms == 0, 1, norms)
+    return vectors
+
+
+def centered(vectors: np.ndarray) -> np.ndarray:
+    """Vectors less their mean, of length 1 again: a copy in memory, float32 [n, dim].
+
+    Rows of zeros, of empty texts, stay so and do not count for the mean; a vector that is the mean itself stays as it
+    is, so that equal texts are alike even where there are no others.
+    """
+    vectors = np.array(vectors, np.float32)
+    there = np.flatnonzero(vectors.any(axis=1))
+    if len(there):
+        rest = vectors[there] - vectors[there].mean(axis=0, dtype=np.float64).astype(np.float32)
+        lengths = np.linalg.norm(rest, axis=1, keepdims=True)
+        some = lengths[:, 0] > 1e-5  # below that it is rounding
+        vectors[there[some]] = rest[some] / lengths[some]
     return vectors
 
 
@@ -120,19 +140,22 @@ def _against(here: np.ndarray, vectors: np.ndarray, chosen: np.ndarray, block: i
     return best, who
 
 
-def build(*, embedder: str = "", model: str = "", of: str = "conversation", threshold: float = 0.95, width: int = 0,
-          batch_size: int = 64) -> Choice:
+def build(*, embedder: str = "", model: str = "", of: str = "conversation", threshold: float = 0.95,
+          center: bool = False, pool: str = "mean", dtype: str = "float32", max_length: int = LENGTH,
+          mesh: Sequence[int] = MESH, width: int = 0, batch_size: int = 64) -> Choice:
     """A Choice without near-duplicates by embedding.
 
     embedder: `module:function`, from a list of texts to an array [texts, dim]; or model: a folder that jitune loads.
     of: conversation, both, prompt or answer. width: dim, where embedding one word to find it out is too much.
+    center: take the mean vector of all records off, see the module. pool (mean or last), dtype, max_length (tokens of
+    a text) and mesh: of a model, see `scores.embed.open_embedder`.
 
     Raises:
       UserError: an option that is not known or out of range, or no embedder.
     """
     check_word("of", of, PARTS)
     check_number("threshold", threshold, -1, 1)
-    function = find_embedder(embedder=embedder, model=model)
+    function = find_embedder(embedder=embedder, model=model, pool=pool, dtype=dtype, max_length=max_length, mesh=mesh)
     dim = width or embed(function, ["width"], ["-"]).shape[1]
 
     def measure(records: Sequence[Record]) -> np.ndarray:
@@ -140,7 +163,7 @@ def build(*, embedder: str = "", model: str = "", of: str = "conversation", thre
         return embed(function, texts, names, dim)
 
     def choose(heads: Sequence[Head], measured: np.ndarray) -> list[Reject | None]:
-        found = greedy(measured, np.arange(len(heads)), at_least=threshold - ROUNDING)
+        found = greedy(centered(measured) if center else measured, np.arange(len(heads)), at_least=threshold - ROUNDING)
         return [None if kept else Reject("similar", f"{cosine:.2f} like {heads[near].id}")
                 for kept, near, cosine in zip(*found, strict=True)]
 

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jitune.construct.curate.sift import choose, head_of, measure, tell
+from jitune.construct.curate.sift import choose, head_of, measure, note, tell
 from jitune.construct.curate.stage import Choice, Filter, Memory, Reject, Sieve, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.curate.tally import Tally, facts
@@ -110,23 +110,23 @@ def stream_pass(state: State, stages: Sequence[tuple[str, Filter | Sieve]], spec
         for chunk, found in pool.map(chunks(items)):
             for (name, _), seconds in zip(stages, found.cpu, strict=True):
                 state.tally.spent(name, seconds)
-            state.tally.tree["cpu"] += found.whole if workers else 0.0
+            state.tally.tree["cpu"] += found.whole if pool.workers else 0.0
             repeated = admit(state, stages, memories, [i for _, i in chunk if isinstance(i, Record)], found.judged)
             judged = iter(zip(found.judged, repeated, strict=True))
             for input, item in chunk:
                 if isinstance(item, Record):
                     settle(state, stages, input, item, *next(judged), out)
                 else:
-                    malformed(state, input, item)
+                    unread(state, input, item)
             done += len(chunk)
             tick(done)
             state.commit_now_and_then(done)
     state.done = done
 
 
-def malformed(state: State, input: int, bad: Any) -> None:
+def unread(state: State, input: int, bad: Any) -> None:
     """Counts and keeps a row that could not be read, or that its reader left out."""
-    state.tally.read(input, None)
+    state.tally.unread(input, fault=bad.fault)
     raw = bad.raw.decode(errors="surrogateescape") if isinstance(bad.raw, bytes) else bad.raw
     state.reject("read", Reject(bad.reason, bad.detail), id="", source=f"{bad.file}:{bad.number}",
                  raw="" if raw is None else raw)
@@ -260,11 +260,10 @@ def write_all(state: State, name: str, choice: Choice, path: Path, verdicts: Seq
     state.ledger.add(out) if out not in state.ledger.sizes else None
     for at, (input, line) in enumerate(read_between(path, done), done):
         record, reject = as_record(path, line, at + 1), verdicts[at]
-        if choice.note:
-            noted = choice.note(record, measured[at])
-            if noted is not record:
-                record, line = noted, as_line(noted)
-                state.tally.changed(name)
+        noted = note(choice, record, measured[at])
+        if noted is not record:
+            record, line = noted, as_line(noted)
+            state.tally.changed(name)
         if reject:
             state.reject(name, reject, id=record.id, source=record.provenance.source, line=line)
         elif out == KEPT:

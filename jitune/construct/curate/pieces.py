@@ -2,11 +2,13 @@
 
     text_of(record, "prompt")       # what the user and the system say
     text_of(record, "both")         # that, a blank line, and the last answer
+    text_of(record, "conversation") # all that is said, calls of tools and answers that were not preferred too
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jitune.data.record import Record, answer, prompt, turns
@@ -21,8 +23,17 @@ def text_of(record: Record, part: str) -> str:
         return prompt(record)
     if part == "answer":
         return answer(record)
-    texts = [prompt(record), answer(record)] if part == "both" else [text for _, text in turns(record)]
+    texts = (prompt(record), answer(record)) if part == "both" else _said(record)
     return "\n\n".join(filter(None, texts))
+
+
+def _said(record: Record) -> Iterator[str]:
+    """Every turn, the tools that it calls, and all answers: two pairs of one preferred answer may well differ."""
+    yield from (text for _, text in turns(record))
+    for messages in (record.rejected, *(candidate.messages for candidate in record.candidates)):
+        yield from (message.get("content") or "" for message in messages)
+    calls = (call for message in (*record.messages, *record.chosen) for call in message.get("tool_calls") or ())
+    yield from (json.dumps(call.get("function", call), ensure_ascii=False) for call in calls)
 
 
 def check_word(option: str, given: Any, allowed: Sequence[str]) -> None:

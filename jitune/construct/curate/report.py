@@ -31,7 +31,8 @@ def page_of(result: Mapping[str, Any], rows: Mapping[str, Mapping[str, Sequence[
     result = clean(result)
     counts = result["records"]
     lead = (f"{numbered(counts['read'], 'row')} of {numbered(len(result['inputs']), 'source')}: "
-            f"{counts['kept']:,} kept, {counts['rejected']:,} rejected, {counts['malformed']:,} not read.")
+            f"{counts['kept']:,} kept, {counts['rejected']:,} rejected, {counts['malformed']:,} malformed, "
+            f"{counts['left_out']:,} left out by their reader.")
     return page.page(
         f"Curation of {card.title(result)}", tiles(result), *warnings(result), funnel(result), stages(result),
         told(result), rejected(result, rows), lengths(result), languages(result), sources(result), settings(result),
@@ -63,7 +64,8 @@ def tiles(result: Mapping[str, Any]) -> Markup:
         ("Read", counts["read"], "records and rows that could not be read"),
         ("Kept", counts["kept"], f"{page.number(share, percent=True)} of what was read"),
         ("Rejected", counts["rejected"], f"by {numbered(len(result['stages']), 'stage')}"),
-        ("Not read", counts["malformed"], "malformed, or left out by their reader"),
+        ("Not read", counts["malformed"] + counts["left_out"],
+         f"{counts['malformed']:,} malformed, {counts['left_out']:,} left out by their reader"),
         ("Time", spent(seconds), f"{page.number(speed)} records per second"),
         ("CPU time", spent(result["cpu_seconds"]), "of all processes"),
     ])
@@ -177,12 +179,12 @@ def languages(result: Mapping[str, Any]) -> Markup | str:
 
 def sources(result: Mapping[str, Any]) -> Markup:
     """The inputs."""
-    rows = [[one["input"], one["read"], one["malformed"], part(one["kept"], one["read"]),
+    rows = [[one["input"], one["read"], one["malformed"], one["left_out"], part(one["kept"], one["read"]),
              ", ".join(f"{name or 'none'} ({count:,})" for name, count in one["licenses"].items()), one["sha256"][:12]]
             for one in result["inputs"]]
     notes = page.table(["what readers counted", "times"], list(result["notes"].items())) if result["notes"] else ""
-    return page.section("Sources", page.table(["source", "read", "not read", "kept", "licences of what was kept",
-                                               "SHA-256 begins"], rows, numeric=(1, 2, 3)), notes)
+    headers = ["source", "read", "malformed", "left out", "kept", "licences of what was kept", "SHA-256 begins"]
+    return page.section("Sources", page.table(headers, rows, numeric=(1, 2, 3, 4)), notes)
 
 
 def settings(result: Mapping[str, Any]) -> Markup:

@@ -33,7 +33,6 @@ from jitune.construct.curate.passes import read_records_between as records_betwe
 from jitune.construct.curate.stage import Choice, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.ledger import Ledger
-from jitune.construct.reading import Reading, read_records
 from jitune.evals.progress import Bars
 
 IDS = Spec("ids", "jitune.construct.curate.ids:build", {})
@@ -48,9 +47,7 @@ class Inputs:
     """
 
     def __init__(self, config: Any):
-        self.readings: list[Reading] = [
-            read_records([name], format=config.format, fields=config.fields, license=config.license,
-                         method=config.method, bad="give", options=config.reader) for name in options.inputs(config)]
+        self.readings = options.readings(config)
         totals = [reading.total for reading in self.readings]
         self.total = sum(totals) if all(totals) else 0
 
@@ -177,7 +174,8 @@ def summary(folder: Path) -> str:
     result = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     counts = result["records"]
     lines = [f"{counts['read']:,} read, {counts['kept']:,} kept in {folder / KEPT}"]
-    lines += [f"  {counts['malformed']:,} could not be read"] if counts["malformed"] else []
+    for name, what in (("malformed", "could not be read"), ("left_out", "left out by their reader")):
+        lines += [f"  {counts[name]:,} {what}"] if counts[name] else []
     for stage in result["stages"]:
         if stage["rejected"]:
             why = ", ".join(f"{count:,} {reason}" for reason, count in list(stage["reasons"].items())[:4])

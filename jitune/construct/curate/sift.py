@@ -11,9 +11,9 @@ so what is rejected before it comes first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jitune.construct.curate.stage import Choice, Filter, Head, Keep, Reject, Sieve, Stage
 from jitune.data.record import Record
@@ -79,7 +79,7 @@ def _chosen(stream: Iterable[Sifted], choice: Choice) -> Iterator[Sifted]:
         measured[start : start + choice.batch_size] = measure(choice, held[start : start + choice.batch_size])
     verdicts = choose(choice, [head_of(record, source_of(record)) for record in held], measured)
     for record, row, reject in zip(held, measured, verdicts, strict=True):
-        record = choice.note(record, row) if choice.note else record
+        record = note(choice, record, row)
         yield Sifted(record, choice.name, reject) if reject else Sifted(record)
 
 
@@ -115,7 +115,7 @@ def measure(choice: Choice, records: Sequence[Record]):
     """What a choice measures of a batch: float32 [records, width]."""
     import numpy
 
-    found = numpy.asarray(choice.measure(records), numpy.float32)
+    found = numpy.asarray(asked(choice.name, choice.measure, records), numpy.float32)
     if found.shape != (len(records), choice.width):
         raise UserError(f"the stage {choice.name} measured {list(found.shape)} of {len(records)} records; "
                         f"[{len(records)}, {choice.width}] was said")
@@ -124,15 +124,43 @@ def measure(choice: Choice, records: Sequence[Record]):
 
 def choose(choice: Choice, heads: Sequence[Head], measured) -> list[Reject | None]:
     """What a choice says of all records."""
-    verdicts = list(choice.choose(heads, measured))
+    verdicts = list(asked(choice.name, choice.choose, heads, measured))
     if len(verdicts) != len(heads):
         raise UserError(f"the stage {choice.name} chose among {len(heads)} records and gave {len(verdicts)} verdicts")
+    strange = next((v for v in verdicts if v is not None and not isinstance(v, Reject)), None)
+    if strange is not None:
+        raise UserError(f"the stage {choice.name} chose {strange!r:.60}; None or Reject(reason) is needed for each")
     return verdicts
 
 
 def tell(choice: Choice, heads: Sequence[Head], measured, chosen: Sequence[Reject | None]) -> dict:
     """What else a choice has to say; {} where it has nothing."""
-    return choice.tell(heads, measured, chosen) if choice.tell else {}
+    return asked(choice.name, choice.tell, heads, measured, chosen) if choice.tell else {}
+
+
+def note(choice: Choice, record: Record, row) -> Record:
+    """The record with what a choice writes onto it."""
+    if choice.note is None:
+        return record
+    noted = asked(choice.name, choice.note, record, row)
+    if not isinstance(noted, Record):
+        raise UserError(f"the stage {choice.name} wrote {type(noted).__name__} onto record {record.id}, not a Record")
+    return noted
+
+
+def asked(name: str, function: Callable, *given: Any) -> Any:
+    """What a function of a choice gives. What goes wrong in one's own is a UserError; in jitune's it is a bug."""
+    try:
+        return function(*given)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        module = getattr(getattr(function, "func", function), "__module__", None) or ""
+        if module.split(".")[0] == "jitune":
+            raise
+        place = error.__traceback__.tb_next
+        where = f" ({place.tb_frame.f_code.co_filename}:{place.tb_lineno})" if place else ""
+        raise UserError(f"the stage {name} failed: {type(error).__name__}: {error}{where}") from error
 
 
 def head_of(record: Record, source: str) -> Head:

@@ -5,8 +5,9 @@
 
 A builder is a function of plain options, each with a default, that returns a `Stage`. Its signature is the one place
 where options and defaults are written; configs take them from there. One that takes `**options` tells them, with
-defaults, in its attribute `extra`. A stage of one's own is `name=module:function`, or `module:function`, which is named
-as the function is; `other=length` runs a stage once more under another name, with options of its own.
+defaults, in its attribute `extra`; one that reads files which no option names tells them in its attribute `reads`. A
+stage of one's own is `name=module:function`, or `module:function`, which is named as the function is; `other=length`
+runs a stage once more under another name, with options of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ STAGES = {
     "decontaminate": f"{HERE}.decontaminate:build",
     "embedding_duplicates": f"{HERE}.near:build",
     "ifd": f"{HERE}.scores.ifd:build",
+    "ifd_ppl": f"{HERE}.scores.ifd:build_ppl",
     "deita": f"{HERE}.scores.deita:build",
     "perplexity": f"{HERE}.scores.perplexity:build",
     "score": f"{HERE}.scores.own:build",

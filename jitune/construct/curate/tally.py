@@ -58,21 +58,26 @@ class Tally:
 
     def __init__(self, stages: Sequence[str], tree: Mapping[str, Any]):
         self.tree: dict[str, Any] = {
-            "read": 0, "malformed": 0, "kept": 0, "seconds": 0.0, "cpu": 0.0, "stages": {}, "inputs": {},
-            "before": _sides(), "after": _sides(), "examples": {}, "told": {}, "unread": {}, "notes": {},
-            **tree,
+            "read": 0, "malformed": 0, "left_out": 0, "kept": 0, "seconds": 0.0, "cpu": 0.0, "stages": {}, "inputs": {},
+            "before": _sides(), "after": _sides(), "examples": {}, "told": {}, "unread": {}, "notes": {}, **tree,
         }  # fmt: skip
         for name in stages:
             self.tree["stages"].setdefault(name, {"reasons": {}, "changed": 0, "cpu": 0.0})
 
-    def read(self, input: int, found: Facts | None) -> None:
-        """One more row of an input; None where it is malformed."""
-        side = self.tree["inputs"].setdefault(str(input), {"read": 0, "malformed": 0, "kept": 0, "licenses": {}})
-        for counts in (self.tree, side):
+    def read(self, input: int, found: Facts) -> None:
+        """One more record of an input."""
+        self._came(input, "")
+        _count_facts(self.tree["before"], found)
+
+    def unread(self, input: int, *, fault: bool) -> None:
+        """One more row of an input that is malformed (`fault`), or that its reader leaves out on purpose."""
+        self._came(input, "malformed" if fault else "left_out")
+
+    def _came(self, input: int, what: str) -> None:
+        for counts in (self.tree, self.tree["inputs"].setdefault(str(input), of_input())):
             counts["read"] += 1
-            counts["malformed"] += found is None
-        if found:
-            _count_facts(self.tree["before"], found)
+            counts["malformed"] += what == "malformed"
+            counts["left_out"] += what == "left_out"
 
     def language(self, found: str) -> None:
         """The language of a record, as it is known when the record leaves the first pass."""
@@ -106,6 +111,11 @@ class Tally:
         if len(held) < EXAMPLES or mark < held[-1]:
             bisect.insort(held, mark)
             del held[EXAMPLES:]
+
+
+def of_input() -> dict[str, Any]:
+    """What is counted of an input, before anything is read."""
+    return {"read": 0, "malformed": 0, "left_out": 0, "kept": 0, "licenses": {}}
 
 
 def _sides() -> dict[str, Any]:

@@ -4,19 +4,22 @@
         for items, found in pool.map(chunks(stream)):       # in the order of the stream
             found.judged, found.cpu                         # a Judged for each record, seconds by stage
 
-A worker is started anew (no fork: threads of the parent would be copied in the middle of their work), builds its own
-stages from names and options, and never imports jax. It sees no memory of a Sieve: it gives keys, and goes on as if
-they were new; the parent, which admits them in order, drops what comes after a repetition.
+A worker is started anew (no fork: threads of the parent would be copied in the middle of their work), without the
+script that started the run, builds its own stages from names and options, and never imports jax. It sees no memory of a
+Sieve: it gives keys, and goes on as if they were new; the parent, which admits them in order, drops what comes after a
+repetition.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from jitune.construct.curate import table
@@ -130,11 +133,12 @@ def chunks(items: Iterable[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
 
 
 class Pool:
-    """Workers for the stages of one pass; with none, the work is done in this process."""
+    """Workers for the stages of one pass; with none, or with stages of the script itself, the work is done here."""
 
     def __init__(self, specs: Sequence[Spec], stages: Sequence[tuple[str, Filter | Sieve]], workers: int):
-        self.stages, self.workers, self.executor = stages, workers, None
-        if workers:
+        own = any(spec.target.startswith("__main__:") for spec in specs)  # workers have another __main__
+        self.stages, self.workers, self.executor = stages, 0 if own else workers, None
+        if self.workers:
             import multiprocessing
             from concurrent.futures import ProcessPoolExecutor
 
@@ -151,15 +155,15 @@ class Pool:
         waiting: deque = deque()
         try:
             for chunk in chunks:
-                waiting.append((chunk, self.executor.submit(_work, _records(chunk))))
+                with _nameless_main():
+                    waiting.append((chunk, self.executor.submit(_work, _records(chunk))))
                 if len(waiting) > AHEAD * self.workers:
                     yield _result(waiting)
             while waiting:
                 yield _result(waiting)
         except BrokenExecutor as error:
-            raise UserError("a worker process died: it was killed, perhaps for its memory, or could not start (a "
-                            "script that curates must do so under `if __name__ == \"__main__\":`); fewer workers "
-                            "take less memory, and workers=0 starts none") from error
+            raise UserError("a worker process died: it was killed, perhaps for its memory, or could not start; fewer "
+                            "workers take less memory, and workers=0 starts none") from error
 
     def __enter__(self) -> Pool:
         return self
@@ -167,6 +171,19 @@ class Pool:
     def __exit__(self, *_) -> None:
         if self.executor is not None:
             self.executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _nameless_main():
+    """Processes that start meanwhile do not run the script again, which need not have a guard of `__main__` then."""
+    main = sys.modules["__main__"]
+    names = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        yield
+    finally:
+        vars(main).update(names)
 
 
 def _records(chunk: list[tuple[int, Any]]) -> list[Record]:

@@ -4,7 +4,8 @@
     [record] = read(row, ("a.json", 7), Counter(), {})
     record.messages, record.meta        # (user: Add 2 and 3., assistant: 5), {"topic": "sums"}
 
-Columns that a format does not use are kept in `meta`.
+Columns that a format does not use are kept in `meta`; so is Alpaca's `input`, which ends the user's message and tells
+where the instruction does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jitune.construct.readers.common import CONTEXTS, PROMPTS, Origin, as_messages, first, say, source, without
+from jitune.construct.readers.common import CONTEXTS, PROMPTS, Origin, as_messages, first, is_text, say, source, without
 from jitune.data import formats
 from jitune.data.record import Record, from_example, named
 from jitune.types import Example, UserError
@@ -51,7 +52,13 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
 def read_format(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
                 name: str) -> Iterator[Record]:
     """A record of one row of the format of that name."""
-    yield replace(from_example(formats.to_example(row, origin, format=name)), meta=without(row, USED[name]))
+    record = from_example(formats.to_example(row, origin, format=name))
+    yield replace(record, meta=without(row, USED[name]) | (_input(row.get("input")) if name == "alpaca" else {}))
+
+
+def _input(value: Any) -> dict:
+    """What a record keeps of Alpaca's input."""
+    return {"input": value} if is_text(value) else {}
 
 
 def of_format(name: str) -> Callable:
@@ -63,7 +70,7 @@ def dolly(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str
     """A record of one row of Dolly: instruction, context, response, category (databricks-dolly-15k)."""
     more = {"instruction": row["instruction"], "input": row.get("context"), "output": row["response"]}
     record = from_example(formats.to_example(more, origin, format="alpaca"))
-    yield replace(record, meta=without(row, ("instruction", "context", "response")))
+    yield replace(record, meta=without(row, ("instruction", "context", "response")) | _input(row.get("context")))
 
 
 def is_dolly(row: Mapping) -> bool:
@@ -81,16 +88,16 @@ def prompts(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, s
     key = first(row, PROMPTS)
     if key is None:
         raise UserError(f"none of {', '.join(PROMPTS)} is there; the row has keys {list(row)}")
-    messages, more = as_messages(row[key], f"'{key}'", role="user"), first(row, CONTEXTS)
+    messages, more, meta = as_messages(row[key], f"'{key}'", role="user"), first(row, CONTEXTS), {}
     if more and isinstance(row[key], str) and isinstance(row[more], str):
-        messages, used = say("user", f"{row[key]}\n\n{row[more]}"), {key, more}
+        messages, used, meta = say("user", f"{row[key]}\n\n{row[more]}"), {key, more}, _input(row[more])
     else:
         used = {key}
     if messages[-1]["role"] == "assistant":
         raise UserError(f"'{key}' ends with an answer; its format is messages")
     if row.get("system") and messages[0]["role"] != "system":
         messages, used = say("system", row["system"]) + messages, used | {"system"}
-    yield named(Record("", messages, meta=without(row, used), provenance=source(origin)))
+    yield named(Record("", messages, meta=without(row, used) | meta, provenance=source(origin)))
 
 
 def load_function(path: str) -> Callable:

@@ -74,11 +74,44 @@ def test_equal_texts_are_duplicates_at_threshold_one_and_empty_ones_are_not():
     assert [v is None for v in verdicts] == [True, False, True, True]
 
 
+def test_centered_vectors_by_hand():
+    """Two at right angles are opposite without their mean; rows of zeros, and the mean itself, stay."""
+    found = near.centered(np.array([[1, 0], [0, 1], [0, 0]], np.float32))
+    np.testing.assert_allclose(found, [[0.5**0.5, -(0.5**0.5)], [-(0.5**0.5), 0.5**0.5], [0, 0]], atol=1e-6)
+    same = np.array([[0.6, 0.8], [0.6, 0.8]], np.float32)
+    np.testing.assert_array_equal(near.centered(same), same)
+
+
+TEXTS = ("Name three primary colours.", "Wie hoch ist der Eiffelturm?", "写一首关于春天的诗。",
+         "def add(a, b): return a + b", "What is 12 times 7?", "Name three primary colours.",
+         "La capitale de la France est Paris.", "Translate 'good night' into Spanish.",
+         "写一首关于春天的诗。", "A recipe for lentil soup, please.")  # fmt: skip
+
+
+def test_centering_tells_unlike_texts_apart(toy_model):
+    """States of a model lie close together. With the mean off, equal texts are found and the others stay."""
+    options = {"model": str(toy_model), "of": "prompt", "threshold": 0.9, "max_length": 64}
+    for pool in ("mean", "last"):
+        verdicts = run(near.build(**options, pool=pool, center=True), *TEXTS)
+        assert [i for i, verdict in enumerate(verdicts) if verdict] == [5, 8], pool
+    vectors = near.build(**options).measure([record(text, str(i)) for i, text in enumerate(TEXTS)])
+    unlike = np.triu(vectors @ vectors.T, 1)[np.triu(np.ones((10, 10), bool), 1)]
+    rest = near.centered(vectors)
+    assert np.median(np.triu(rest @ rest.T, 1)[np.triu(np.ones((10, 10), bool), 1)]) < np.median(unlike) - 0.1
+
+
+def test_options_of_the_model_are_reached(toy_model):
+    for options, message in (({"pool": "max"}, "pool='max' is not one of"), ({"max_length": 0}, "max_length=0"),
+                             ({"mesh": (1, 1)}, "must be three sizes"), ({"dtype": "int7"}, "int7")):
+        with pytest.raises(UserError, match=message):
+            near.build(model=str(toy_model), **options)
+
+
 @pytest.mark.parametrize("options, message", [
     ({}, "give embedder = 'module:function' or model"),
     ({"embedder": "embedders:words", "model": "m"}, "one of the two"),
-    ({"embedder": "embedders:none"}, "embedder = 'embedders:none' cannot be imported"),
-    ({"embedder": "embedders"}, "cannot be imported"),
+    ({"embedder": "embedders:none"}, "embedder: no function 'embedders:none'"),
+    ({"embedder": "embedders"}, "embedder: no function 'embedders'"),
     ({"embedder": "embedders:broken"}, "the embedding of record - is not finite"),
     ({"embedder": "embedders:flat"}, r"the embedder gave \[1\] for 1 texts; \[1, any\] is needed"),
     ({"embedder": "embedders:words", "threshold": 2}, "threshold = 2: a number from -1 to 1"),

@@ -7,7 +7,7 @@ import pytest
 from jitune import config as training
 from jitune import recipes
 from jitune.construct.curate import config as configs
-from jitune.construct.curate import table
+from jitune.construct.curate import identity, table
 from jitune.construct.curate.config import from_words
 from jitune.construct.curate.table import Spec
 from jitune.types import UserError
@@ -96,6 +96,47 @@ def test_files_and_models_that_options_name_are_part_of_what_a_run_is(tmp_path):
     (tmp_path / "model" / "model.safetensors").write_bytes(b"1235")
     after = configs.header(config, configs.specs(config))
     assert {name for name in after if after[name] != before[name]} == {f"digest of {tmp_path / 'model'}"}
+
+
+def test_code_of_ones_own_is_part_of_what_a_run_is(tmp_path, monkeypatch):
+    """Stages, readers and functions that options name; jitune's own are told by the version."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    module = tmp_path / "stages_of_mine.py"
+    module.write_text(f"from {TOYS} import words\ndef letters(records): return [1] * len(records)\n")
+    words = [f"--config.input={tmp_path / 'a.jsonl'}", "--config.output_dir=x", "--config.format=stages_of_mine:read",
+             "--config.stages=score,mine=stages_of_mine:words", "--config.score.function=stages_of_mine:letters"]
+    config = from_words(None, words)
+    before = configs.header(config, configs.specs(config))
+    module.write_text(module.read_text() + "# changed\n")
+    after = configs.header(config, configs.specs(config))
+    assert {name for name in after if after[name] != before[name]} == {
+        f"digest of stages_of_mine:{name}" for name in ("read", "words", "letters")}
+    assert not any("jitune" in name for name in after)
+
+
+def test_files_of_patterns_and_of_tasks_are_part_of_what_a_run_is(tmp_path):
+    rows = '{"question": "How many apples are in the two baskets?", "answer": "#### 4"}\n'
+    for name in ("one.jsonl", "two.jsonl", "gsm8k_test.jsonl"):
+        (tmp_path / name).write_text(rows)
+    spec = Spec("clean", table.STAGES["decontaminate"], {"against": f"{tmp_path}/*o*.jsonl", "tasks": "gsm8k",
+                                                         "data": str(tmp_path)})
+    assert sorted(identity.made_of(spec)) == [f"{tmp_path}/{name}" for name in (
+        "gsm8k_test.jsonl", "one.jsonl", "two.jsonl")]
+
+
+def test_a_model_is_known_by_weights_tokenizer_and_adapter(toy_model, tmp_path):
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(toy_model, folder)
+    found = [identity.model(str(folder))[str(folder)]]
+    for name in ("tokenizer_config.json", "model.safetensors"):
+        path = next(folder.glob(name))
+        path.write_bytes(path.read_bytes()[:-1] + b" ")
+        found.append(identity.model(str(folder))[str(folder)])
+    assert len(set(found)) == 3
+    assert identity.model("en_core_web_sm") == {} and identity.model(str(tmp_path)) == {}
 
 
 def test_inputs_that_would_be_read_twice(tmp_path):

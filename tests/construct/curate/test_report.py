@@ -43,7 +43,7 @@ def test_the_page_equals_funnel_json(folder):
     parse(html)
     counts = found["records"]
     assert [tile(html, name) for name in ("Read", "Kept", "Rejected", "Not read")] == [
-        str(counts[name]) for name in ("read", "kept", "rejected", "malformed")]
+        str(n) for n in (counts["read"], counts["kept"], counts["rejected"], counts["malformed"] + counts["left_out"])]
     assert heights(figure(html, "Records left after each stage")) == [
         counts["read"], *(row["out"] for row in found["stages"])]
     rows = cells(html, "stage")
@@ -135,7 +135,7 @@ def test_a_run_that_keeps_nothing_has_its_pages(tmp_path):
     path.write_text("{broken\n")
     folder = curate(config([path], tmp_path / "out", f"{TOYS}:words"))
     found = json.loads((folder / "funnel.json").read_text())
-    assert found["records"] == {"read": 1, "malformed": 1, "rejected": 0, "kept": 0}
+    assert found["records"] == {"read": 1, "malformed": 1, "left_out": 0, "rejected": 0, "kept": 0}
     parse((folder / "report.html").read_text())
     assert "There are no records." in (folder / "card.md").read_text()
 

@@ -63,7 +63,7 @@ def test_the_funnel_adds_up(tmp_path):
     inputs = write_inputs(tmp_path)
     folder = curate(config(inputs, tmp_path / "out", mix__weights="0.5,0.5", longest__keep=30))
     found, rejected = counts(folder), read(folder / "rejected.jsonl")
-    assert found["records"] == {"read": 63, "malformed": 3, "rejected": len(rejected) - 3,
+    assert found["records"] == {"read": 63, "malformed": 3, "left_out": 0, "rejected": len(rejected) - 3,
                                 "kept": len(read(folder / "kept.jsonl"))}
     assert 60 == found["records"]["rejected"] + found["records"]["kept"]
     came = 60
@@ -197,6 +197,32 @@ def test_a_stage_that_fails_names_the_record(tmp_path, workers):
         curate(config([path], tmp_path / "none", f"{TOYS}:fails", workers=workers, fails__how="nothing"))
 
 
+@pytest.mark.parametrize("where", ["measure", "choose", "note", "tell", "verdict"])
+def test_a_choice_of_ones_own_that_fails_is_named(tmp_path, where):
+    a, _ = write_inputs(tmp_path)
+    message = "chose 'yes'; None or Reject" if where == "verdict" else (
+        r"failed: ZeroDivisionError: division by zero \(.*toy_stages\.py:\d+\)")
+    with pytest.raises(UserError, match=f"the stage breaks {message}"):
+        curate(config([a], tmp_path / "out", f"{TOYS}:breaks", breaks__where=where))
+
+
+def test_a_score_of_ones_own_that_fails_is_named(tmp_path):
+    a, _ = write_inputs(tmp_path)
+    with pytest.raises(UserError, match=rf"score: {TOYS}:no_number failed: ZeroDivisionError"):
+        curate(config([a], tmp_path / "out", "score", score__function=f"{TOYS}:no_number"))
+    with pytest.raises(UserError, match=rf"embedder: {TOYS}:no_number failed: ZeroDivisionError"):
+        curate(config([a], tmp_path / "near", "embedding_duplicates", embedding_duplicates__width=2,
+                      embedding_duplicates__embedder=f"{TOYS}:no_number"))
+
+
+def test_a_choice_of_jitunes_that_fails_is_a_bug(tmp_path, monkeypatch):
+    """It keeps its traceback."""
+    monkeypatch.setattr("jitune.construct.curate.mix.draw", lambda *_: 1 / 0)
+    a, _ = write_inputs(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        curate(config([a], tmp_path / "out", "mix", mix__total=3))
+
+
 def test_a_worker_that_dies_is_one_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"instruction": "Q", "output": "boom"}) + "\n")
@@ -267,6 +293,45 @@ def test_ctrl_c_is_one_line_and_leaves_no_workers(tmp_path):
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and said.splitlines()[-1].startswith("jitune: interrupted; the same command"), said
     assert "Traceback" not in said and ends(child.pid)
+
+
+def test_a_run_that_is_told_to_end_says_so_and_goes_on(tmp_path):
+    """A scheduler tells the whole group, workers too."""
+    inputs = write_inputs(tmp_path, 30_000)
+    child = begin(inputs, tmp_path / "out", stderr=subprocess.PIPE)
+    os.killpg(child.pid, signal.SIGTERM)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 143 and said.splitlines()[-1].startswith("jitune: stopped; the same command"), said
+    assert "Traceback" not in said and ends(child.pid)
+    whole = curate(config(inputs, tmp_path / "whole", f"{TOYS}:words"))
+    assert outputs(curate(config(inputs, tmp_path / "out", f"{TOYS}:words"))) == outputs(whole)
+
+
+SCRIPT = """
+from jitune.construct.curate.config import from_words
+from jitune.construct.curate.run import curate
+from jitune.construct.curate.stage import Filter, Keep
+def mine():
+    return Filter("mine", Keep)
+print("once")
+for stages in ("{toys}:words", "{toys}:words,__main__:mine"):
+    print(curate(from_words(None, ["--config.input={input}", "--config.output_dir={out}" + str(len(stages)),
+                                   "--config.workers=2", "--config.stages=" + stages])))
+"""
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_script_needs_no_guard(tmp_path, typed):
+    """As a file or typed in, with stages of its own."""
+    (a, _), path = write_inputs(tmp_path), tmp_path / "script.py"
+    text = SCRIPT.format(toys=TOYS, input=a, out=tmp_path / "out")
+    path.write_text(text)
+    done = subprocess.run([sys.executable, "-" if typed else path], input=text, text=True, capture_output=True,
+                          timeout=120, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.splitlines()[0] == "once" and len(done.stdout.splitlines()) == 3
+    first, second = map(outputs, sorted(tmp_path.glob("out*")))
+    assert first == second and len(first[0]) > 100
 
 
 def test_no_worker_outlives_a_killed_run(tmp_path):

@@ -93,3 +93,17 @@ def fails(*, on: str = "boom", how: str = "error") -> Filter:
         return 1 / 0 if how == "error" else None
 
     return Filter("fails", judge)
+
+
+def breaks(*, where: str = "measure") -> Choice:
+    """A choice whose parts fail."""
+    def part(name, given):
+        return 1 / 0 if where == name else given
+
+    return Choice("breaks", 1, lambda records: part("measure", np.zeros((len(records), 1))),
+                  lambda heads, measured: part("choose", ["yes" if where == "verdict" else None] * len(heads)),
+                  lambda record, row: part("note", record), tell=lambda *_: part("tell", {}))
+
+
+def no_number(given):
+    return 1 / 0

@@ -90,11 +90,10 @@ def _same(first: str, second: str) -> bool:
                                == [line.strip() for line in second.splitlines()])
 
 
-def _echoes(prompt: str, answer: str) -> bool:
-    """Whether an answer is the prompt, or the input below the instruction, again."""
+def _echoes(prompt: str, below: str, answer: str) -> bool:
+    """Whether an answer is the prompt, or the input below its instruction, again."""
     if not prompt.strip() or len(answer) > len(prompt) + 1000:
         return False
-    below = prompt.partition("\n\n")[2]
     return _same(prompt, answer) or bool(below.strip()) and _same(below, answer)
 
 
@@ -116,7 +115,7 @@ def judge(record: Record, *, echo: bool, not_available: bool) -> Verdict:
         if bad[0] == "only_markup" and ABOUT_MARKUP.search(prompt[:4000]):
             continue
         return Reject("empty_answer" if bad[0] == "empty" else bad[0], bad[1])
-    if echo and found.answers and _echoes(prompt, found.answers[-1]):
+    if echo and found.answers and _echoes(prompt, parts.below(record, prompt), found.answers[-1]):
         return Reject("echo", "the answer is the prompt or its input again")
     return Keep(record)
 

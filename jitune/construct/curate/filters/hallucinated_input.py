@@ -55,14 +55,13 @@ REST = 25
 CHECKS = ("url", "media_tag", "media", "text")
 
 
-def _url(prompt: str) -> Reject | None:
+def _url(prompt: str, below: str) -> Reject | None:
     """A link where a text should be: alone as the input or the prompt, or with a few words around it."""
     if "://" not in prompt and "www." not in prompt.lower():
         return None
     if ABOUT_LINKS.search(prompt[:2000]):
         return None
-    below = prompt.partition("\n\n")[2].strip()
-    for text in (below, prompt.strip()):
+    for text in (below.strip(), prompt.strip()):
         if text and URL.search(text) and not re.sub(r"[\s,;.•*-]|\d+\.|\b(?:url|link|website|source)s?\s*[:：]", "",
                                                     URL.sub("", text), flags=re.IGNORECASE):
             return Reject("url_only_input", parts.shown(text))
@@ -107,7 +106,7 @@ def judge(record: Record, *, checks: tuple[str, ...], preset: str, english_only:
     write_a_program or leading_punctuation; as not_english with `english_only`."""
     found = parts.of(record)
     prompt = found.prompts[0][:max_size] if found.prompts else ""
-    rejected = _url(prompt) if "url" in checks else None
+    rejected = _url(prompt, parts.below(record, prompt)) if "url" in checks else None
     tag = MEDIA_TAG.search(prompt) if "media_tag" in checks and ("<" in prompt or "[" in prompt) else None
     if tag and rejected is None:
         rejected = Reject("media_tag", parts.shown(tag[0]))

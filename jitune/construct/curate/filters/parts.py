@@ -53,6 +53,12 @@ def of(record: Record) -> Parts:
     return Parts(*(tuple(by_role[role]) for role in ("user", "assistant", "system")))
 
 
+def below(record: Record, prompt: str) -> str:
+    """The input below the instruction of a prompt: Alpaca's, as its reader notes it, or what a blank line sets off."""
+    given = record.meta.get("input")
+    return given if given and isinstance(given, str) and prompt.endswith(given) else prompt.partition("\n\n")[2]
+
+
 def _add(by_role: dict[str, list[str]], message: dict) -> None:
     content = message.get("content") or ""
     if message["role"] in by_role and (content or not message.get("tool_calls")):

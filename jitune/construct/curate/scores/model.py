@@ -55,7 +55,7 @@ def check_model(model: Any, stage: str) -> None:
 
 
 def load_function(spec: str, what: str) -> Callable:
-    """The function of `module:function`. Raises UserError where there is none."""
+    """The function of `module:function`, whose errors are UserErrors that name it. Raises UserError for none."""
     module, _, name = spec.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -63,7 +63,16 @@ def load_function(spec: str, what: str) -> Callable:
         raise UserError(f"{what}: no function {spec!r}: {error}") from error
     if not callable(found):
         raise UserError(f"{what}: {spec!r} is not a function")
-    return found
+
+    def call(given: Any) -> Any:
+        try:
+            return found(given)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            raise UserError(f"{what}: {spec} failed: {type(error).__name__}: {error}") from error
+
+    return call
 
 
 def _stamp(path: Any) -> tuple:

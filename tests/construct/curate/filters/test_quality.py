@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,8 @@ from jitune.construct.curate.filters import (
     refusal,
     repetition,
 )
-from jitune.construct.curate.stage import Reject
+from jitune.construct.curate.stage import Keep, Reject
+from jitune.construct.readers import training
 from jitune.data.formats import to_example
 from jitune.data.record import Record, from_example
 
@@ -174,3 +176,14 @@ def test_languages_are_noted_and_chosen():
     assert reason(strict, french, f"Translate this into French: {english}") is None
     code = "Voici le programme que tu m'as demandé :\n```python\nfor the_word in the_sentence: print(the_word)\n```"
     assert isinstance(chosen.judge(record(code, "Écris un programme qui affiche les mots.")), Reject)
+
+
+def test_the_input_of_alpaca_is_told_from_an_instruction_of_two_paragraphs():
+    """Without `meta` the first blank line is taken for the end of the instruction."""
+    row = {"instruction": "Correct this.\n\nKeep the tone.", "input": "He go home.", "output": "He go home."}
+    (record,) = training.read(row, ("a.json", 1), Counter(), {})
+    assert record.meta == {"input": "He go home."}
+    assert empty.build().judge(record).reason == "echo"
+    assert isinstance(empty.build().judge(replace(record, meta={})), Keep)
+    (link,) = training.read({**row, "input": "https://x.org/a", "output": "Done."}, ("a.json", 1), Counter(), {})
+    assert hallucinated_input.build().judge(link).reason == "url_only_input"
