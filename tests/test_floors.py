@@ -79,6 +79,7 @@ FLOORS = (
      "construct.agreement.measure", "construct.agreement.dawid_skene", "construct.agreement.ranked_pairs",
      "construct.agreement.bradley_terry", "construct.agreement.accepted", "construct.agreement.reliability",
      "construct.agreement.queue", "construct.agreement.rankings", "construct.agreement.study",
+     "construct.agreement.chosen",
      "construct.agreement.text", "construct.agreement.pages", "construct.agreement.files",
      # Curation: stages,
      "construct.curate.stage", "construct.curate.ids",
