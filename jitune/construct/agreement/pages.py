@@ -204,8 +204,8 @@ def accepted(found: Mapping | None) -> Markup:
 
 def ranked(found: Mapping) -> Markup:
     """What rankings say together."""
-    head = page.paragraph(f"Ranked pairs: {numbered(len(found['merged']), 'item')} merged, {found['cycles']:,} with majorities "
-                          "that contradict each other.")
+    head = page.paragraph(f"Ranked pairs: {numbered(len(found['merged']), 'item')} merged, {found['cycles']:,} with "
+                          "majorities that contradict each other.")
     if found["strengths"] is None:
         return page.join((head, page.paragraph(f"Strengths by Bradley and Terry: none, {found['reason']}.")))
     rows = found["strengths"]

@@ -135,7 +135,8 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
 
 def ranked(found: Mapping[str, Any]) -> Iterator[str]:
     """What rankings say together."""
-    yield from _set_in(f"ranked pairs: {numbered(len(found['merged']), 'item')} merged, {found['cycles']:,} with a cycle")
+    yield from _set_in(f"ranked pairs: {numbered(len(found['merged']), 'item')} merged, {found['cycles']:,} with a "
+                       "cycle")
     if found["strengths"] is None:
         yield from _set_in(f"Bradley-Terry: none, {found['reason']}")
         return

@@ -55,5 +55,8 @@ def test_options_that_a_log_contradicts_are_refused(tmp_path, capsys):
         desk.take(answer(desk, "ann", 0, rating=2))
     header = json.loads(open(f"{path}.annotations.jsonl").readline())["annotations"]
     assert header["assignment"] == [[0, 1]] * 6 and header["annotators"] == ["ann", "bo"]
-    assert main(["data", "annotate", str(path), "--no-browser", "--port", "0", "--task", "flag"]) == 2
-    assert "was begun for something else (questions" in capsys.readouterr().err
+    assert main(["data", "annotate", str(path), "--no-browser", "--port", "0", "--task", "rate,flag", "--reasons",
+                 "wrong,rude", "--scale", "1-3", "--annotators", "ann,cy"]) == 2
+    assert ("was begun for something else (its annotators are ann, bo and these are ann, cy; it asks to rate 'rating' "
+            "(1=very poor, 2=poor, 3=fair, 4=good, 5=very good), and this is to rate 'rating' (1, 2, 3) and flag "
+            "'flags' (wrong, rude)); give another --log") in capsys.readouterr().err
