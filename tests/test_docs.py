@@ -182,15 +182,15 @@ def rate(a, low):
 
 
 @pytest.mark.core
-def test_the_format_of_the_documentation_reads_seeds(tmp_path, monkeypatch):
+def test_the_format_of_the_documentation_reads_rows_of_several_answers(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (snippet,) = re.findall(r"```python\n(.*?)```", page("records"), re.DOTALL)
-    (tmp_path / "my_seeds.py").write_text(snippet)
-    row = {"instruction": "Translate.", "instances": [{"input": "Yes", "output": "Oui"}, {"input": "", "output": "?"}]}
-    (tmp_path / "seeds.jsonl").write_text(json.dumps(row) + "\n")
-    found = list(read_records([str(tmp_path / "seeds.jsonl")], format="my_seeds:read"))
-    assert [[m["content"] for m in record.messages] for record in found] == [["Translate.\n\nYes", "Oui"],
-                                                                            ["Translate.", "?"]]
+    (tmp_path / "my_answers.py").write_text(snippet)
+    row = {"question": "What is a sum of 2 and 3?", "correct_answers": ["5", "Five"]}
+    (tmp_path / "right.jsonl").write_text(json.dumps(row) + "\n")
+    found = list(read_records([str(tmp_path / "right.jsonl")], format="my_answers:read"))
+    assert [[m["content"] for m in record.messages] for record in found] == [[row["question"], "5"],
+                                                                            [row["question"], "Five"]]
 
 
 @pytest.mark.core
