@@ -36,7 +36,7 @@ def defaults() -> ConfigDict:
         "license": "",  # of the rows; "": as each row says
         "method": "",  # how the rows were made: annotation, distillation, ...; "": as each row says
         "output_dir": "",
-        "name": "",  # of the data, for the card; "": the folder's
+        "name": "",  # of the data, for the card; "": those of its files
         "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
         "seed": 0,  # of every stage whose own seed is 0
         "workers": -1,  # processes for filters; -1: one a core, 0: none, all in this process
