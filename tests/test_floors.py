@@ -12,6 +12,7 @@ FLOORS = (
     ("sharding", "leaves.parts", "leaves.factored", "leaves.rows", "leaves.quantized", "structured", "models.families",
      "models.config", "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
+     "data.visible",
      "data.json_rows", "data.file_rows",
      "data.sources",
      "data.streams",

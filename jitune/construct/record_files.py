@@ -19,11 +19,10 @@ from typing import Any
 
 from jitune.construct.ledger import Ledger
 from jitune.construct.whole_file import whole_file
-from jitune.data.file_rows import extension
 from jitune.data.record import Record
 from jitune.data.record_rows import as_parquet, from_row, to_line
 from jitune.data.record_schema import arrow_schema
-from jitune.data.sources import find_files, load_dataset
+from jitune.data.sources import digest, file_digest
 from jitune.data.streams import stream
 
 ROWS, SIZE = 4096, 1 << 24  # a row group of Parquet ends after so many records, or bytes of their lines
@@ -38,22 +37,15 @@ def fingerprint(specs: Sequence[str]) -> str:
     and those evenly between, so that a change in the middle of a huge file may not be seen. Of a dataset its own
     fingerprint. Names count only by their extension: files may be moved.
     """
-    total = hashlib.sha256()
-    for spec in specs:
-        files = find_files(spec)
-        if files is None:
-            total.update(f"dataset {load_dataset(spec)._fingerprint}\n".encode())
-        for file in files or ():
-            total.update(f"{extension(file)} {_file_digest(file)}\n".encode())
-    return total.hexdigest()[:24]
+    return digest(specs, of_file=_file_digest)[:24]
 
 
 def _file_digest(file: str) -> str:
+    size = os.path.getsize(file)
+    if size <= WHOLE:
+        return file_digest(file)
+    found = hashlib.sha256(str(size).encode())
     with open(file, "rb") as opened:
-        size = os.path.getsize(file)
-        if size <= WHOLE:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-        found = hashlib.sha256(str(size).encode())
         for number in range(BLOCKS):
             opened.seek((size - BLOCK) * number // (BLOCKS - 1))
             found.update(opened.read(BLOCK))

@@ -20,9 +20,10 @@ from jitune.data.packing import fit
 from jitune.data.pipeline import parse_fields, summary
 from jitune.data.record import Record
 from jitune.data.record_rows import from_row, is_record
-from jitune.data.show_record import details, preferred, spoken
+from jitune.data.show_record import clipped, details, preferred, spoken
 from jitune.data.sources import split_specs
 from jitune.data.streams import stream
+from jitune.data.visible import visible
 from jitune.types import DataStats, Example, UserError
 
 
@@ -66,12 +67,13 @@ def show(
     for example, record in chosen:
         if tokenizer is None or not _has_answer(example):
             console.print(Text(f"-- {where(example)}", "bold"), soft_wrap=True)
-            console.print(Text("\n".join([*spoken(example.messages), *(f"  {piece}" for piece, _ in example.text)])))
+            lines = [*spoken(example.messages), *(f"  {clipped(piece)}" for piece, _ in example.text)]
+            console.print(Text(visible("\n".join(lines))))
         else:
             (rendered,) = render_all(tokenizer, [example], train_on=train_on, chat_template=template)
             pieces = fit(rendered, seq_len or len(rendered.tokens), overlong, stats)
             _print_pieces(console, tokenizer, rendered, pieces, marks)
-        console.print(Text("\n".join(details(record) if record else [])))
+        console.print(Text(visible("\n".join(details(record) if record else []))))
     if stats.examples:
         console.print(_legend(marks))
         console.print(Text(summary(stats, name="shown")))
@@ -82,7 +84,9 @@ def _print_pieces(console, tokenizer, rendered, pieces, marks: bool) -> None:
 
     for number, piece in enumerate(pieces, 1):
         console.print(Text(_header(piece, number, len(pieces)), "bold"), soft_wrap=True)
-        console.print(colour(tokenizer, piece, marks=marks))
+        whole = colour(tokenizer, piece, marks=marks)
+        # Whatever data hold, a terminal obeys none of it.
+        console.print(Text.assemble(*((visible(whole.plain[s.start:s.end]), s.style) for s in whole.spans)))
     if not pieces:
         console.print(Text(f"-- {where(rendered)}: dropped", "bold"))
 

@@ -20,6 +20,8 @@ from itertools import groupby
 from jitune.data.record import Candidate, Record, to_example
 from jitune.types import Example
 
+MOST = 20_000  # characters of a text that are shown
+
 
 def best(record: Record) -> Candidate | None:
     """The candidate of the lowest rank, else of the highest score, else the first."""
@@ -57,9 +59,15 @@ def spoken(messages: Sequence[dict]) -> Iterator[str]:
         for key in ("reasoning_content", "content"):
             if message.get(key):
                 role = message["role"] + (" (reasoning)" if key == "reasoning_content" else "")
-                yield f"  {role}: " + message[key].replace("\n", "\n    ")
+                yield f"  {role}: " + clipped(message[key]).replace("\n", "\n    ")
         for call in message.get("tool_calls", ()):
             yield f"  {message['role']} calls {call['function']['name']} {_short(call['function']['arguments'])}"
+
+
+def clipped(text: str) -> str:
+    """The start of a text, as far as somebody will read on a terminal, and how much comes after it."""
+    more = len(text) - MOST
+    return text if more <= 0 else f"{text[:MOST]}\n... and {more:,} characters more"
 
 
 def provenance(record: Record) -> str:

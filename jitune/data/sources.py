@@ -26,7 +26,7 @@ import hashlib
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -119,7 +119,13 @@ def split_specs(specs: str) -> list[str]:
     return found
 
 
-def digest(specs: Sequence[str]) -> str:
+def file_digest(file: str) -> str:
+    """The sha256 of a file's bytes."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(specs: Sequence[str], *, of_file: Callable[[str], str] = file_digest) -> str:
     """The sha256 of the data itself, in order: the bytes of files, or the fingerprint of a dataset.
 
     It does not depend on where the files are, so that a resumed run can refuse other data.
@@ -130,9 +136,7 @@ def digest(specs: Sequence[str]) -> str:
         if files is None:
             total.update(f"dataset {load_dataset(spec)._fingerprint}\n".encode())
         for file in files or ():
-            with open(file, "rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{extension(file)} {found}\n".encode())
+            total.update(f"{extension(file)} {of_file(file)}\n".encode())
     return total.hexdigest()
 
 

@@ -76,6 +76,24 @@ def test_records_with_and_without_a_tokenizer(tmp_path):
     assert "shown: 2 examples" in marked
 
 
+@pytest.mark.parametrize("tokenizer", [None, toy.make_tokenizer()])
+def test_a_terminal_obeys_nothing_that_data_hold(tmp_path, tokenizer):
+    path, hostile = tmp_path / "a.jsonl", "a\x1b]0;mine\x07\tb\rc\u202ed\x00"
+    path.write_bytes(to_line(Record("1", ({"role": "user", "content": hostile},), chosen=said(hostile),
+                                    rejected=said(hostile), annotations=(Annotation(hostile, hostile, hostile),),
+                                    meta={hostile: hostile}, provenance=Provenance(license=hostile))))
+    found = shown(str(path), tokenizer, chat_template="chatml" if tokenizer else "")
+    assert not {c for c in found if ord(c) < 32 or c == "\u202e"} - {"\n", "\t"}
+    assert "a\\u001b]0;mine\\u0007" in found and ("trained" in found) == bool(tokenizer)
+
+
+def test_of_a_long_text_the_start_is_shown(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"instruction": "é" * 1_000_000, "output": "ß" * 20_000}))
+    found = shown(str(path), None)
+    assert found.count("é") == found.count("ß") == 20_000 and "... and 980,000 characters more" in found
+
+
 def test_a_file_is_read_no_further_than_what_is_shown(tmp_path, capsys):
     path = tmp_path / "a.jsonl"
     rows = [json.dumps({"instruction": f"Say {n}.", "output": "x"}) for n in range(3)]

@@ -11,7 +11,7 @@ resample is a draw of how often each kind of item comes, and its cost does not g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from jitune.evals import agreement
 from jitune.evals.stats import REPLICATES, percentile
 
 FEWEST = 10  # items of two labels or more, below which resamples are too few kinds of draw for an interval
-MOST_PAIRS = 200  # of annotators with intervals, those with the most items in common
+LISTED, MOST_PAIRS = 1000, 200  # pairs of annotators with figures, and with intervals: those with the most items
 ROOM = 2**24  # numbers that resamples may take at a time
 
 
@@ -35,9 +35,10 @@ def measure(table: Table, *, level: str = "nominal", clusters: Sequence[int] | N
     Returns:
       {"items", "twice": items with two labels or more, "labels", "raters": {labels an item: items}, "percent",
       "fleiss", "alpha": of the level, "nominal": alpha of labels as names, where the level is another, "kappa": the
-      mean over pairs, "reason": why there is none of these, "pairs", "by_label", "apart": groups of annotators
-      without an item in common, "drawn": items or clusters with two labels, of which resamples are made}.
-      A figure is {"value", "low", "high"}, each a number or None.
+      mean over all pairs of annotators, "reason": why there is none of these, "pairs": of the annotators with the
+      most items in common, "pairs_in_all": how many there are, "by_label", "apart": groups of annotators without an
+      item in common, "drawn": items or clusters with two labels, of which resamples are made}. A figure is {"value",
+      "low", "high"}, each a number or None.
     """
     found = counts(table)
     raters = found.sum(1)
@@ -53,12 +54,15 @@ def measure(table: Table, *, level: str = "nominal", clusters: Sequence[int] | N
     several, number = np.unique(raters[raters > 0], return_counts=True)
     drawn = independent(np.flatnonzero(raters > 1), clusters)
     shown = {name: figure(what(found), what(kinds, weights), drawn) for name, what in figures.items()}
-    pairs = by_pair(table, level=level, clusters=clusters, replicates=replicates, seed=seed)
-    kappas = [p["kappa"]["value"] for p in pairs if p["kappa"]["value"] is not None]
+    every = shared(table)
+    pairs = by_pair(table, every, level=level, clusters=clusters, replicates=replicates, seed=seed)
+    alone = kappas(every)
+    alone = alone[~np.isnan(alone)]
     return {"items": int((raters > 0).sum()), "twice": int((raters > 1).sum()), "labels": len(table.code),
             "raters": dict(zip(map(int, several), map(int, number), strict=True)), **shown,
-            "kappa": float(np.mean(kappas)) if kappas else None, "reason": agreement.reason(found), "pairs": pairs,
-            "by_label": by_label(table, found, kinds, weights, drawn), "apart": apart(table), "drawn": drawn}
+            "kappa": float(alone.mean()) if len(alone) else None, "reason": agreement.reason(found), "pairs": pairs,
+            "pairs_in_all": len(every), "by_label": by_label(table, found, kinds, weights, drawn),
+            "apart": apart(table), "drawn": drawn}
 
 
 def independent(items: Sequence[int], clusters: Sequence[int] | None) -> int:
@@ -99,18 +103,32 @@ def figure(value: float | None, drawn: Any, number: int) -> dict[str, float | No
     return {"value": value, "low": ends[1] if ends else None, "high": ends[2] if ends else None}
 
 
-def by_pair(table: Table, *, level: str = "nominal", clusters: Sequence[int] | None = None,
-            replicates: int = REPLICATES, seed: int = 0) -> list[dict]:
-    """Figures of every two annotators with an item in common, in the order of the annotators.
+def by_pair(table: Table, every: Mapping[tuple[int, int], np.ndarray], *, level: str = "nominal",
+            clusters: Sequence[int] | None = None, replicates: int = REPLICATES, seed: int = 0) -> list[dict]:
+    """Figures of the pairs of annotators with the most items in common, in the order of the annotators.
 
     kappa: Cohen's; linear and quadratic: weighted by the places of labels on an ordinal scale, or by their values on
-    an interval one; None for names. "reason" says why there is none.
+    an interval one; None for names. "reason" says why there is none. every: see `shared`.
     """
-    pairs = shared(table)
-    most = sorted((-len(codes), key) for key, codes in pairs.items())[:MOST_PAIRS]
-    drawn = {key for _, key in most}
-    return [_pair(table, key, codes, level, clusters, replicates if key in drawn else 0, seed) for key, codes in
-            sorted(pairs.items())]
+    most = sorted((-len(codes), key) for key, codes in every.items())[:LISTED]
+    drawn = {key for _, key in most[:MOST_PAIRS]}
+    return [_pair(table, key, every[key], level, clusters, replicates if key in drawn else 0, seed)
+            for key in sorted(key for _, key in most)]
+
+
+def kappas(every: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
+    """[pairs] Cohen's kappa of each pair of annotators, NaN where both give one and the same label; see `shared`."""
+    if not every:
+        return np.zeros(0)
+    sizes = np.array([len(codes) for codes in every.values()])
+    both, pair = np.concatenate(list(every.values())), np.repeat(np.arange(len(sizes)), sizes)
+    width = both[:, 1:].max() + 1
+    same = np.bincount(pair, both[:, 1] == both[:, 2], minlength=len(sizes))
+    (a, by_a), (b, by_b) = (np.unique(pair * width + both[:, i], return_counts=True) for i in (1, 2))
+    cells, at_a, at_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+    chance = np.bincount(cells // width, by_a[at_a] * by_b[at_b], minlength=len(sizes))
+    apart = sizes.astype(np.float64) ** 2 - chance  # expected disagreements, times n
+    return np.where(apart > 0, 1 - sizes * (sizes - same) / np.where(apart > 0, apart, 1), np.nan)
 
 
 def _pair(table: Table, key: tuple[int, int], both: np.ndarray, level: str, clusters: Sequence[int] | None,

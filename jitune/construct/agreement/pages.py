@@ -62,7 +62,7 @@ def section(q: Mapping, texts: Mapping) -> Markup:
     notes = [Markup("<strong>Note.</strong> {}").format(note) for note in q["notes"]]
     blocks = [page.paragraph(head(q)), *map(page.paragraph, notes)]
     if "figures" in q:
-        blocks += [charts(q), pairs_table(q["figures"]["pairs"]), annotators_table(q["annotators"]), together(q),
+        blocks += [charts(q), pairs_table(q["figures"]), annotators_table(q["annotators"]), together(q),
                    matrices(q), queue(q, texts)]
     return page.section(short(q["question"], 200), *blocks, note=READ if "figures" in q else "")
 
@@ -121,8 +121,9 @@ def hundredths(x: float) -> str:
     return "1" if round(x, 2) == 1 else f"{x:.2f}".replace("0.", ".")
 
 
-def pairs_table(pairs: list) -> Markup:
+def pairs_table(figures: Mapping) -> Markup:
     """Every two annotators."""
+    pairs, count = figures["pairs"], figures["pairs_in_all"]
     if not pairs:
         return Markup("")
     weighted = any(p["linear"]["value"] is not None for p in pairs)
@@ -134,7 +135,7 @@ def pairs_table(pairs: list) -> Markup:
     table = page.table(headers, rows[:MOST], numeric=range(1, len(headers)),
                        caption="Every two annotators; kappa is Cohen's")
     return table if len(rows) <= 12 else page.details(
-        f"{len(rows):,} pairs of annotators" + f"; the {MOST} with the most items" * (len(rows) > MOST), table)
+        f"{count:,} pairs of annotators" + f"; the {MOST} with the most items" * (count > MOST), table)
 
 
 def annotators_table(rows: list) -> Markup:

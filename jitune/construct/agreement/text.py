@@ -46,7 +46,7 @@ def question(found: Mapping[str, Any]) -> Iterator[str]:
         for name, what in measures(found):
             yield f"  {pad(name)}{number(what['value']):>8}   {ends(what)}"
         yield from by_label(found)
-        yield from pairs(figures["pairs"])
+        yield from pairs(figures["pairs"], figures["pairs_in_all"])
     yield from annotators(found["annotators"])
     yield from together(found)
     if found["queue"]:
@@ -91,7 +91,7 @@ def by_label(found: Mapping[str, Any]) -> Iterator[str]:
     yield from more(rows)
 
 
-def pairs(rows: list) -> Iterator[str]:
+def pairs(rows: list, count: int) -> Iterator[str]:
     """A row a pair of annotators, those with the most items first."""
     if len(rows) < 2:
         return
@@ -99,7 +99,7 @@ def pairs(rows: list) -> Iterator[str]:
     for row in sorted(rows, key=lambda r: -r["n"])[:MOST]:
         yield (f"  {pad(shorten(row['a'], 15) + ', ' + shorten(row['b'], 15))}{row['n']:>8,}  "
                f"{percent(row['percent']['value']):>6}  {number(row['kappa']['value']):>6}   {ends(row['kappa'])}")
-    yield from more(rows)
+    yield from more(rows, count)
 
 
 def annotators(rows: list) -> Iterator[str]:
@@ -118,8 +118,8 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
         yield from ranked(found["rankings"])
         return
     majority, fitted = found["majority"], found["dawid_skene"]
-    yield from _set_in("majority: " + ", ".join(f"{label}: {n:,}" for label, n in majority["labels"].items() if n)
-                       + f"; {numbered(majority['ties'], 'tie')}")
+    decided = ", ".join(f"{label}: {n:,}" for label, n in majority["labels"].items() if n) or "none"
+    yield from _set_in(f"majority: {decided}; {numbered(majority['ties'], 'tie')}")
     if fitted:
         ended = f"{fitted['steps']} steps" if fitted["converged"] else "not at rest yet"
         yield from _set_in("Dawid-Skene: " + ", ".join(f"{label}: {n:,}" for label, n in fitted["labels"].items() if n)
@@ -147,10 +147,10 @@ def ranked(found: Mapping[str, Any]) -> Iterator[str]:
     yield from more(found["strengths"])
 
 
-def more(rows: list) -> Iterator[str]:
-    """How many rows are left out."""
+def more(rows: list, count: int = 0) -> Iterator[str]:
+    """How many rows are left out, of `count` or all of them."""
     if len(rows) > MOST:
-        yield f"  and {len(rows) - MOST:,} more"
+        yield f"  and {(count or len(rows)) - MOST:,} more"
 
 
 def pad(text: str) -> str:

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from jitune.data.visible import visible
 from jitune.report import page
 from jitune.report.intervals import Point
 from jitune.report.page import DASH, number, value
 
 SHOWN, FOLDED = 700, 1500  # bytes of a text: at once, and where the reader unfolds it
 DOUBTFUL = 0.05  # a value of which more is unscored is drawn as a ring
-# Control characters but tab and newline; surrogates, which no file can hold; what turns or hides parts of a line.
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff"
-                    "\U000e0000-\U000e007f]")
 
 
 def clean(tree: Any, *, most: int | None = None) -> Any:
@@ -35,7 +32,7 @@ def clean(tree: Any, *, most: int | None = None) -> Any:
     """
     if isinstance(tree, str):
         text = tree if most is None or len(tree) <= most else tree[:most] + "\N{HORIZONTAL ELLIPSIS}"
-        return UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", text.replace("\r\n", "\n"))
+        return visible(text)
     if isinstance(tree, Mapping):
         return {clean(str(k), most=most): clean(v, most=most) for k, v in tree.items()}
     if isinstance(tree, (list, tuple)):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jitune.construct.agreement import measure as module
 from jitune.construct.agreement.labels import Label, Sheet, counts
-from jitune.construct.agreement.measure import apart, by_pair, figure, measure, resamples
+from jitune.construct.agreement.measure import apart, by_pair, figure, kappas, measure, resamples, shared
 from jitune.construct.agreement.queue import most_disagreed
 from jitune.construct.agreement.reliability import majority, reliability
 from jitune.evals import agreement
@@ -61,9 +62,18 @@ def test_interval_weights_are_those_of_the_values():
     for i, pair in enumerate(((1, 2), (2, 9), (9, 9), (1, 1))):
         for who, value in enumerate(pair):
             sheet.add(Label(str(i), str(who), "q", value))
-    pair = by_pair(sheet.table("q"), level="interval", replicates=0)[0]
+    pair = by_pair(sheet.table("q"), shared(sheet.table("q")), level="interval", replicates=0)[0]
     # Sum of |v - w| 1 + 7; by chance (2 of 1, 1 of 2, 1 of 9) x (1, 1, 2): 2x(1 + 8x2) + (1 + 7x2) + (8 + 7), over 4.
     assert pair["linear"]["value"] == pytest.approx(1 - 8 * 4 / (2 * 17 + 15 + 15))
+
+
+def test_of_many_annotators_the_pairs_with_the_most_items_are_listed(monkeypatch):
+    made = table("aaa aab .bb a..")
+    whole = measure(made, replicates=0)
+    monkeypatch.setattr(module, "LISTED", 1)
+    found = measure(made, replicates=0)
+    assert [(p["a"], p["b"], p["n"]) for p in found["pairs"]] == [("p1", "p2", 3)]
+    assert found["pairs_in_all"] == 3 and found["kappa"] == whole["kappa"]
 
 
 @settings(max_examples=25, deadline=None)
@@ -72,7 +82,12 @@ def test_pairs_are_those_of_each_two_annotators(rows):
     """Slow twin: each two annotators' labels picked by hand."""
     if all(label == "." for row in rows for label in row):
         return
-    found = {(p["a"], p["b"]): p for p in by_pair(table(" ".join(rows)), replicates=0)}
+    made = table(" ".join(rows))
+    every = shared(made)
+    found = {(p["a"], p["b"]): p for p in by_pair(made, every, replicates=0)}
+    alone = dict(zip([tuple(made.annotators[i] for i in key) for key in every], kappas(every), strict=True))
+    assert {names: agreement.number(kappa) for names, kappa in alone.items()} == {
+        names: pytest.approx(p["kappa"]["value"]) for names, p in found.items()}
     for a in range(3):
         for b in range(a + 1, 3):
             both = [(row[a], row[b]) for row in rows if "." not in (row[a], row[b])]

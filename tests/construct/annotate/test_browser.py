@@ -118,6 +118,8 @@ def test_two_annotators_rank_and_compare_on_one_server(tmp_path):
              "rejected": "نص عربي " * 30} for i in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in made))
     asyncio.run(_two(path, tmp_path))
+    ranked = kept(tmp_path / "r.jsonl")["ann", 0]  # by keyboard: the second first, then the other two together
+    assert ranked["answers"]["ranking"]["value"] == [[ranked["shown"][1]], sorted(ranked["shown"][::2])]
     found = kept(path)
     assert [found["ann", i]["answers"]["preference"]["value"] for i in range(3)] == [
         found["ann", 0]["shown"][0], "tie", found["ann", 2]["shown"][1]]
@@ -149,3 +151,30 @@ async def _two(path, folder):
             for tab in (page, other):
                 await saved(tab)
                 assert tab.console == []
+        (folder / "r.jsonl").write_text(json.dumps({"prompt": "Which?", "answers": [
+            {"text": text, "score": 0} for text in ("one", "<b>two</b>", "three")]}) + "\n")
+        with server(folder / "r.jsonl", "--annotator", "ann", "--task", "rank") as (_, address):
+            await _rank(await open_page(address))
+
+
+REFUSED = """window.sent = fetch; window.fetch = (url, how) => {
+  const body = how && how.body ? JSON.parse(how.body) : {};
+  if (body.kind === "answer") body.answers.ranking = [[7]];
+  return window.sent(url, how && how.body ? {...how, body: JSON.stringify(body)} : how);
+}; true"""
+PRESSED = "[...document.querySelectorAll('.rank[aria-pressed=true]')].map(button => button.textContent).join('')"
+
+
+async def _rank(page):
+    """By keyboard; an answer that the server refuses becomes a draft again, with the reason."""
+    await at(page, 1)
+    await page.value(REFUSED)
+    await page.press("2", "1", "1", "2", "Enter")  # the last answer is set twice
+    await page.until("document.getElementById('banner').textContent.startsWith('Item 1 was not saved: ranking: [[7]]')")
+    await at(page, 1)
+    assert await page.value(PRESSED) == "212"
+    await page.value("window.fetch = window.sent; true")
+    await page.press("Enter")
+    await page.until("document.getElementById('count').textContent.startsWith('All 1 items are done')")
+    await saved(page)
+    assert await page.value("document.getElementById('banner').hidden")
