@@ -135,7 +135,7 @@ def test_the_scripts_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     exec(sifted, {})
     assert capsys.readouterr().out.splitlines() == [
         "r1 kept", "r2 exact: duplicate, same prompt and answer as r1",
-        "r3 length: answer_too_short, 1 words, at least 2", 'r4 empty: not_available, "N/A"', "r5 kept", "r6 kept"]
+        "r3 length: answer_too_short, 1 word, at least 2", 'r4 empty: not_available, "N/A"', "r5 kept", "r6 kept"]
     exec(curated, {"__name__": "__main__"})
     assert capsys.readouterr().out.startswith(f"6 read, 4 kept in {Path('curated') / 'kept.jsonl'}\n")
 

@@ -11,7 +11,7 @@ from tests.construct.annotate.made import answer, desk_of, rows
 
 
 @pytest.mark.parametrize(("options", "what"), [
-    (["--task", "pair"], "none of its 6 records can be annotated: a pair needs two answers"),
+    (["--task", "pair"], "of 6 records none can be annotated: a pair needs two answers"),
     (["--annotators", "ann,bo", "--annotator", "cy"], "'cy' is not one of the annotators: ann, bo"),
     (["--annotators", "ann,ann"], "'ann' is given twice"),
     (["--overlap", "2"], "give --annotators too"),
