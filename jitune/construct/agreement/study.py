@@ -100,7 +100,9 @@ def notes(table: Table, figures: Mapping, level: str) -> list[str]:
     elif not figures.get("twice"):
         told.append(f"the {len(people)} annotators have no item in common: agreement cannot be told")
     elif figures.get("reason"):
-        told.append(figures["reason"] + (f" ({table.labels[table.code[0]]!r:.60})" if not table.ballots else ""))
+        votes = counts(table)  # of items that were labelled twice all labels are this one
+        said = table.labels[votes[votes.sum(1) > 1].sum(0).argmax()]
+        told.append(figures["reason"] + (f" ({said!r:.60})" if not table.ballots else ""))
     told += [why] if (why := no_interval(figures)) else []
     if figures.get("twice") and figures["apart"]:
         groups = " | ".join(", ".join(group[:5]) + " ..." * (len(group) > 5) for group in figures["apart"][:5])
