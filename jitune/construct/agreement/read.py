@@ -203,6 +203,9 @@ def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Colle
             told = "; ".join(f"{file}: {name or 'a table'}" for file, name in known.items())
             raise UserError(f"the files are of several formats; give them one after the other ({told})")
         return Labels(files, Shape("records", ()), missing, format=known[files[0]], hide=hide)
+    if any(known.values()) and columns.question and columns == Columns(question=columns.question):
+        raise UserError(f"--question {columns.question}: names a column of a table; --questions chooses among those of "
+                        "records and exports")
     headers = {file: list(dict.fromkeys(key for row in rows for key in row)) for file, rows in samples.items()}
     strange = [column for column in hide or () if not any(column in header for header in headers.values())]
     if strange:

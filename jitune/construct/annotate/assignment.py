@@ -42,8 +42,9 @@ def assign(items: int, annotators: int, overlap: int, *, seed: int = 0) -> list[
             shared[b][a] += 1
     apart = sum(not shared[a][b] for a, b in combinations(range(annotators), 2))
     if overlap > 1 and apart:
-        raise UserError(f"--overlap {overlap}: over {numbered(items, 'item')} {numbered(apart, 'pair')} of the "
-                        f"{annotators} annotators would share no item; give more items, more overlap or fewer annotators")
+        told = f"over {numbered(items, 'item')} {numbered(apart, 'pair')} of the {annotators} annotators"
+        raise UserError(f"--overlap {overlap}: {told} would share no item; give more items, more overlap or fewer "
+                        "annotators")
     return found
 
 

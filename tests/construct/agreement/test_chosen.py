@@ -58,6 +58,7 @@ def test_questions_can_be_chosen(tmp_path, capsys):
     (["--accept", "tone=>=4"], "'4' is not on an ordered scale"),
     (["--accept", "shape=>=4"], "--accept: no question 'shape'; there are rating, tone, correction"),
     (["--questions", "rating,shape"], "--questions: no question 'shape'; there are rating, tone, correction"),
+    (["--question", "tone"], "--question tone: names a column of a table; --questions chooses among those of records"),
     (["--questions", "tone,correction", "--accept", ">=4"], "'4' is not on an ordered scale"),
     (["--questions", "tone", "--level", "interval"], "is no number, as --level interval"),
 ])
