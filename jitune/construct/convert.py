@@ -192,14 +192,14 @@ def _clear(places: Places) -> None:
 
 def _append(ledger: Ledger, places: Places, reading: Reading, bad: str, advance: Callable[[int], None]) -> None:
     seen, kept, rejected = Seen(), ledger.notes.get("kept", 0), Counter(ledger.notes.get("rejected", {}))
-    count, shown, told = 0, 0, time.monotonic()
+    count, shown, told, good, faulty = 0, 0, time.monotonic(), places.part.name, places.rejects.name
     for count, item in enumerate(reading, 1):
         line, fault = _line(item, seen)
         if count > ledger.done:
             if fault and bad == "stop" and (isinstance(item, Record) or item.fault):
                 ledger.commit(count - 1, kept=kept, rejected=dict(rejected))
                 raise UserError(f"{fault['file']}:{fault['row']}: {fault['detail']}{HINT}")
-            ledger.write((places.rejects if fault else places.part).name, line)
+            ledger.write(faulty if fault else good, line)
             kept += not fault
             rejected.update([fault["reason"]] if fault else [])
         if count % 256 == 0 and time.monotonic() - told > EVERY:

@@ -24,6 +24,7 @@ from jitune.types import UserError
 
 NAME = "ledger.jsonl"
 SHOWN = 4  # differences that a refusal tells
+BUFFER = 1 << 16  # bytes of a file that are written at a time
 
 
 class Ledger:
@@ -93,7 +94,7 @@ class Ledger:
     def _open(self, file: str, size: int):
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "ab")
+        stream = open(path, "ab", BUFFER)
         if stream.tell() < size:
             stream.close()
             raise UserError(f"{path}: is shorter than when it was written; it was changed, so give another folder")

@@ -28,14 +28,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from jitune.construct.readers import argilla, label_studio, oasst, own, preference, training
 from jitune.construct.readers.common import Origin, Reader
 from jitune.data.formats import FORMATS
 from jitune.data.pipeline import parse_fields
-from jitune.data.record import Record
+from jitune.data.record import Record, changed
 from jitune.data.streams import Bad, stream
 from jitune.types import UserError
 
@@ -160,11 +159,11 @@ class Reading:
     def _with_provenance(self, record: Record, reader: Reader) -> Record:
         known = record.provenance
         own_license = record.meta.get("license")
-        new = {
-            "method": self.given["method"] or known.method or reader.method,
-            "license": self.given["license"] or known.license or (own_license if isinstance(own_license, str) else ""),
-        }
-        return replace(record, provenance=replace(known, **new))
+        method = self.given["method"] or known.method or reader.method
+        license = self.given["license"] or known.license or (own_license if isinstance(own_license, str) else "")
+        if (method, license) == (known.method, known.license):
+            return record
+        return changed(record, provenance=changed(known, method=method, license=license))
 
 
 def read_records(specs: Sequence[str], *, format: str = "auto", fields: str | Mapping[str, str] = "",
@@ -241,6 +240,8 @@ def _grouped(known: Iterator) -> Iterator[tuple[Reader | None, Any]]:
 
 
 def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
+    if not fields:
+        return row
     missing = [column for column in fields.values() if column not in row]
     if missing:
         raise UserError(f"fields: no column '{missing[0]}'; the row has keys {list(row)}")
@@ -250,6 +251,8 @@ def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
 
 def _clean(row: dict, counts: Counter) -> dict:
     """The row as JSON has it: times and the like of Parquet become text, and numbers that are none (NaN) null."""
+    if _is_plain(row):
+        return row
     try:
         text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError):
@@ -261,6 +264,18 @@ def _clean(row: dict, counts: Counter) -> dict:
         raise UserError("holds half of a surrogate pair, as of an emoji that was cut in two, after "
                         f"{text[max(0, error.start - 20):error.start]!r}") from error
     return row
+
+
+def _is_plain(row: dict) -> bool:
+    """Whether a row holds nothing but texts in ASCII, whole numbers and nulls, as most do; cheaper than JSON."""
+    texts = list(row)
+    for item in row.values():
+        kind = type(item)
+        if kind is str:
+            texts.append(item)
+        elif item is not None and kind is not int and kind is not bool:
+            return False
+    return all(type(key) is str for key in row) and "".join(texts).isascii()
 
 
 def _plain(value: Any, counts: Counter) -> Any:

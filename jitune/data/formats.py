@@ -311,7 +311,7 @@ def _shown(value: Any) -> str:
 def _plain(value: Any) -> Any:
     """Rows of pandas and Arrow hold numpy arrays and scalars: make lists and numbers of them."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     plain = value.tolist() if hasattr(value, "tolist") else value

@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from jitune.types import Example
 
+CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 STATES = ("labelled", "empty", "skipped")  # an empty answer is an answer; a skipped item has none
 
 
@@ -123,6 +124,14 @@ class Record:
     provenance: Provenance = Provenance()
 
 
+def changed(value: Any, **fields: Any) -> Any:
+    """A record, or a part of one, with other values in some fields: `dataclasses.replace`, in a fifth of its time."""
+    new = object.__new__(type(value))
+    new.__dict__.update(value.__dict__)
+    new.__dict__.update(fields)
+    return new
+
+
 def content_of(record: Record) -> list:
     """What makes two records the same: the texts, not who said what about them."""
     answers = [[c.messages, c.rank, c.score] for c in record.candidates]
@@ -132,21 +141,20 @@ def content_of(record: Record) -> list:
 
 def digest(content: Any) -> str:
     """24 hex digits of the SHA-256 of a JSON value, in canonical form."""
-    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(CANONICAL(content).encode()).hexdigest()[:24]
 
 
 def named(record: Record) -> Record:
     """The record with the digest of its content as its id, where it has none."""
-    return record if record.id else replace(record, id=digest(content_of(record)))
+    return record if record.id else changed(record, id=digest(content_of(record)))
 
 
-def from_example(example: Example, **provenance: Any) -> Record:
+def from_example(example: Example, *, meta: Mapping[str, Any] | None = None, **provenance: Any) -> Record:
     """A record of a conversation or text; its source is the example's origin."""
     file, row = example.origin
     given = {"source": f"{file}:{row}" if file else "", **provenance}
     return named(Record("", example.messages, example.tools, example.message_weights, example.text,
-                        provenance=Provenance(**given)))
+                        meta={} if meta is None else meta, provenance=Provenance(**given)))
 
 
 def to_example(record: Record) -> Example:

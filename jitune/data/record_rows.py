@@ -34,6 +34,7 @@ from jitune.types import Example, UserError
 
 WORDS = {"text": "text", "texts": "a list of texts", "integer": "an integer", "number": "a finite number",
          "boolean": "true or false", "object": "an object"}  # fmt: skip
+AS_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 # Writing.
@@ -45,15 +46,20 @@ def to_row(record: Record) -> dict:
     Raises:
       UserError: the record is none: text beside messages, one answer of a pair, weights of other messages.
     """
-    row: dict[str, Any] = {"id": record.id} | _content(record)
-    row |= {"tools": list(record.tools)} if record.tools else {}
-    row |= {"label": record.label} if record.label is not None else {}
-    row |= {"scores": dict(record.scores)} if record.scores else {}
+    row: dict[str, Any] = {"id": record.id, **_content(record)}
+    if record.tools:
+        row["tools"] = list(record.tools)
+    if record.label is not None:
+        row["label"] = record.label
+    if record.scores:
+        row["scores"] = dict(record.scores)
     if record.annotations:
         row["annotations"] = [_filled(annotation, ANNOTATION, {"state": "labelled"}) | {
             "annotator": annotation.annotator, "question": annotation.question} for annotation in record.annotations]
-    row |= {"meta": dict(record.meta)} if record.meta else {}
-    return row | {"provenance": _filled(record.provenance, PROVENANCE, {})}
+    if record.meta:
+        row["meta"] = dict(record.meta)
+    row["provenance"] = _filled(record.provenance, PROVENANCE, {})
+    return row
 
 
 def _content(record: Record) -> dict:
@@ -67,7 +73,10 @@ def _content(record: Record) -> dict:
                             "completion of weight 1, with no messages, tools or further answers beside it")
         return dict(zip(("text",) if len(weights) == 1 else ("prompt", "completion"),
                         (piece for piece, _ in record.text), strict=True))
-    weights = record.message_weights or (None,) * len(record.messages)
+    weights = record.message_weights
+    if weights is None and not answers:
+        return {"messages": list(record.messages)} if record.messages else {}
+    weights = weights or (None,) * len(record.messages)
     if len(weights) != len(record.messages):
         raise UserError(f"record {record.id}: {len(weights)} weights for {len(record.messages)} messages")
     messages = [message | ({} if weight is None else {"loss_weight": weight})
@@ -82,10 +91,13 @@ def _content(record: Record) -> dict:
 
 def _filled(value: Any, names: Any, usual: dict) -> dict:
     """The fields of a dataclass that say something."""
-    found = {name: getattr(value, name) for name in names if hasattr(value, name)}
-    empty = (None, "", (), {})
-    return {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()
-            if not (item in empty or item == usual.get(name)) or (name == "value" and item is not None)}
+    found, there = {}, value.__dict__
+    for name in names:
+        item = there.get(name)
+        if item is None or name != "value" and (item == "" or item == () or item == {} or item == usual.get(name)):
+            continue
+        found[name] = list(item) if isinstance(item, tuple) else item
+    return found
 
 
 def to_line(record: Record) -> bytes:
@@ -131,7 +143,7 @@ def _with_json_calls(messages: list[dict], record: Record | None) -> list[dict]:
 
 def _json(value: Any, record: Record | None) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = AS_JSON(value)
         text.encode()
         return text
     except (ValueError, TypeError, RecursionError) as error:

@@ -22,6 +22,7 @@ from jitune.types import UserError
 
 __all__ = ["Bad", "Stream", "stream"]
 BATCH = 256  # rows of Parquet that are converted at a time
+OFTEN = 32  # rows of a text file between looks at how far it is read
 BUFFER = 1 << 20  # bytes of a Parquet column that are read at a time
 
 Item = tuple[dict, tuple[str, int]] | Bad
@@ -90,7 +91,10 @@ def _items(name: str, dataset: Any, size: int, *, give: bool) -> Iterator[tuple[
         if extension(name) == ".parquet":
             yield from _parquet(name, size, give)
         else:
-            yield from ((raw.tell(), item) for item in text_rows(name, text, give=give))
+            done = 0
+            for number, item in enumerate(text_rows(name, text, give=give)):
+                done = done if number % OFTEN else raw.tell()  # a call of the system each time
+                yield done, item
 
 
 def _parquet(file: str, size: int, give: bool) -> Iterator[tuple[int, Any]]:

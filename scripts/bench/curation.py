@@ -1,12 +1,15 @@
 """How long curation takes on real instructions, made many: one JSON line a part.
 
+    PYTHONPATH=. python scripts/bench/curation.py filters
     PYTHONPATH=. python scripts/bench/curation.py minhash --records 50000 --preset datatrove
     PYTHONPATH=. python scripts/bench/curation.py decontaminate --records 50000
     PYTHONPATH=. python scripts/bench/curation.py diversity --records 20000
-    PYTHONPATH=. python scripts/bench/curation.py command --records 200000 --stages empty,length,encoding
+    PYTHONPATH=. python scripts/bench/curation.py command --records 50000 --stages minhash
 
-The first three run a stage in this process, on one core but for products of matrices; `command` runs `jitune data
-curate` as users do, with reading, writing and its workers, and tells the most memory that all of them held. Records
+`filters` and `command` run `jitune data curate` as users do, with reading, writing and its workers, and tell the wall
+time, the CPU seconds of all processes together, and the most memory that all of them held; `filters` runs the ten
+stages that look at no model, on 200,000 records. The others run a stage in this process, on one core but for products
+of matrices. Records
 are those of the Alpaca files below --data, or docstrings of the standard library where there are none. Beyond the
 first round each has words of other records in place of a fifth of its own, and one in ten is a near-duplicate with 2 %
 replaced.
@@ -15,6 +18,7 @@ replaced.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,18 +32,22 @@ FILES = ("sft/cherry_alpaca_5_percent.json", "sft/alpaca_en_demo.json", "sft/alp
          "sft/code_alpaca_2k.json")  # fmt: skip
 EVALUATIONS = ("eval_utility/gsm8k_test.jsonl", "eval_multilingual/mgsm/mgsm_*.tsv",
                "eval_faithfulness/truthfulqa.csv")  # fmt: skip
+CHEAP = "empty,length,encoding,repetition,language,refusal,boilerplate,hallucinated_input,pii,exact"
 
 
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("part", choices=("minhash", "decontaminate", "diversity", "command"))
-    p.add_argument("--records", type=int, default=50_000)
+    p.add_argument("part", choices=("filters", "minhash", "decontaminate", "diversity", "command"))
+    p.add_argument("--records", type=int, default=0, help="200,000 for filters, else 50,000")
     p.add_argument("--data", default=str(Path(__file__).parents[3] / "shared" / "data"))
     p.add_argument("--preset", default="datatrove")
     p.add_argument("--rule", default="tulu")
     p.add_argument("--stages", default="minhash", help="of `command`: as in config.stages")
     p.add_argument("--set", default=[], action="append", metavar="minhash.preset=nemo", help="options of `command`")
-    return p.parse_args()
+    a = p.parse_args()
+    a.records = a.records or (200_000 if a.part == "filters" else 50_000)
+    a.stages = CHEAP if a.part == "filters" else a.stages
+    return a
 
 
 def real(data: str) -> list[tuple[str, str]]:
@@ -156,13 +164,18 @@ def command(a, pairs) -> dict:
         seconds = time.perf_counter() - start
         if run.returncode:
             sys.exit(f"jitune data curate ended with {run.returncode}")
-    return {"stages": a.stages, "seconds": round(seconds, 2), "peak_rss_mb_of_all": round(peak)}
+        done = json.loads((Path(folder) / "out" / "funnel.json").read_text())
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stages = {stage["name"]: stage["cpu_seconds"] for stage in done["stages"]}
+    return {"stages": a.stages, "seconds": round(seconds, 2), "cpu_s_of_all": round(used.ru_utime + used.ru_stime, 1),
+            "peak_rss_mb_of_all": round(peak), "cores": len(os.sched_getaffinity(0)), "cpu_s_by_stage": stages,
+            "kept": done["records"]["kept"]}
 
 
 def main() -> None:
     a = parse()
     pairs = many(real(a.data), a.records)
-    if a.part == "command":
+    if a.part in ("filters", "command"):
         result = command(a, pairs)
     else:
         records = as_records(pairs)

@@ -23,6 +23,7 @@ from jitune.types import UserError
 
 GIVEN = "inputs"  # an option of builders that is not in their section: the names of the inputs
 COMMAND = "data curate"
+SMALL = 1 << 20  # bytes of an input that are dealt with before two processes have started
 
 
 def defaults() -> ConfigDict:
@@ -39,7 +40,7 @@ def defaults() -> ConfigDict:
         "name": "",  # of the data, for the card; "": those of its files
         "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
         "seed": 0,  # of every stage whose own seed is 0
-        "workers": -1,  # processes for filters; -1: one a core, 0: none, all in this process
+        "workers": -1,  # processes for filters; -1: one a core, none for 1 MB; 0: none, all in this process
         "parquet": False,  # kept.parquet beside kept.jsonl
         "examples": 3,  # of each reason, in the report
     })
@@ -135,8 +136,10 @@ def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
     return found
 
 
-def workers(config: ConfigDict) -> int:
-    """How many processes."""
+def workers(config: ConfigDict, size: int = 0) -> int:
+    """How many processes, for so many bytes; 0 where the size is not known. For a small input none are started."""
     if config.workers >= 0:
         return config.workers
+    if 0 < size < SMALL:
+        return 0
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

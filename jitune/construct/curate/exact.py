@@ -18,6 +18,8 @@ from jitune.construct.curate.stage import Reject, Sieve
 from jitune.construct.curate.words import fold_spaces
 from jitune.data.record import Record, content_of
 
+AS_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+
 
 class Digests:
     """Digests of the records that were admitted, and their ids. Makes a `stage.Memory`."""
@@ -37,7 +39,7 @@ class Digests:
 
 def fold(text: str, *, case: bool, space: bool) -> str:
     """The text in NFC, with case and white space folded where they make no difference."""
-    text = unicodedata.normalize("NFC", text)
+    text = text if text.isascii() else unicodedata.normalize("NFC", text)
     text = text.casefold() if case else text
     return fold_spaces(text) if space else text
 
@@ -68,7 +70,6 @@ def build(*, of: str = "conversation", fold_case: bool = True, fold_space: bool 
             content = folded(text_of(record, of))
             if not content:
                 return None
-        text = json.dumps(content, ensure_ascii=False, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return hashlib.blake2b(AS_JSON(content).encode(), digest_size=16).digest()
 
     return Sieve("exact", key, lambda: Digests({"both": "prompt and answer"}.get(of, of)))

@@ -140,17 +140,19 @@ def admit(state: State, stages: Sequence[tuple[str, Stage]], memories: dict[int,
     """
     found: list[tuple[int, Reject, bytes] | None] = [None] * len(records)
     for at, memory in memories.items():
-        name, began = stages[at][0], time.process_time()
+        name, began, admitted = stages[at][0], time.process_time(), []
         for i, (record, one) in enumerate(zip(records, judged, strict=True)):
-            _, key, line = next((s for s in one.sieves if s[0] == at), (at, None, b""))
+            _, key, line = next((s for s in one.sieves if s[0] == at), (at, None, None))
             if key is None or found[i]:
                 continue
             reject = memory.admit(key, record.id)
             if reject:
-                found[i] = at, reject, line
+                found[i] = at, reject, as_line(record) if line is None else line
             else:
                 id = record.id.encode()
-                state.ledger.write(keys_file(name), LENGTHS.pack(len(key), len(id)) + key + id)
+                admitted += LENGTHS.pack(len(key), len(id)), key, id
+        if admitted:
+            state.ledger.write(keys_file(name), b"".join(admitted))
         state.tally.spent(name, time.process_time() - began)
     return found
 

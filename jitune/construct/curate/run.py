@@ -110,9 +110,11 @@ def one_pass(state: State, config: Any, specs: list[Spec], stages: list[tuple[st
     else:
         items = Inputs(config) if number == 0 else None
         total = items.total if items else sum(1 for _ in open(path, "rb"))
+        own = all(specs[i].target.startswith(table.HERE) for i in group)  # a user's stage may take any time
+        size = (items.total if items else path.stat().st_size) if own else 0
         with counted(bars, "reading" if items else mine[0][0], total, (lambda: items.read) if items else None) as tick:
             stream_pass(state, mine, [specs[i] for i in group], items or records_between(path), out=out,
-                        workers=options.workers(config), tick=tick)
+                        workers=options.workers(config, size), tick=tick)
         if items:
             state.tally.tree["notes"] = dict(items.notes)
         used = [keys_file(name) for name, _ in mine]

@@ -43,7 +43,7 @@ class Judged(NamedTuple):
 
     before, after: what is counted of it as it came, and as it is in the end.
     line: the record as JSON, after the last stage that it passed.
-    sieves: (stage, key, the record's line then) of each sieve that it came to.
+    sieves: (stage, key, the record's line then) of each sieve that it came to; no line where it is as it came.
     changed: the stages that wrote onto it.
     stage, reject: which filter rejected it and why, or None.
     """
@@ -51,7 +51,7 @@ class Judged(NamedTuple):
     before: Facts
     after: Facts
     line: bytes
-    sieves: tuple[tuple[int, bytes | None, bytes], ...]
+    sieves: tuple[tuple[int, bytes | None, bytes | None], ...]
     changed: tuple[int, ...]
     stage: int | None
     reject: Reject | None
@@ -103,7 +103,7 @@ def judge_all(stages: Sequence[tuple[str, Filter | Sieve]], records: Sequence[Re
         cpu.append(time.process_time() - start)
         for one, said in zip(left, found, strict=True):
             if isinstance(stage, Sieve):
-                one.sieves.append((at, said, one.write()))
+                one.sieves.append((at, said, one.write() if one.changed else None))
                 continue
             if said.record is not None and said.record is not one.record:
                 one.record, one.line = said.record, None

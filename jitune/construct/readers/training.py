@@ -64,8 +64,8 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
 def read_format(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
                 name: str) -> Iterator[Record]:
     """A record of one row of the format of that name."""
-    record = from_example(formats.to_example(row, origin, format=name))
-    yield replace(record, meta=without(row, USED[name]) | (_input(row.get("input")) if name == "alpaca" else {}))
+    meta = without(row, USED[name]) | (_input(row.get("input")) if name == "alpaca" else {})
+    yield from_example(formats.to_example(row, origin, format=name), meta=meta)
 
 
 def _input(value: Any) -> dict:
@@ -81,8 +81,8 @@ def of_format(name: str) -> Callable:
 def dolly(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]) -> Iterator[Record]:
     """A record of one row of Dolly: instruction, context, response, category (databricks-dolly-15k)."""
     more = {"instruction": row["instruction"], "input": row.get("context"), "output": row["response"]}
-    record = from_example(formats.to_example(more, origin, format="alpaca"))
-    yield replace(record, meta=without(row, ("instruction", "context", "response")) | _input(row.get("context")))
+    yield from_example(formats.to_example(more, origin, format="alpaca"),
+                       meta=without(row, ("instruction", "context", "response")) | _input(row.get("context")))
 
 
 def is_dolly(row: Mapping) -> bool:
@@ -102,7 +102,7 @@ def self_instruct(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[
             example = formats.to_example({**one, "instruction": row["instruction"]}, origin, format="alpaca")
         except UserError as error:
             raise UserError(f"'instances', number {number}: {error}") from error
-        yield replace(from_example(example), meta=rest | without(one, ("input", "output")) | _input(one.get("input")))
+        yield from_example(example, meta=rest | without(one, ("input", "output")) | _input(one.get("input")))
 
 
 def is_self_instruct(row: Mapping) -> bool:

@@ -44,13 +44,18 @@ SAME = str.maketrans({
     "أ": "ا", "إ": "ا", "آ": "ا", "ٱ": "ا", "ى": "ي", "ـ": None, **{chr(c): None for c in range(0x64B, 0x653)},
     **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad*_", None),
 })
+# Runs of space that are not one space already.
+SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 
 
 def normalize(text: str) -> str:
     """One form of text: NFKC, lower case, straight apostrophes, bare Arabic letters, no emphasis; lines are kept."""
-    text = unicodedata.normalize("NFKC", text).translate(SAME)
-    text = unicodedata.normalize("NFC", text.lower())
-    return re.sub(r"[^\S\n]+", " ", text).strip()
+    if text.isascii():  # what the line below does, several times as fast
+        text = text.lower().replace("`", "'").replace("*", "").replace("_", "")
+    else:
+        text = unicodedata.normalize("NFKC", text).translate(SAME)
+        text = unicodedata.normalize("NFC", text.lower())
+    return SPACES.sub(" ", text).strip()
 
 
 @lru_cache

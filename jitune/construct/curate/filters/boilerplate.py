@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from jitune.construct.curate.filters import parts
+from jitune.construct.curate.filters import parts, units
 from jitune.construct.curate.stage import Filter, Keep, Reject, Verdict
 from jitune.data.record import Record
 
@@ -104,7 +104,6 @@ END = 400
 KINDS = {"ai_self_reference": SELF, "knowledge_cutoff": CUTOFF, "closing": CLOSING, "offer": OFFER, "opening": OPENING}
 DEFAULT = "ai_self_reference,knowledge_cutoff,closing"
 UNSPACED = ("zh", "ja", "ko", "th")
-_APOSTROPHES = str.maketrans("’‘", "''")
 
 
 def _compiled(table: dict[str, str]) -> tuple[re.Pattern, re.Pattern]:
@@ -114,6 +113,14 @@ def _compiled(table: dict[str, str]) -> tuple[re.Pattern, re.Pattern]:
                                                                 if language in table))
 
 
+# A text in ASCII with none of these has no phrase of the kind. Cheap to look for.
+ASCII_SIGNS = {
+    "ai_self_reference": ("as a ai", "as an ai", "as a art", "as an art", "as a l", "as an l", "i'm ", "i am ",
+                          "openai", "como ", "en tant qu", "als ", "come ", "in quanto ", "sebagai "),
+    "knowledge_cutoff": ("knowledge cut", "as of my ", "my training data ", "my knowledge ", "have real", "have access",
+                         "corte", "date ", "wissens", "stand meine", "cutoff", "ultimo agg"),
+    "closing": ("i hope ", "espero que ", "ich hoffe", "spero ", "semoga "),
+}
 _PATTERNS = {kind: _compiled(table) for kind, table in KINDS.items()}
 
 
@@ -128,9 +135,13 @@ def _where(text: str, kind: str) -> str:
 
 def find(text: str, kind: str) -> str:
     """What an answer says of a kind, or ""."""
-    where = _where(text, kind).lower().translate(_APOSTROPHES)
+    where = _where(text, kind).lower()
+    ascii = where.isascii()
+    if ascii and kind in ASCII_SIGNS and not units.has_any(where, ASCII_SIGNS[kind]):
+        return ""
+    where = where if ascii else where.replace("’", "'").replace("‘", "'")
     spaced, unspaced = _PATTERNS[kind]
-    found = spaced.search(where) or (None if where.isascii() else unspaced.search(where))
+    found = spaced.search(where) or (None if ascii else unspaced.search(where))
     return found[0] if found and (kind != "opening" or found.start() < 3) else ""
 
 

@@ -24,6 +24,7 @@ from jitune.data.record import Record, all_texts
 # Joiners, marks of direction and the like, that show nothing. A few are part of words and emoji in many scripts.
 INVISIBLE = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f"
 FLOOD = re.compile(f"[{INVISIBLE}]{{5,}}|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0000-\U000e007f]+")
+FLOODS = re.compile(f"[{INVISIBLE}\U000e0000-\U000e007f]")
 # The same less joiners and variation selectors, which words of many scripts and emoji have by the dozen.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f]")
 # Letters and digits of fewer distinct characters than this tell nothing of a share.
@@ -67,32 +68,33 @@ def _bad(character: str) -> str | None:
     return {"Co": "private_use"}.get(category)
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]").search  # those of ASCII
 NAMED = ("replacement_character", "byte_order_mark", "unassigned", "control_character", "private_use")
 
 
-def _characters(text: str, distinct: set[str], reason: str) -> Found | None:
+def _characters(text: str, distinct: str, reason: str) -> Found | None:
     bad = [c for c in distinct if _bad(c) == reason]
     return Found(reason, ", ".join(f"{text.count(c)} of U+{ord(c):04X}" for c in sorted(bad)[:5])) if bad else None
 
 
-def _mojibake(text: str, distinct: set[str]) -> Found | None:
-    found = mojibake.find(text) if not text.isascii() else []
+def _mojibake(text: str, distinct: str) -> Found | None:
+    found = [] if mojibake.LEADS.isdisjoint(distinct) else mojibake.find(text)
     return Found("mojibake", ", ".join(f'"{piece}"' for piece in found[:5])) if found else None
 
 
-def _invisible(text: str, distinct: set[str]) -> Found | None:
+def _invisible(text: str, distinct: str) -> Found | None:
     if text.isascii():
         return None
-    flood = FLOOD.search(text)
+    flood = FLOOD.search(text) if FLOODS.search(distinct) else None
     # A flag of a region is a black flag and up to six tags.
-    count = len(_INVISIBLE.findall(text)) if any(map(_INVISIBLE.match, distinct)) else 0
+    count = len(_INVISIBLE.findall(text)) if _INVISIBLE.search(distinct) else 0
     visible = sum(c.isalnum() for c in text) if count else 0
     if flood or (count > ENOUGH and count > visible / 2):
         return Found("invisible_characters", f"{len(flood[0]) if flood else count} in {'a row' if flood else 'all'}")
     return None
 
 
-def _question_marks(text: str, distinct: set[str]) -> Found | None:
+def _question_marks(text: str, distinct: str) -> Found | None:
     """What is left of letters that an encoding has no place for."""
     if "??" not in text:
         return None
@@ -104,7 +106,7 @@ def _question_marks(text: str, distinct: set[str]) -> Found | None:
     return None
 
 
-def _html(text: str, distinct: set[str]) -> Found | None:
+def _html(text: str, distinct: str) -> Found | None:
     if not ("&" in distinct and ";" in distinct or "<" in distinct and ">" in distinct) or BEGINS.match(text):
         return None
     plain = units.prose(text)
@@ -124,12 +126,12 @@ _LETTERS = re.compile(f"[{LATIN}{CYRILLIC}{GREEK}]{{4,}}")
 _OF = {"latin": re.compile(f"[{LATIN}]"), "cyrillic": re.compile(f"[{CYRILLIC}]"), "greek": re.compile(f"[{GREEK}]")}
 
 
-def _mixed(text: str, distinct: set[str]) -> Found | None:
+def _mixed(text: str, distinct: str) -> Found | None:
     """Words of one script with look-alike letters of another in them.
 
     Two scripts in a row are none: "iPhoneа", "DVDшный", "μm"; nor are words in Latin and Japanese ("Tシャツ").
     """
-    there = {name for name, one in _OF.items() if any(map(one.match, distinct))} if not text.isascii() else set()
+    there = {name for name, one in _OF.items() if one.search(distinct)} if not text.isascii() else set()
     if "latin" not in there or len(there) < 2:
         return None
     for word in _LETTERS.findall(text):
@@ -153,18 +155,26 @@ def _disguised(word: str) -> bool:
     return False
 
 
-CHECKS: dict[str, Callable[[str, set[str]], Found | None]] = {
+CHECKS: dict[str, Callable[[str, str], Found | None]] = {
     "mojibake": _mojibake,
     **{name: partial(_characters, reason=name) for name in NAMED},
     "invisible_characters": _invisible, "question_marks": _question_marks, "html": _html, "mixed_scripts": _mixed,
 }
 
 
+def _plain(text: str) -> bool:
+    """Whether a text is in ASCII and has nothing that a check looks for, as most English ones."""
+    return text.isascii() and (text.replace("\n", "").isprintable() or _CONTROL(text) is None) and "??" not in text \
+        and not ("&" in text and ";" in text or "<" in text and ">" in text)
+
+
 def judge(record: Record, *, checks: tuple[str, ...], max_size: int) -> Verdict:
     """Rejects under the name of the first check that finds something."""
     for text in all_texts(record):
         text = text[:max_size]
-        distinct = set(text)
+        if _plain(text):
+            continue
+        distinct = "".join(set(text))
         there = {_bad(character) for character in distinct}
         for name in checks:
             if name in NAMED and name not in there:

@@ -43,9 +43,8 @@ def of(record: Record) -> Parts:
     by_role: dict[str, list[str]] = {"user": [], "assistant": [], "system": []}
     weights = record.message_weights or ()
     for index, message in enumerate(record.messages):
-        if message["role"] == "assistant" and index < len(weights) and weights[index] == 0:
-            continue
-        _add(by_role, message)
+        if not weights or message["role"] != "assistant" or index >= len(weights) or weights[index] != 0:
+            _add(by_role, message)
     if record.label is False and by_role["assistant"] and record.messages[-1]["role"] == "assistant":
         by_role["assistant"].pop()
     for message in record.chosen:

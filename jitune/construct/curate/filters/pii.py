@@ -46,14 +46,16 @@ def _redact_all(value: Any, find: Find, counts: Counter) -> Any:
     """The same of every text in a JSON value; the very value where nothing was found."""
     if isinstance(value, str):
         return redact(value, find, counts)
-    before = counts.total()
+    if not value:
+        return value
+    before = sum(counts.values())
     if isinstance(value, dict):
         new = {key: item if key in NOT_TEXT else _redact_all(item, find, counts) for key, item in value.items()}
     elif isinstance(value, (list, tuple)):
         new = type(value)(_redact_all(item, find, counts) for item in value)
     else:
         return value
-    return new if counts.total() > before else value
+    return new if sum(counts.values()) > before else value
 
 
 def redacted(record: Record, find: Find) -> tuple[Record, Counter]:

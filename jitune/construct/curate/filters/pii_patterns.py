@@ -15,7 +15,10 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
+
+from jitune.construct.curate.filters import units
 
 
 class Match(NamedTuple):
@@ -33,11 +36,13 @@ class Kind(NamedTuple):
       pattern: what it looks like.
       holds: says of a match whether it is one.
       signs: a text with none of these has none of the kind. Cheap to look for.
+      least: how often one of the signs comes at least.
     """
 
     pattern: re.Pattern
     holds: Callable[[re.Match], bool] = lambda match: True
     signs: tuple[str, ...] = ("",)
+    least: int = 1
 
 
 # Names for documentation and tests (RFC 2606, RFC 6761), and senders that are nobody.
@@ -178,26 +183,36 @@ KINDS: dict[str, Kind] = {
     # Four numbers after a word such as "version" are none.
     "ipv4": Kind(re.compile(r"(?<![\w.])(?<!v)(?<!version )(?<!Version )(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|"
                             r"\.\d)", re.ASCII), _address,
-                 (".",)),
-    "ipv6": Kind(re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{1,4}:{1,2}){2,7}[0-9a-fA-F]{1,4}(?![\w:])"), _address, (":",)),
+                 (".",), 3),
+    "ipv6": Kind(re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{1,4}:{1,2}){2,7}[0-9a-fA-F]{1,4}(?![\w:])"), _address, (":",),
+                 2),
     "mac": Kind(re.compile(r"(?<![\w:-])[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}(?![\w:-])"), _mac,
-                (":", "-")),
+                (":", "-"), 5),
 }
-# Of these a text has none that has no seven digits close by.
+# Of these a text has none that has no digit, and of those below none without seven close by.
+_NUMBER = frozenset(("iban", "ipv4"))
 _LONG = frozenset(("credit_card", "us_ssn", "phone"))
 _RUN = re.compile(r"\d(?:[ .()/\u00a0-]{0,3}\d){6}")
+
+
+@lru_cache(maxsize=16)
+def _chosen(kinds: tuple[str, ...]) -> list[tuple[str, bool, bool, Kind]]:
+    """(name, whether it needs a digit, whether it needs seven, the kind) of each of these, in the order of KINDS."""
+    return [(name, name in _NUMBER, name in _LONG, kind) for name, kind in KINDS.items() if name in kinds]
 
 
 def find(text: str, kinds: Iterable[str]) -> list[Match]:
     """What a text has of the kinds, from left to right; where two overlap, the one of the earlier kind in KINDS."""
     found: list[Match] = []
-    run = _RUN.search(text) is not None
-    for kind in KINDS:
-        pattern, holds, signs = KINDS[kind]
-        if kind not in kinds or kind in _LONG and not run or not any(sign in text for sign in signs):
+    number = units.has_digit(text)
+    run = number and _RUN.search(text) is not None
+    for name, digit, seven, (pattern, holds, signs, least) in _chosen(tuple(kinds)):
+        if digit and not number or seven and not run or not any(map(text.__contains__, signs)):
+            continue
+        if least > 1 and max(map(text.count, signs)) < least:
             continue
         for match in pattern.finditer(text):
-            span = match.span("number") if kind == "phone" and match["number"] else match.span()
+            span = match.span("number") if name == "phone" and match["number"] else match.span()
             if holds(match) and not any(span[0] < other.end and other.start < span[1] for other in found):
-                found.append(Match(kind, *span))
+                found.append(Match(name, *span))
     return sorted(found, key=lambda match: match.start)

@@ -116,17 +116,24 @@ def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
     scale = units.pieces_a_word(pieces)
     unspaced = scale > 1
     total = sum(map(len, pieces))
+    pairs = Counter(zip(pieces, pieces[1:], strict=False))
+    # An n-gram comes no more often than each of its pairs, so that it covers no more than half of n, rounded up, times
+    # the pair that covers most.
+    widest = max((times * (len(one) + len(other)) for (one, other), times in pairs.items() if times > 2), default=0)
     for n, most in TOP.items():
+        if (n * scale + 1) // 2 * widest < most * slack * total:
+            continue
         top, times = Counter(_grams(pieces, n * scale)).most_common(1)[0]
         if times < 3:
             break  # a longer one comes no more often
         share = times * sum(map(len, top)) / total
         if share > most * slack:  # of those that overlap, over 1 may come out
             return _rejected(f"top_{n}_gram", min(share, 1.0), most * slack, top, unspaced)
+    runs = _repeated_pairs(pieces) if len(pieces) - 1 - len(pairs) >= min(REPEATED) - 1 else []
     for n, most in REPEATED.items():
+        if sum(size for pairs, size in runs if pairs >= n * scale - 1) <= most * slack * total:
+            continue
         grams = _grams(pieces, n * scale)
-        if len(set(grams)) == len(grams):
-            return None  # what is not repeated is not repeated at greater length
         share, longest = _repeated(pieces, grams, n * scale)
         if share > most * slack * total:
             return _rejected(f"repeated_{n}_grams", share / total, most * slack, longest, unspaced)
@@ -135,6 +142,23 @@ def n_grams(pieces: list[str], slack: float = 1.0) -> Reject | None:
 
 def _grams(pieces: list[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(pieces[start:] for start in range(n)), strict=False))
+
+
+def _repeated_pairs(pieces: list[str]) -> list[tuple[int, int]]:
+    """(pairs, characters of their pieces) of every run of pairs that all came before.
+
+    An n-gram that comes again lies in a run of n - 1 pairs or more, so that these bound what n-grams cover.
+    """
+    seen, runs, length = set(), [], 0
+    for at, pair in enumerate(zip(pieces, (*pieces[1:], None), strict=True)):
+        if pair in seen:
+            length += 1
+            continue
+        seen.add(pair)
+        if length:
+            runs.append((length, sum(map(len, pieces[at - length:at + 1]))))
+            length = 0
+    return runs
 
 
 def _repeated(pieces: list[str], grams: list, n: int) -> tuple[int, tuple[str, ...]]:
@@ -168,13 +192,18 @@ def _judge(text: str, min_words: int, slack: float, min_compressed: float, check
     found = _loop(text) if "loop" in checks else None
     if found:
         return Reject("loop", f"{parts.shown(found.unit)} {found.times} times at the end", (found.unit[:300],))
-    if len(text) < 2 * min_words or units.words(text) < min_words:
+    if len(text) < 2 * min_words:
+        return None
+    pieces = units.pieces(text)
+    if (len(pieces) if text.isascii() else units.words(text)) < min_words:
         return None
     rejected = lines(text, slack) if "lines" in checks else None
     if "lines" in checks:
-        text = "\n".join(dict.fromkeys(text.splitlines()))  # a chorus has been counted
-    pieces = units.pieces(text) if "n_grams" in checks and not rejected else []
-    if len(pieces) > 40:
+        there = text.splitlines()
+        once = dict.fromkeys(there)  # a chorus has been counted
+        text = "\n".join(once)
+        pieces = pieces if len(once) == len(there) else units.pieces(text)
+    if "n_grams" in checks and not rejected and len(pieces) > 40:
         rejected = n_grams(pieces, slack)
     if rejected is None and text and "compression" in checks:
         share = compressed(text)
@@ -188,7 +217,9 @@ def _loop(text: str) -> Loop | None:
     found = loop(text)
     if found and any(c.isalnum() or c > "\u2600" for c in found.unit):
         return found
-    counted = loop(NUMBER.sub("0", text[-TAIL:])) if len(text) > 200 else None
+    tail = text[-TAIL:]
+    # Without numbers it is the loop that was found, of no letters, or none.
+    counted = loop(NUMBER.sub("0", tail)) if len(text) > 200 and units.has_digit(tail) else None
     return counted if counted and counted.times >= 20 and sum(map(str.isalpha, counted.unit)) > 2 else None
 
 

@@ -1,5 +1,6 @@
 """Vectors of texts: the mean over a text's own tokens, whatever stands beside it, on any mesh."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,16 +34,16 @@ def engine(llama):
 def alone(given, text, limit=twin.LIMIT):
     """A text in a row of its own, without padding."""
     ids = given.tokenizer(text)["input_ids"][:limit]
-    hidden, _ = given.model.hidden(given.params, {"tokens": jnp.asarray([ids])})
+    hidden, _ = jax.jit(given.model.hidden)(given.params, {"tokens": jnp.asarray([ids])})
     mean = np.asarray(hidden, np.float64)[0].mean(axis=0)
     return mean / np.linalg.norm(mean)
 
 
 @pytest.mark.core
 def test_vectors_are_means_over_a_text_alone(llama, engine):
-    some = texts(6) + ["a", "é你好 🙂", ""]
+    some = texts(2) + ["a", "é你好 🙂", ""]
     found = embed_texts(engine, some)
-    assert found.dtype == np.float32 and found.shape == (9, llama.config.dim)
+    assert found.dtype == np.float32 and found.shape == (5, llama.config.dim)
     np.testing.assert_allclose(found, [alone(llama, t) for t in some], atol=ATOL)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     assert found[0] @ found[1] < 0.999, "different texts are told apart"
