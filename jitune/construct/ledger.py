@@ -36,14 +36,18 @@ class Ledger:
       sizes: the length of each open file, what is not committed yet included.
     """
 
-    def __init__(self, folder: str | Path, files: Sequence[str], header: dict, *, name: str = NAME):
+    def __init__(self, folder: str | Path, files: Sequence[str], header: dict, *, name: str = NAME,
+                 others: Sequence[str] = ()):
+        """others: what is written beside the files, which a folder must not hold either before there is a ledger."""
         self.folder, self.path = Path(folder), Path(folder) / name
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is a file; a folder is needed")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.done, self.notes, self.streams, self.sizes, self.dirty = 0, {}, {}, {}, set()
         self.file = open(self.path, "a+b")
         try:
             lock(self.file, self.folder)
-            self.committed = self._read(header, files)
+            self.committed = self._read(header, (*files, *others))
             for file in files:
                 self.add(file)
         except BaseException:
@@ -73,6 +77,7 @@ class Ledger:
         if not end:
             there = [file for file in files if (self.folder / file).exists()]
             if there and other is None:
+                self.path.unlink()
                 raise UserError(f"{self.folder / there[0]}: is there already; give another folder, or move it away")
             self.file.write(to_line({"header": header}))
             self.file.flush()

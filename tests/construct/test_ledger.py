@@ -75,6 +75,11 @@ def test_another_header_a_second_process_and_files_of_others_are_refused(tmp_pat
     with pytest.raises(UserError, match="is there already"):
         Ledger(tmp_path / "new", FILES, {})
     assert (tmp_path / "new" / "a.jsonl").read_text() == "mine"
+    with pytest.raises(UserError, match="a.jsonl: is there already"):
+        Ledger(tmp_path / "new", ("b.jsonl",), {}, others=("a.jsonl",))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.jsonl"], "nothing is left there"
+    with pytest.raises(UserError, match="a.jsonl: is a file; a folder is needed"):
+        Ledger(tmp_path / "new" / "a.jsonl", FILES, {})
 
 
 def test_a_disk_that_is_full_at_the_end_is_no_success(tmp_path, monkeypatch):

@@ -26,13 +26,14 @@ HUB_LICENSES = frozenset("""
 SPDX = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}  # which SPDX and the hub write otherwise
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))  # fmt: skip
+COMMON = 0.01  # the least share of a language that the head names: rarer ones may be errors of telling them apart
 SHOWN = 25  # rows of a table of languages, licences and the like
-SHARE = 0.01  # of the records, from which on a language is one of the data's
 # Options that say what a stage did, even as they are by default.
 MATTER = frozenset("action against embedder function inputs languages method model of preset rule threshold variant "
                    "weights".split())
 LIMITS = {
-    "language": "Languages were told by a program, which errs on short and mixed texts.",
+    "language": "Languages were told by a program, which errs on short and mixed texts, and takes a language that is "
+                "not among its candidates for one that is.",
     "pii": "Personal data was looked for by patterns; names and what the patterns do not know may remain.",
     "decontaminate": "Only passages that are shared word for word were looked for; paraphrases and translations of "
                      "test items may remain.",
@@ -105,7 +106,7 @@ def front(result: Mapping[str, Any]) -> str:
     size = next((word for most, word in SIZES if kept < most), "n>1T" if kept >= 10**12 else "100M<n<1B")
     rows: dict[str, Any] = {"pretty_name": pretty_name(result)} | license_fields(result["after"]["license"])
     languages = [code for code, count in result["after"]["language"].items()
-                 if count >= max(1, SHARE * kept) and code != "und" and re.fullmatch(r"[a-z]{2,3}", code)]
+                 if re.fullmatch(r"[a-z]{2,3}", code) and code != "und" and count >= max(1, COMMON * kept)]
     rows |= {"language": sorted(languages)} if languages else {}
     rows |= {"size_categories": [size], "task_categories": ["text-generation"],
              "tags": ["instruction-tuning", "jitune"]}  # fmt: skip

@@ -36,6 +36,7 @@ def defaults() -> ConfigDict:
         "reader": "",  # options of the format's reader: "make=pairs"
         "license": "",  # of the rows; "": as each row says
         "method": "",  # how the rows were made: annotation, distillation, ...; "": as each row says
+        "limit": 0,  # rows of each input, to try a config on; 0: all
         "output_dir": "",
         "name": "",  # of the data, for the card; "": those of its files
         "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
@@ -73,9 +74,9 @@ def check(config: ConfigDict) -> None:
     for name in ("input", "output_dir"):
         if not config[name]:
             raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
-    if config.workers < -1 or config.examples < 0:
-        raise UserError(f"config.workers={config.workers} must be at least -1, and config.examples={config.examples} "
-                        "at least 0")
+    for name, least in (("workers", -1), ("examples", 0), ("limit", 0)):
+        if config[name] < least:
+            raise UserError(f"config.{name}={config[name]} must be at least {least}")
 
 
 def readings(config: ConfigDict) -> list[Reading]:
@@ -99,6 +100,8 @@ def readings(config: ConfigDict) -> list[Reading]:
 def inputs(config: ConfigDict) -> list[str]:
     """The inputs, each as it was given. Raises UserError where one is named twice."""
     found = sources.split_specs(config.input)
+    if not found:
+        raise UserError(f"config.input={config.input!r} names nothing; give files, folders or hub names")
     twice = [name for i, name in enumerate(found) if name in found[:i]]
     if twice:
         raise UserError(f"config.input: {twice[0]} is named twice")
@@ -124,7 +127,8 @@ def specs(config: ConfigDict) -> list[Spec]:
 def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
     """What a run is of: another input, stage or option makes another run; only that may go on in its folder."""
     names = inputs(config)
-    found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "stages")}
+    found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "limit",
+                                                         "stages")}
     found |= {"config.input": ",".join(names), "digest of the input": identity.data(names)}
     for format in config.format.split(";"):
         found |= {f"digest of {file}": digest for file, digest in identity.code(format.strip()).items()}

@@ -42,6 +42,8 @@ def build(*, weights: str = "", temperature: float = 1.0, total: int = 0, caps: 
     weighted, capped = _numbers(weights, "weights"), _numbers(caps, "caps")
     if weighted and not sum(weighted):
         raise UserError(f"weights={weights!r} are all 0")
+    if inputs:
+        _one_each(inputs, weighted, capped)
 
     def wanted(heads: Sequence[Head]) -> dict[str, tuple[int, int]]:
         return plan(Counter(head.source for head in heads), list(inputs), weighted, temperature, total, capped)
@@ -58,6 +60,13 @@ def build(*, weights: str = "", temperature: float = 1.0, total: int = 0, caps: 
     return Choice("mix", 0, lambda records: None, choose, tell=tell)
 
 
+def _one_each(names: Sequence[str], weights: Sequence[float], caps: Sequence[float]) -> None:
+    """Refuses weights or caps that are not one a source."""
+    for what, numbers in (("weights", weights), ("caps", caps)):
+        if numbers and len(numbers) != len(names) and (what, len(numbers)) != ("caps", 1):
+            raise UserError(f"{what} are {len(numbers)}, and the sources {len(names)}: {', '.join(names)}")
+
+
 def plan(sizes: Mapping[str, int], inputs: Sequence[str], weights: Sequence[float], temperature: float, total: int,
          caps: Sequence[float]) -> dict[str, tuple[int, int]]:
     """Of each source how many records it has, and how many are wanted of it. Raises UserError as `build`."""
@@ -65,9 +74,7 @@ def plan(sizes: Mapping[str, int], inputs: Sequence[str], weights: Sequence[floa
     strange = sorted(sizes.keys() - set(names))
     if strange:
         raise UserError(f"records come from {strange[0]!r}, which is none of the inputs {', '.join(names)}")
-    for what, numbers in (("weights", weights), ("caps", caps)):
-        if numbers and len(numbers) != len(names) and (what, len(numbers)) != ("caps", 1):
-            raise UserError(f"{what} are {len(numbers)}, and the sources {len(names)}: {', '.join(names)}")
+    _one_each(names, weights, caps)
     given = [sizes.get(name, 0) for name in names]
     counts = targets(given, shares(given, weights=weights, temperature=temperature), total=total,
                      scaled=bool(weights) or temperature != 1)

@@ -30,9 +30,10 @@ def page_of(result: Mapping[str, Any], rows: Mapping[str, Mapping[str, Sequence[
     """The page. rows: by stage and reason, as `examples` gives them."""
     result = clean(result)
     counts = result["records"]
+    parts = [(counts["kept"], "kept"), (counts["rejected"], "rejected"), (counts["malformed"], "malformed"),
+             (counts["left_out"], "left out by their reader")]
     lead = (f"{numbered(counts['read'], 'row')} of {numbered(len(result['inputs']), 'source')}: "
-            f"{counts['kept']:,} kept, {counts['rejected']:,} rejected, {counts['malformed']:,} malformed, "
-            f"{counts['left_out']:,} left out by their reader.")
+            + ", ".join(f"{count:,} {what}" for count, what in parts[:2] + [p for p in parts[2:] if p[0]]) + ".")
     return page.page(
         f"Curation of {card.title(result)}", tiles(result), *warnings(result), funnel(result), stages(result),
         told(result), rejected(result, rows), lengths(result), languages(result), sources(result), settings(result),
@@ -173,7 +174,7 @@ def languages(result: Mapping[str, Any]) -> Markup | str:
     if not figures:
         return ""
     return page.section("Languages and licences", page.grid(*figures),
-                        note="Languages are those that a reader or the stage `language` has noted; und is too short to "
+                        note="Languages are those that a reader or the stage language has noted; und is too short to "
                              "tell.")
 
 

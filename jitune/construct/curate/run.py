@@ -22,6 +22,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from jitune.construct.ledger import Ledger
 from jitune.evals.pages.shown import numbered
 from jitune.evals.progress import Bars
 
+MADE = ("funnel.json", "card.md", "report.html", "kept.parquet")
 IDS = Spec("ids", "jitune.construct.curate.ids:build", {})
 
 
@@ -49,6 +51,7 @@ class Inputs:
 
     def __init__(self, config: Any):
         self.readings = options.readings(config)
+        self.limit = config.limit
         totals = [reading.total for reading in self.readings]
         self.total = sum(totals) if all(totals) else 0
 
@@ -65,7 +68,7 @@ class Inputs:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         for number, reading in enumerate(self.readings):
-            for item in reading:
+            for item in islice(reading, self.limit or None):
                 yield number, item
 
 
@@ -85,7 +88,7 @@ def curate(config: Any, *, shown: bool = False) -> Path:
     stages = [(spec.name, table.build(spec) if spec is not IDS else ids.build()) for spec in specs]
     folder, header = Path(config.output_dir).expanduser(), options.header(config, specs)
     digests = header["digest of the input"]
-    with Ledger(folder, (KEPT, REJECTED), header) as ledger, Bars(shown=shown) as bars:
+    with Ledger(folder, (KEPT, REJECTED), header, others=MADE) as ledger, Bars(shown=shown) as bars:
         state = State(ledger, [spec.name for spec in specs])
         groups = plan(stages)
         for number in range(state.number, len(groups)):

@@ -33,7 +33,9 @@ from jitune.types import UserError
 
 CHUNK = 128  # records of a chunk at most
 CHUNK_CHARACTERS = 1 << 19  # and about this much text
+PATIENCE = 10.0  # seconds without a result, after which it is asked whether all workers are alive
 AHEAD = 2  # chunks that wait for each worker
+STOPS = {signal.SIGINT, signal.SIGTERM}
 
 _stages: list = []  # of a worker, built once when it starts
 
@@ -155,49 +157,75 @@ class Pool:
         waiting: deque = deque()
         try:
             for chunk in chunks:
-                with _nameless_main():
+                with _starting():
                     waiting.append((chunk, self.executor.submit(_work, _records(chunk))))
                 if len(waiting) > AHEAD * self.workers:
-                    yield _result(waiting)
+                    yield self._result(waiting)
             while waiting:
-                yield _result(waiting)
+                yield self._result(waiting)
         except BrokenExecutor as error:
             raise UserError("a worker process died: it was killed, perhaps for its memory, or could not start; fewer "
                             "workers take less memory, and workers=0 starts none") from error
 
+    def _result(self, waiting: deque) -> tuple[list, Found]:
+        """The next result. A worker that is gone while nothing comes has died in the middle of one."""
+        from concurrent.futures import BrokenExecutor
+
+        chunk, future = waiting.popleft()
+        while True:
+            processes = list((getattr(self.executor, "_processes", None) or {}).values())
+            dead = any(process.exitcode is not None for process in processes)
+            try:
+                return chunk, future.result(timeout=PATIENCE)
+            except TimeoutError:
+                if dead:
+                    raise BrokenExecutor("a worker died in the middle of a result") from None
+
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind, *_) -> None:
+        if self.executor is None:
+            return
+        # Whatever was asked for is not waited for after a failure.
+        processes = list((getattr(self.executor, "_processes", None) or {}).values())
+        results = getattr(self.executor, "_result_queue", None)
+        self.executor.shutdown(wait=kind is None, cancel_futures=True)
+        for process in processes if kind else ():
+            process.kill()
+        if kind and hasattr(results, "_writer"):
+            # A worker that died in the middle of a result leaves its reader waiting for the rest, here as well, until
+            # nobody can write it.
+            results._writer.close()
 
 
 @contextmanager
-def _nameless_main():
-    """Processes that start meanwhile do not run the script again, which need not have a guard of `__main__` then."""
+def _starting():
+    """Processes that start meanwhile do not run the script again, which need not have a guard of `__main__` then; and
+    no signal is answered between their start and its being known, nor reaches them before they are ready: they inherit
+    what is blocked."""
     main = sys.modules["__main__"]
     names = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS) if hasattr(signal, "pthread_sigmask") else None
     try:
         main.__spec__ = None
         vars(main).pop("__file__", None)
         yield
     finally:
         vars(main).update(names)
+        if masked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
 def _records(chunk: list[tuple[int, Any]]) -> list[Record]:
     return [item for _, item in chunk if isinstance(item, Record)]
 
 
-def _result(waiting: deque) -> tuple[list, Found]:
-    chunk, future = waiting.popleft()
-    return chunk, future.result()
-
-
 def _start(specs: list[Spec]) -> None:
     """What a worker does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # see `_starting`
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _stages.extend((spec.name, table.build(spec)) for spec in specs)
 

@@ -7,6 +7,7 @@ from jitune.construct.curate.config import from_words
 
 TOYS = "tests.construct.curate.toy_stages"
 ALL = f"{TOYS}:words,{TOYS}:tongue,{TOYS}:redact,{TOYS}:same,{TOYS}:longest,mix,again={TOYS}:words"
+FILES = ("kept.jsonl", "rejected.jsonl")
 ANSWERS = ("yes it is so", "no", "secret", "a secret thing here", "x", "a much longer answer than the others are")
 
 
@@ -36,3 +37,15 @@ def config(inputs, out, stages: str = ALL, **given):
 
 def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def outputs(folder) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def counts(folder) -> dict:
+    """funnel.json without times and paths."""
+    found = json.loads((folder / "funnel.json").read_text())
+    del found["seconds"], found["cpu_seconds"], found["config"]
+    return found | {"stages": [{k: v for k, v in row.items() if k not in ("cpu_seconds", "records_per_second")}
+                               for row in found["stages"]]}

@@ -142,6 +142,8 @@ def test_a_model_is_known_by_weights_tokenizer_and_adapter(toy_model, tmp_path):
 def test_inputs_that_would_be_read_twice(tmp_path):
     with pytest.raises(UserError, match="lies in the folder"):
         configs.inputs(from_words(None, [f"--config.input={tmp_path}", f"--config.output_dir={tmp_path}/a/b"]))
+    with pytest.raises(UserError, match="config.input=' ,' names nothing"):
+        configs.inputs(from_words(None, ["--config.input= ,", "--config.output_dir=out"]))
     with pytest.raises(UserError, match="config.input: a is named twice"):
         configs.inputs(from_words(None, ["--config.input=a,b,a", "--config.output_dir=out"]))
 
