@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+from html import escape, unescape
 
 import pytest
 
@@ -9,7 +11,7 @@ from jitune.construct.curate import card, report
 from jitune.construct.curate.examples import marked, shown_row
 from jitune.construct.curate.run import curate
 from tests.construct.curate.made import TOYS, config, read, write_inputs
-from tests.report.test_browser import look
+from tests.report.test_browser import CHROMIUM, look
 from tests.report.test_page import parse
 from tests.report.test_run import figure, tile
 
@@ -193,3 +195,28 @@ def test_a_browser_shows_the_page_without_complaint(folder, tmp_path):
     found, console = look(tmp_path / "look.html", (folder / "report.html").read_text())
     assert console == [] and all(f["needed"] == f["width"] for f in found), found
     assert {f["sections"] for f in found} == {8}
+
+
+PLACES = """<!DOCTYPE html><body><script>
+onload = () => document.body.dataset.found = JSON.stringify([...document.querySelectorAll("iframe")].map(frame => {
+  const rows = (what) => Object.values(Object.groupBy(frame.contentDocument.querySelectorAll(what), e => e.offsetTop));
+  const first = frame.contentDocument.querySelector(".grid").children;
+  return {tiles: rows(".tiles > div").map(row => row.length), left: [...first].map(chart => chart.offsetLeft)};
+}))
+</script>%s</body>"""
+
+
+def test_no_tile_and_no_chart_stands_alone(folder, tmp_path):
+    if not CHROMIUM:
+        pytest.skip("no chromium is installed")
+    html, page = escape((folder / "report.html").read_text()), tmp_path / "places.html"
+    page.write_text(PLACES % "".join(f'<iframe style="width:{width}px;height:500px;border:0" srcdoc="{html}"></iframe>'
+                                     for width in (390, 900, 1280)))
+    done = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                           f"--user-data-dir={tmp_path / 'browser'}", page.as_uri()],
+                          capture_output=True, text=True, timeout=300)
+    phone, tablet, screen = json.loads(unescape(re.search('data-found="([^"]*)"', done.stdout)[1]))
+    assert (phone["tiles"], tablet["tiles"], screen["tiles"]) == ([2, 2, 2], [3, 3], [6])
+    assert len(set(phone["left"])) == 1 and len(set(screen["left"])) == 3
+    first, *others = tablet["left"]
+    assert len(set(others)) == 1 and first < others[0]  # the first chart, and the others beside it
