@@ -4,6 +4,10 @@ What most instruction data needs before training: damage, empty answers, refusal
 redacted, languages told. No model is asked. Stages run in order, the cheap ones first; each has a section of options,
 such as config.language.languages, and `stages` may name any of them, or your own as module:function.
 
+Answers that decline go: leave `refusal` and `boilerplate` out where declining is what is taught. So do answers with
+places left to fill, such as {{name}}: fill them first, or take placeholder out of config.artifacts.checks. To try a
+config, set config.limit=1000.
+
 To keep test sets out, add decontaminate with config.decontaminate.against; to score by a model, ifd or deita with its
 model; to choose among all, diversity; to set the parts of the inputs, mix.
 """
