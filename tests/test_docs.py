@@ -100,7 +100,7 @@ def test_the_stages_are_those_of_the_table(tmp_path):
     vectors = {"embedder": "tests.construct.curate.embedders:words"}
     needed = {"decontaminate": {"against": str(tmp_path / "test.jsonl")}, "score": {"function": "builtins:len"},
               "embedding_duplicates": vectors, "diversity": vectors,
-              **dict.fromkeys(("ifd", "deita", "perplexity"), {"model": str(tmp_path)})}  # fmt: skip
+              **dict.fromkeys(("ifd", "ifd_ppl", "deita", "perplexity"), {"model": str(tmp_path)})}  # fmt: skip
     built = [table.build(table.Spec(name, table.STAGES[name], needed.get(name, {}))) for name, _ in rows]
     assert [type(stage).__name__.lower() for stage in built] == [kind for _, kind in rows]
 
@@ -135,7 +135,7 @@ def test_the_scripts_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     exec(sifted, {})
     assert capsys.readouterr().out.splitlines() == [
         "r1 kept", "r2 exact: duplicate, same prompt and answer as r1",
-        "r3 length: answer_too_short, 1 words, at least 2", 'r4 empty: not_available, "N/A"', "r5 kept", "r6 kept"]
+        "r3 length: answer_too_short, 1 word, at least 2", 'r4 empty: not_available, "N/A"', "r5 kept", "r6 kept"]
     exec(curated, {"__name__": "__main__"})
     assert capsys.readouterr().out.startswith(f"6 read, 4 kept in {Path('curated') / 'kept.jsonl'}\n")
 
@@ -182,15 +182,15 @@ def rate(a, low):
 
 
 @pytest.mark.core
-def test_the_format_of_the_documentation_reads_seeds(tmp_path, monkeypatch):
+def test_the_format_of_the_documentation_reads_rows_of_several_answers(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (snippet,) = re.findall(r"```python\n(.*?)```", page("records"), re.DOTALL)
-    (tmp_path / "my_seeds.py").write_text(snippet)
-    row = {"instruction": "Translate.", "instances": [{"input": "Yes", "output": "Oui"}, {"input": "", "output": "?"}]}
-    (tmp_path / "seeds.jsonl").write_text(json.dumps(row) + "\n")
-    found = list(read_records([str(tmp_path / "seeds.jsonl")], format="my_seeds:read"))
-    assert [[m["content"] for m in record.messages] for record in found] == [["Translate.\n\nYes", "Oui"],
-                                                                            ["Translate.", "?"]]
+    (tmp_path / "my_answers.py").write_text(snippet)
+    row = {"question": "What is a sum of 2 and 3?", "correct_answers": ["5", "Five"]}
+    (tmp_path / "right.jsonl").write_text(json.dumps(row) + "\n")
+    found = list(read_records([str(tmp_path / "right.jsonl")], format="my_answers:read"))
+    assert [[m["content"] for m in record.messages] for record in found] == [[row["question"], "5"],
+                                                                            [row["question"], "Five"]]
 
 
 @pytest.mark.core

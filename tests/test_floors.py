@@ -65,6 +65,7 @@ FLOORS = (
      "evals.pages.shown", "evals.pages.examples", "evals.pages.tasks", "evals.pages.evaluation", "evals.pages.flips",
      "evals.pages.comparison",
      "evals.screen", "evals.harness", "evals.during", "evals.command",
+     # Records in and out.
      "construct.ledger", "construct.whole_file", "construct.record_files",
      "construct.readers.common", "construct.readers.training", "construct.readers.preference", "construct.readers.own",
      "construct.readers.trees", "construct.readers.oasst", "construct.readers.items",
@@ -78,6 +79,7 @@ FLOORS = (
      "construct.agreement.measure", "construct.agreement.dawid_skene", "construct.agreement.ranked_pairs",
      "construct.agreement.bradley_terry", "construct.agreement.accepted", "construct.agreement.reliability",
      "construct.agreement.queue", "construct.agreement.rankings", "construct.agreement.study",
+     "construct.agreement.chosen",
      "construct.agreement.text", "construct.agreement.pages", "construct.agreement.files",
      "construct.curate.stage", "construct.curate.ids",
      "construct.curate.filters.parts", "construct.curate.filters.units", "construct.curate.filters.length",

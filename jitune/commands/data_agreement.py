@@ -10,14 +10,21 @@ from jitune.types import UserError
 LARGE = 2**24  # bytes that take long enough to read for a bar
 EXAMPLES = """\
 where the labels stand is found where it is plain, and otherwise said:
-  jitune data agreement ratings.csv                                      item, annotator, label
-  jitune data agreement wide.csv --label "annotation_{n}"                a column an annotator
-  jitune data agreement ann.csv bo.csv --item id --label truthful        a file an annotator
-  jitune data agreement crowd.csv --item "q{n}_uid" --label "Answer.q{n}" --annotator worker
-  jitune data agreement records.jsonl --level ordinal --accept ">=4"     records with annotations
+  a row a label: item, annotator, label
+      jitune data agreement ratings.csv
+  a column an annotator
+      jitune data agreement wide.csv --label "annotation_{n}"
+  a file an annotator
+      jitune data agreement ann.csv bo.csv --item id --label truthful
+  a row several items of an annotator
+      jitune data agreement crowd.csv --item "q{n}_uid" --label "Answer.q{n}" \\
+        --annotator worker
+  records with annotations
+      jitune data agreement records.jsonl --level ordinal --accept ">=4"
 
-written to --out: agreement.html, agreement.json, aggregated.jsonl (a row an item) and queue.jsonl (the most
-disagreed items without their labels, for people to judge again)
+written to --out: agreement.html, agreement.json, aggregated.jsonl (a row an
+item) and queue.jsonl (the most disagreed items without what was said of them,
+for people to judge again)
 """
 
 
@@ -53,7 +60,11 @@ def add(commands) -> None:
     what.add_argument("--conflicts", default="error", choices=("error", "first", "last", "drop"),
                       help="two labels of one annotator on one item that differ")
     told = p.add_argument_group("what is told")
-    told.add_argument("--accept", default="", metavar="RULE", help='the accepted fraction: ">=4", or labels')
+    told.add_argument("--accept", action="append", default=[], metavar="RULE", help='the accepted fraction: ">=4", or '
+                      'labels; "QUESTION=>=4" for one question')
+    told.add_argument("--questions", default="", metavar="A,B", help="only these; all by default")
+    told.add_argument("--hide", default=None, metavar="COLUMNS", help="left out of queue.jsonl besides the labels; "
+                      "those named like final_label, gold or agreement by default")
     told.add_argument("--queue", type=int, default=50, metavar="N", help="the N most disagreed items (50)")
     told.add_argument("--smoothing", type=float, default=0.01, help="of Dawid and Skene's model (0.01)")
     told.add_argument("--replicates", type=int, default=1000, help="of the bootstrap (1000)")
@@ -63,30 +74,34 @@ def add(commands) -> None:
 
 def run(a) -> None:
     """Reads, measures, prints and writes."""
+    from jitune.construct.agreement.chosen import by_question, by_rule
     from jitune.construct.agreement.files import NAMES, plain, write
     from jitune.construct.agreement.labels import Sheet
     from jitune.construct.agreement.read import read
-    from jitune.construct.agreement.text import lines
+    from jitune.construct.agreement.text import fold, lines
     from jitune.evals.pages.shown import clean
 
     check(a)
-    scales, levels = by_question(a.scale, "--scale"), by_question(a.level, "--level")
+    scales, levels, rules = by_question(a.scale, "--scale"), by_question(a.level, "--level"), by_rule(a.accept)
     scales = {name: split(text) for name, text in scales.items()}
-    labels = read(a.files, columns(a), missing=split(a.missing), format=a.format)
+    labels = read(a.files, columns(a), missing=split(a.missing), format=a.format,
+                  hide=None if a.hide is None else split(a.hide))
     over = {(Path(a.out) / name).resolve() for name in NAMES} & {Path(file).resolve() for file in labels.files}
     if over:
         raise UserError(f"--out {a.out}: {over.pop().name} there is one of the files that are read")
     sheet = Sheet(scales=scales, conflicts=a.conflicts, empty=a.empty)
-    collect(labels, sheet)
-    unknown = [name for name in (*scales, *levels) if name and name not in sheet.questions()]
-    if unknown:
-        raise UserError(f"--scale and --level: no question {unknown[0]!r}; there are {', '.join(sheet.questions())}")
-    results = study_all(a, labels, sheet, scales, levels)
+    collect(labels, sheet, split(a.questions))
+    for option, names in (("scale", scales), ("level", levels), ("accept", rules)):
+        known(f"--{option}", names, sheet.questions())
+    results = study(a, labels, sheet, levels=levels, rules=rules, scales=scales)
     with reading(labels, "texts", shown=any(found.get("queue") for found in results["questions"])) as told:
         written = write(results, sheet, labels, a.out, told=told)
     for line in lines(clean(plain(results))):  # whatever labels hold, a terminal obeys none of it
         print(line)
     print(f"\n{a.out}: {', '.join(written)}")
+    if labels.hidden:
+        print("\n".join(fold(f"queue.jsonl does not show {clean(', '.join(sorted(labels.hidden)))}, which may tell "
+                             "what was said; --hide chooses")))
 
 
 def check(a) -> None:
@@ -110,16 +125,27 @@ def columns(a):
                    a.state, tuple(split(a.between)))
 
 
-def collect(labels, sheet) -> None:
-    """All labels, with a bar."""
+def collect(labels, sheet, only: list[str]) -> None:
+    """All labels of these questions, or of all, with a bar."""
+    seen = {}
     with reading(labels, "reading") as told:
         for label in labels:
-            sheet.add(label)
+            seen[label.question] = True
+            if not only or label.question in only:
+                sheet.add(label)
             told()
-    if not sheet.questions():
+    if not seen:
         besides = "; read besides: " * bool(labels.notes) + ", ".join(
             f"{n:,} {word.replace('_', ' ')}" for word, n in labels.notes.items())
         raise UserError(f"{', '.join(labels.files)}: no label is in it{besides}")
+    known("--questions", only, seen)
+
+
+def known(option: str, names, questions) -> None:
+    """Refuses names of questions that are not there."""
+    unknown = [name for name in names if name and name not in questions]
+    if unknown:
+        raise UserError(f"{option}: no question {unknown[0]!r}; there are {', '.join(questions)}")
 
 
 @contextmanager
@@ -140,31 +166,15 @@ def reading(labels, name: str, *, shown: bool = True):
         advance(labels.read - done)
 
 
-def study_all(a, labels, sheet, scales: dict, levels: dict) -> dict:
+def study(a, labels, sheet, **said) -> dict:
     """The results of every question."""
-    from jitune.construct.agreement.accepted import Rule
-    from jitune.construct.agreement.study import study
+    from jitune.construct.agreement.chosen import study_all
 
-    rule = Rule(a.accept) if a.accept else None
-    found = [study(sheet.table(name), level=levels.get(name, levels.get("", "nominal")),
-                   scale=name in scales or "" in scales, rule=rule, queue=a.queue, smoothing=a.smoothing,
-                   replicates=a.replicates, seed=a.seed) for name in sheet.questions()]
+    found, left = study_all(map(sheet.table, sheet.questions()), queue=a.queue, smoothing=a.smoothing,
+                            replicates=a.replicates, seed=a.seed, **said)
     return {"files": list(labels.files), "shape": labels.shape.kind, "read": labels.notes,
-            "other_texts": dict(labels.other_texts), "replicates": a.replicates, "seed": a.seed, "questions": found}
-
-
-def by_question(given: list[str], option: str) -> dict[str, str]:
-    """{"" or a question: what is said}: ["a,b", "truth=yes,no"] -> {"": "a,b", "truth": "yes,no"}."""
-    found: dict[str, str] = {}
-    for text in given:
-        question, sign, rest = text.rpartition("=")
-        name, what = (question, rest) if sign else ("", text)
-        if name in found:
-            raise UserError(f"{option}: said twice for {name or 'all questions'!r}")
-        if not what.strip():
-            raise UserError(f"{option} {text!r}: says nothing")
-        found[name] = what
-    return found
+            "other_texts": dict(labels.other_texts), "not_applied": left, "replicates": a.replicates, "seed": a.seed,
+            "questions": found}
 
 
 def split(text: str) -> list[str]:

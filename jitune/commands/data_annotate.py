@@ -8,8 +8,10 @@ from jitune.types import UserError
 
 PORT = 8765
 EXAMPLES = """\
-  jitune data annotate data.jsonl --annotator ann --task rate --scale 1=poor,2=fair,3=good
-  jitune data annotate data.jsonl --annotators ann,bo,cy --overlap 2 --task pair,flag --guidelines guide.md
+  jitune data annotate data.jsonl --annotator ann --task rate \\
+    --scale 1=poor,2=fair,3=good
+  jitune data annotate data.jsonl --annotators ann,bo,cy --overlap 2 \\
+    --task pair,flag --guidelines guide.md
   jitune data annotate data.jsonl --export annotated.jsonl
   jitune data annotate data.jsonl --export annotated.json --to label_studio
 """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 EXAMPLES = """\
   jitune data convert hh_rlhf.jsonl.gz --out hh.parquet --license MIT --bad skip
-  jitune data convert alpaca.json dolly.jsonl --out all.jsonl --fields instruction=question,output=answer
+  jitune data convert alpaca.json dolly.jsonl --out all.jsonl \\
+    --fields instruction=question,output=answer
   jitune data convert --schema
 """
 
@@ -57,6 +58,7 @@ def run(a) -> int:
 def _convert(a) -> None:
     from jitune.construct.convert import convert
     from jitune.data.sources import split_specs
+    from jitune.evals.pages.shown import numbered
     from jitune.evals.progress import Bars
 
     specs = [spec for source in a.sources for spec in split_specs(source)]
@@ -64,10 +66,10 @@ def _convert(a) -> None:
         done = convert(specs, a.out, format=a.format, fields=a.fields, license=a.license, method=a.method,
                        options=a.options, bad=a.bad, restart=a.restart,
                        progress=lambda name, total: bars.bar(name, total, size=True))
-    print(f"{a.out}: {done.kept:,} record{'s' * (done.kept != 1)}{' from an earlier run' if done.already else ''}")
+    print(f"{a.out}: {numbered(done.kept, 'record')}{' from an earlier run' if done.already else ''}")
     if done.rejected:
         count = sum(done.rejected.values())
-        print(f"{done.rejects}: {count:,} row{'s' * (count != 1)} left out: {_counts(done.rejected)}")
+        print(f"{done.rejects}: {numbered(count, 'row')} left out: {_counts(done.rejected)}")
     if done.notes:
         print(f"noted: {_counts(done.notes)}")
 

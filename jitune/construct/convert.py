@@ -133,11 +133,12 @@ def _run(places: Places, header: dict, earlier: dict | None, reading: Reading, b
          progress: Callable[[str, int], Any]) -> dict:
     """Converts what is left; returns the counts. A run that fails before its first row is done leaves no files."""
     if places.out.exists():
-        raise UserError(f"{places.out}: is there already; give another name, move it away, or begin anew with "
+        other = f" and was made {_otherwise(earlier, header)}" if earlier not in (None, header) else ""
+        raise UserError(f"{places.out}: is there already{other}; give another name, move it away, or begin anew with "
                         "--restart")
     if earlier not in (None, header):
-        raise UserError(f"{places.out}: was begun with other input or options ({difference(earlier, header)}); give "
-                        "another name, or begin anew with --restart")
+        raise UserError(f"{places.out}: was begun {_otherwise(earlier, header)}; give another "
+                        "name, or begin anew with --restart")
     ledger = Ledger(places.out.parent, (places.part.name, places.rejects.name), header, name=places.ledger.name)
     try:
         with ledger:
@@ -151,6 +152,13 @@ def _run(places: Places, header: dict, earlier: dict | None, reading: Reading, b
                 path.unlink(missing_ok=True)
         raise
     return ledger.notes
+
+
+def _otherwise(earlier: dict, header: dict) -> str:
+    """What an earlier run was given; of the input, whose digest tells nobody anything, only that it differs."""
+    options = difference({**earlier, "input": ""}, {**header, "input": ""})
+    same = earlier.get("input") == header["input"]
+    return f"with other options ({options})" if same else "of other input" + f", and with {options}" * bool(options)
 
 
 def _check(specs: Sequence[str], out: Path, bad: str) -> None:

@@ -23,8 +23,8 @@ from jitune.evals.store import lock, parse, to_line
 from jitune.types import UserError
 
 NAME = "ledger.jsonl"
-BUFFER = 1 << 16  # bytes of a file that are written at a time
 SHOWN = 4  # differences that a refusal tells
+BUFFER = 1 << 16  # bytes of a file that are written at a time
 
 
 class Ledger:

@@ -10,6 +10,7 @@
 | jitune | jitune's own records |
 | messages, sharegpt, alpaca, prompt_completion, text | training data, see `jitune.data.formats` |
 | dolly | instruction, context, response, category |
+| self_instruct | instruction, and instances of input and output |
 | prompts | questions without an answer, to be written: prompt, instruction (and input) or question |
 | pairs, two_outputs, ranking, kto | preferences, see `jitune.construct.readers.preference` |
 | oasst | trees of OpenAssistant, nested |
@@ -62,6 +63,8 @@ READERS = {
                       renames=True),
     "dolly": Reader(training.is_dolly, training.dolly, "instruction, context, response", method="annotation",
                     renames=True),
+    "self_instruct": Reader(training.is_self_instruct, training.self_instruct, "instruction, instances",
+                            method="annotation", renames=True),
     "training": Reader(training.detects, training.read, ", ".join(FORMATS), renames=True),
     "prompts": Reader(training.is_prompt, training.prompts, "prompt alone", renames=True),
 }

@@ -167,11 +167,16 @@ def _split_name(spec: str) -> tuple[str, str | None]:
     return (match[1], match[2]) if match and not os.path.exists(os.path.expanduser(spec)) else (spec, None)
 
 
+LEFT_BEHIND = (".bad", ".partial", ".annotations.jsonl", ".token")
+
+
 def _nearest(path: str) -> str:
     folder, base = os.path.split(path.rstrip("/"))
     if folder and not os.path.isdir(folder):
         return f"; the folder {folder} does not exist"
-    near = difflib.get_close_matches(base, os.listdir(folder or "."), n=3, cutoff=0.5)
+    names = [name for name in os.listdir(folder or ".") if base.startswith(".") or not (
+        name.startswith(".") or name.endswith(LEFT_BEHIND))]  # what commands write beside data is no data
+    near = difflib.get_close_matches(base, names, n=3, cutoff=0.5)
     return f"; the nearest names in {folder or 'this folder'} are {', '.join(near)}" if near else ""
 
 

@@ -35,6 +35,9 @@ p { margin: .4rem 0 .7rem; max-width: 44rem; overflow-wrap: anywhere; }
 .note, footer { color: var(--muted); font-size: .9rem; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .75rem; overflow-wrap: anywhere; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.25rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.tiles:has(> :nth-child(6):last-child) { grid-template-columns: repeat(2, minmax(0, 1fr)); } /* none stands alone */
+@media (min-width: 36rem) { .tiles:has(> :nth-child(6):last-child) { grid-template-columns: repeat(3, 1fr); } }
+@media (min-width: 64rem) { .tiles:has(> :nth-child(6):last-child) { grid-template-columns: repeat(6, 1fr); } }
 .tiles > div { background: var(--panel); border-radius: .5rem; padding: .75rem .9rem; min-width: 0; }
 .tiles dt { color: var(--muted); font-size: .82rem; }
 .tiles dd { margin: 0; overflow-wrap: anywhere; }
@@ -46,6 +49,9 @@ td small { font-size: inherit; }
 .grid {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
   gap: 1.75rem 2rem; margin: 1rem 0;
+}
+@media (min-width: 44rem) and (max-width: 65.99rem) { /* two columns: of three charts the first, beside the others */
+  .grid:has(> figure:nth-child(3):last-child) > figure:first-child { grid-row: span 2; }
 }
 figure { margin: 0; min-width: 0; }
 .chart { max-width: 34rem; }

@@ -96,13 +96,18 @@ def test_what_is_there_is_not_overwritten(capsys):
         convert(["a.jsonl"], "out.jsonl")
     assert open("out.jsonl").read() == "mine\n"
     assert convert(["a.jsonl"], "out.jsonl", restart=True).kept == 6
-    with pytest.raises(UserError, match="out.jsonl: is there already"):
+    with pytest.raises(UserError, match=r"already and was made with other options \(license '' there, 'MIT' here"):
         convert(["a.jsonl"], "out.jsonl", license="MIT")
+    write("b.jsonl", GOOD[:2])
+    with pytest.raises(UserError, match="is there already and was made of other input; give another name"):
+        convert(["b.jsonl"], "out.jsonl")
+    with pytest.raises(UserError, match="was made of other input, and with method '' there, 'annotation' here; give"):
+        convert(["b.jsonl"], "out.jsonl", method="annotation")
     write("a.jsonl", [*GOOD, "{"])
     with pytest.raises(UserError, match="a.jsonl:7: not valid JSON"):
         convert(["a.jsonl"], "new.jsonl")
     write("a.jsonl", GOOD[:5])
-    with pytest.raises(UserError, match="new.jsonl: was begun with other input or options .*begin anew with --restart"):
+    with pytest.raises(UserError, match="new.jsonl: was begun of other input; give another name, or begin anew"):
         convert(["a.jsonl"], "new.jsonl")
     assert convert(["a.jsonl"], "new.jsonl", restart=True).kept == 5
 

@@ -46,6 +46,7 @@ KINDS = {
     "kto": {"prompt": "q", "completion": "a", "label": True},
     "ranking": {"prompt": "q", "answers": ["a", "b"], "ranks": [1, 2]},
     "dolly": {"instruction": "q", "context": "c", "response": "a", "category": "open_qa"},
+    "self_instruct": {"instruction": "q", "instances": [{"input": "c", "output": "a"}]},
     "training": {"instruction": "q", "input": "c", "output": "a"},
     "prompts": {"prompt": "q", "topic": "sums"},
 }
@@ -77,6 +78,28 @@ def test_a_file_of_many_kinds(tmp_path):
     records = list(read_records([write(tmp_path / "a.jsonl", *rows)]))
     assert len(records) == len(rows)
     assert [r.provenance.source.rpartition(":")[2] for r in records] == [str(n + 1) for n in range(len(rows))]
+
+
+def test_seeds_of_self_instruct_are_a_record_an_instance(tmp_path):
+    seed = {"id": "seed_task_1", "name": "sums", "instruction": "Add.", "is_classification": False,
+            "instances": [{"input": "2, 3", "output": "5"}, {"input": "", "output": "?"}]}
+    broken = [seed | {"instances": []}, seed | {"instances": [{"input": "2, 3"}]}, seed | {"instances": ["5"]}]
+    reading = read_records([write(tmp_path / "s.jsonl", seed, *broken)], bad="give")
+    first, second, *bad = reading
+    assert first.messages == (user("Add.\n\n2, 3"), said("5")) and second.messages == (user("Add."), said("?"))
+    assert first.meta == {"id": "seed_task_1", "name": "sums", "is_classification": False, "input": "2, 3"}
+    assert second.meta == {"id": "seed_task_1", "name": "sums", "is_classification": False}
+    assert first.id != second.id and first.provenance.source == second.provenance.source
+    assert [(one.number, one.reason, one.fault) for one in bad] == [
+        (2, "no_instance", False), (3, "malformed", True), (4, "malformed", True)]
+    assert bad[1].detail.startswith("'instances', number 0: ")
+
+
+def test_the_seeds_of_self_instruct(shared):
+    for name, count in (("seed_tasks", 175), ("user_oriented", 252)):
+        found = list(read_records([str(shared / f"data/seeds/self_instruct_{name}.jsonl")], license="Apache-2.0"))
+        assert len(found) == count and all(record.messages[-1]["content"].strip() for record in found)
+    assert found[0].meta["motivation_app"] == "Grammarly" and found[0].provenance.method == "annotation"
 
 
 def test_dolly(tmp_path):

@@ -132,6 +132,15 @@ def test_a_path_that_does_not_exist_names_the_nearest():
                                                   "data/alpaca.json holds plain files")
 
 
+def test_what_commands_leave_beside_data_is_not_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("hh.jsonl.bad", ".hh.jsonl.part", ".hh.jsonl.ledger", "hh.jsonl.annotations.jsonl"):
+        (tmp_path / name).touch()
+    assert error_of("hh.json") == "hh.json: no such file"
+    (tmp_path / "hh.jsonl.gz").touch()
+    assert error_of("hh.jsonl") == "hh.jsonl: no such file; the nearest names in this folder are hh.jsonl.gz"
+
+
 def test_a_folder_is_its_files_in_order():
     write("d/b.jsonl", '{"n": 2}\n{"n": 3}')
     write("d/a.json", '[{"n": 1}]')

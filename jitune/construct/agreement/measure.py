@@ -4,7 +4,8 @@
     found["alpha"]         # {"value": 0.71, "low": 0.65, "high": 0.77}
     found["pairs"][0]      # {"a": "ann", "b": "bo", "n": 50, "percent": {...}, "kappa": {...}, "linear": {...}, ...}
 
-Intervals are percentiles of a bootstrap over items. Items with the same labels are alike to every figure, so that a
+Intervals are percentiles of a bootstrap over items. There is none of fewer than 10 items, nor where all resamples give
+the same: it would look certain, and is not. Items with the same labels are alike to every figure, so that a
 resample is a draw of how often each kind of item comes, and its cost does not grow with the items.
 """
 
@@ -19,6 +20,7 @@ from jitune.construct.agreement.labels import Table, counts, value_of
 from jitune.evals import agreement
 from jitune.evals.stats import REPLICATES, percentile
 
+FEWEST = 10  # items of two labels or more, below which resamples are too few kinds of draw for an interval
 LISTED, MOST_PAIRS = 1000, 200  # pairs of annotators with figures, and with intervals: those with the most items
 ROOM = 2**24  # numbers that resamples may take at a time
 
@@ -35,7 +37,8 @@ def measure(table: Table, *, level: str = "nominal", clusters: Sequence[int] | N
       "fleiss", "alpha": of the level, "nominal": alpha of labels as names, where the level is another, "kappa": the
       mean over all pairs of annotators, "reason": why there is none of these, "pairs": of the annotators with the
       most items in common, "pairs_in_all": how many there are, "by_label", "apart": groups of annotators without an
-      item in common}. A figure is {"value", "low", "high"}, each a number or None.
+      item in common, "drawn": items or clusters with two labels, of which resamples are made}. A figure is {"value",
+      "low", "high"}, each a number or None.
     """
     found = counts(table)
     raters = found.sum(1)
@@ -49,7 +52,8 @@ def measure(table: Table, *, level: str = "nominal", clusters: Sequence[int] | N
     if level != "nominal":
         figures["nominal"] = lambda c, w=None: alpha(c, w, "nominal")
     several, number = np.unique(raters[raters > 0], return_counts=True)
-    shown = {name: figure(what(found), what(kinds, weights)) for name, what in figures.items()}
+    drawn = independent(np.flatnonzero(raters > 1), clusters)
+    shown = {name: figure(what(found), what(kinds, weights), drawn) for name, what in figures.items()}
     every = shared(table)
     pairs = by_pair(table, every, level=level, clusters=clusters, replicates=replicates, seed=seed)
     alone = kappas(every)
@@ -57,8 +61,13 @@ def measure(table: Table, *, level: str = "nominal", clusters: Sequence[int] | N
     return {"items": int((raters > 0).sum()), "twice": int((raters > 1).sum()), "labels": len(table.code),
             "raters": dict(zip(map(int, several), map(int, number), strict=True)), **shown,
             "kappa": float(alone.mean()) if len(alone) else None, "reason": agreement.reason(found), "pairs": pairs,
-            "pairs_in_all": len(every),
-            "by_label": by_label(table, found, kinds, weights), "apart": apart(table)}
+            "pairs_in_all": len(every), "by_label": by_label(table, found, kinds, weights, drawn),
+            "apart": apart(table), "drawn": drawn}
+
+
+def independent(items: Sequence[int], clusters: Sequence[int] | None) -> int:
+    """How many things are drawn of these items: the items, or their clusters."""
+    return len(items) if clusters is None else len(set(np.asarray(clusters)[items].tolist()))
 
 
 def resamples(found: np.ndarray, replicates: int, seed: int,
@@ -83,10 +92,14 @@ def drawn_clusters(clusters: Sequence[int], replicates: int, seed: int) -> np.nd
     return np.random.default_rng(seed).multinomial(len(count), even, size=replicates)[:, place]
 
 
-def figure(value: float | None, drawn: Any) -> dict[str, float | None]:
-    """A value with the percentile interval of its replicates; without, where it has no value or no spread to tell."""
+def figure(value: float | None, drawn: Any, number: int) -> dict[str, float | None]:
+    """A value with the percentile interval of its replicates; without, where it has no value or no spread to tell.
+
+    number: of the items, or clusters of them, that the replicates are drawn from.
+    """
     drawn = [None if np.isnan(v) else float(v) for v in drawn]
-    ends = percentile(drawn) if value is not None and drawn else None
+    ends = percentile(drawn) if value is not None and drawn and number >= FEWEST else None
+    ends = ends if ends and ends[1] < ends[2] else None
     return {"value": value, "low": ends[1] if ends else None, "high": ends[2] if ends else None}
 
 
@@ -131,14 +144,14 @@ def _pair(table: Table, key: tuple[int, int], both: np.ndarray, level: str, clus
         many = drawn_clusters(np.asarray(clusters)[both[:, 0]], replicates, seed) @ np.eye(width**2)[cells]
     tables, many = confusion.reshape(width, width), many.reshape(-1, width, width)
     scale = [value_of(table.labels[u]) or 0.0 for u in used] if level == "interval" else used
-    same = np.trace(tables) / n
-    found = {"percent": figure(float(same), np.trace(many, axis1=1, axis2=2) / many.sum((1, 2)))}
+    same, drawn = np.trace(tables) / n, independent(both[:, 0], clusters)
+    found = {"percent": figure(float(same), np.trace(many, axis1=1, axis2=2) / many.sum((1, 2)), drawn)}
     for name, weights in (("kappa", ""), ("linear", "linear"), ("quadratic", "quadratic")):
         if weights and level == "nominal":
             found[name] = {"value": None, "low": None, "high": None}
             continue
         far = agreement.distances(scale if weights else np.arange(width), weights)
-        found[name] = figure(agreement.number(agreement.cohen(tables, far)), agreement.cohen(many, far))
+        found[name] = figure(agreement.number(agreement.cohen(tables, far)), agreement.cohen(many, far), drawn)
     alone = "all labels are the same, so that chance alone agrees on everything" if width == 1 else ""
     return {"a": table.annotators[key[0]], "b": table.annotators[key[1]], "n": n, **found, "reason": alone,
             "labels": [table.labels[u] for u in used], "confusion": tables.tolist()}
@@ -163,7 +176,8 @@ def shared(table: Table) -> dict[tuple[int, int], np.ndarray]:
             zip(keys, np.split(rows, np.sort(starts)[1:]), strict=True)}
 
 
-def by_label(table: Table, found: np.ndarray, kinds: np.ndarray, weights: np.ndarray) -> list[dict]:
+def by_label(table: Table, found: np.ndarray, kinds: np.ndarray, weights: np.ndarray,
+             drawn: int) -> list[dict]:
     """Of each label: how often it was given, and how far people agree on it against all others.
 
     specific: where one says it, how often another does (positive specific agreement). alpha: Krippendorff's of the
@@ -182,7 +196,8 @@ def by_label(table: Table, found: np.ndarray, kinds: np.ndarray, weights: np.nda
         rows.append({"label": label, "n": int(found[:, place].sum()),
                      "share": float(found[:, place].sum() / total) if total else None,
                      "specific": same / pairs if pairs else None,
-                     "alpha": figure(agreement.alpha(one), agreement.alpha(against_rest(kinds), weights=weights))})
+                     "alpha": figure(agreement.alpha(one), agreement.alpha(against_rest(kinds), weights=weights),
+                                     drawn)})
     return rows
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from jitune import __version__
 from jitune.construct.agreement.text import SHAPES, head, measures
-from jitune.evals.pages.shown import between, clean, long_text, short
+from jitune.evals.pages.shown import between, clean, long_text, numbered, short
 from jitune.report import page
 from jitune.report.heat import heat
 from jitune.report.intervals import Point, intervals
@@ -29,9 +29,11 @@ def render(results: Mapping[str, Any], texts: Mapping[str, Mapping]) -> str:
     """The whole page. texts: {item: its row} of the most disagreed items."""
     found, texts = clean(results), clean(texts, most=20_000)
     questions = found["questions"]
-    warn = [Markup("<strong>Note.</strong> {} items have another text in another file, in the column {}: people may "
-                   "have judged different texts.").format(count, column)
+    warn = [Markup("<strong>Note.</strong> {} with another text in another file, in the column {}: people may have "
+                   "judged different texts.").format(numbered(count, "item"), column)
             for column, count in found["other_texts"].items()]
+    warn += [Markup("<strong>Note.</strong> {} cannot be applied to {}.").format(what, ", ".join(names))
+             for what, names in found["not_applied"].items()]
     if found["read"]:
         warn.append(Markup("Read besides: {}.").format(", ".join(f"{n:,} {word.replace('_', ' ')}" for word, n in
                                                                  found["read"].items())))
@@ -48,7 +50,7 @@ def headline(q: Mapping) -> list[tuple]:
     alpha, percent = q["figures"]["alpha"], q["figures"]["percent"]
     name = short(q["question"], 60)
     tiles = [(f"{name}: alpha", coefficient(alpha["value"]), ends(alpha) if alpha["low"] is not None else ""),
-             (f"{name}: agreement", value(percent["value"], percent=True), f"{q['figures']['twice']:,} items")]
+             (f"{name}: agreement", value(percent["value"], percent=True), numbered(q["figures"]["twice"], "item"))]
     if q.get("accepted"):
         what = q["accepted"].get("dawid_skene") or q["accepted"]["majority"]
         tiles.append((f"{name}: accepted", value(what["value"], percent=True), f"{q['accepted']['rule']}, of items"))
@@ -203,8 +205,8 @@ def accepted(found: Mapping | None) -> Markup:
 
 def ranked(found: Mapping) -> Markup:
     """What rankings say together."""
-    head = page.paragraph(f"Ranked pairs: {len(found['merged']):,} items merged, {found['cycles']:,} with majorities "
-                          "that contradict each other.")
+    head = page.paragraph(f"Ranked pairs: {numbered(len(found['merged']), 'item')} merged, {found['cycles']:,} with "
+                          "majorities that contradict each other.")
     if found["strengths"] is None:
         return page.join((head, page.paragraph(f"Strengths by Bradley and Terry: none, {found['reason']}.")))
     rows = found["strengths"]

@@ -16,6 +16,7 @@ import numpy as np
 
 from jitune.construct.agreement.bradley_terry import fit
 from jitune.construct.agreement.labels import Label, Sheet, Table
+from jitune.construct.agreement.measure import FEWEST
 from jitune.construct.agreement.ranked_pairs import ranked_pairs
 from jitune.evals.stats import LEVEL, REPLICATES, draws, percentile
 
@@ -74,7 +75,7 @@ def strengths(items: list[list], *, replicates: int = REPLICATES, seed: int = 0,
         return {"strengths": None, "reason": found.reason, "groups": groups}
     times = (np.bincount(places, minlength=len(items)) for places in draws(None, len(items), replicates=replicates,
                                                                            seed=seed))
-    drawn = [fit(_sum(wins, n), tolerance=1e-6).scores for n in times] if len(items) > 1 else []
+    drawn = [fit(_sum(wins, n), tolerance=1e-6).scores for n in times] if len(items) >= FEWEST else []
     ends = [percentile([None if s is None else float(s[i]) for s in drawn], level=level) if drawn else None
             for i in range(len(names))]
     rows = [{"name": name, "score": float(found.scores[i]), "low": ends[i][1] if ends[i] else None,

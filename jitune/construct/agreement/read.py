@@ -30,6 +30,9 @@ from jitune.types import UserError
 
 PEEK = 300  # rows of each file that are looked at for its shape
 EXPORTS = ("jitune", "label_studio", "label_studio_min", "argilla", "argilla_flat", "argilla_old")
+# Columns whose names say that they hold what people said together, which who judges again must not see.
+TELLING = re.compile(r"(?:^|_)(?:labels?|final|gold|majority|consensus|agree(?:d|ment)?|adjudicat(?:ed|ion)|"
+                     r"aggregated?)(?:_|$)")
 TIES = ("tie", "both", "neither", "equal", "draw")
 
 
@@ -43,10 +46,13 @@ class Labels:
       notes: how often what happened while records were read, such as cancelled annotations; {} for tables.
       other_texts: {column: items whose text differs between files}, of files with an annotator each: such items were
         perhaps not the same when they were labelled.
+      hidden: columns, or keys of records' `meta`, that `texts` left out since they may tell what was said.
     """
 
-    def __init__(self, files: Sequence[str], shape: Shape, missing: Collection[str] = (), *, format: str = ""):
+    def __init__(self, files: Sequence[str], shape: Shape, missing: Collection[str] = (), *, format: str = "",
+                 hide: Collection[str] | None = None):
         self.shape, self.missing, self.files = shape, frozenset(missing), tuple(files)
+        self.hide, self.hidden = hide, set()
         self.rows = read_records(files, format=format) if format else stream(files, bad="give")
         self.names = names(files)
         self.several = len(files) > 1
@@ -81,25 +87,32 @@ class Labels:
               told: Callable[[], None] = lambda: None) -> dict[str, dict]:
         """{item: the row in which it first stood, less what was said of it}, for the items asked for.
 
-        labels: cells that hold one of them are left out too, such as those of a column of final labels. told: called
-        after each row.
+        labels: cells that hold one of them are left out too. told: called after each row.
         """
         wanted, found = set(items), {}
         if isinstance(self.rows, Reading):
             for record in self.rows:
                 if record.id in wanted:
-                    found[record.id] = to_row(replace(record, annotations=()))
+                    found[record.id] = to_row(replace(record, annotations=(), meta=self._blind(record.meta)))
                 told()
             return found
         for row, origin in self._sound():
             told()
             for item, cell in self._items(row, origin):
                 if item in wanted and item not in found:
-                    found[item] = {key: value for key, value in self._own(row, cell).items()
+                    found[item] = {key: value for key, value in self._blind(self._own(row, cell)).items()
                                    if not isinstance(value, str) or value not in labels}
             if len(found) == len(wanted):
                 break
         return found
+
+    def _blind(self, row: Mapping) -> dict:
+        """A row without the columns that may tell what was said of it."""
+        cells = {cell.item for cell in self.shape.cells}
+        tells = telling if self.hide is None else self.hide.__contains__
+        hidden = {key for key in row if key not in cells and tells(key)}
+        self.hidden |= hidden
+        return {key: value for key, value in row.items() if key not in hidden}
 
     def _sound(self) -> Iterator[tuple[dict, tuple[str, int]]]:
         """The rows; one that is malformed, or holds half of a surrogate pair, is an error."""
@@ -166,7 +179,7 @@ class Labels:
 
 
 def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Collection[str] = (),
-         format: str = "auto") -> Labels:
+         format: str = "auto", hide: Collection[str] | None = None) -> Labels:
     """The labels of files, read as `columns` say, or as is plain from them.
 
     Args:
@@ -174,6 +187,7 @@ def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Colle
       missing: what a cell holds where an annotator gave no answer, such as "NA".
       format: table, one of `EXPORTS` or another of `jitune.construct.reading`; auto: a table where columns are said,
         otherwise as the first row is known.
+      hide: columns that `Labels.texts` leaves out besides the labels; by default those that are `telling`.
 
     Raises:
       UserError: a file is missing, empty or broken, or its shape is not plain; while iterating, `file:row: ...`.
@@ -188,9 +202,20 @@ def read(specs: Sequence[str], columns: Columns | None = None, *, missing: Colle
         if len(set(known.values())) > 1:
             told = "; ".join(f"{file}: {name or 'a table'}" for file, name in known.items())
             raise UserError(f"the files are of several formats; give them one after the other ({told})")
-        return Labels(files, Shape("records", ()), missing, format=known[files[0]])
+        return Labels(files, Shape("records", ()), missing, format=known[files[0]], hide=hide)
+    if any(known.values()) and columns.question and columns == Columns(question=columns.question):
+        raise UserError(f"--question {columns.question}: names a column of a table; --questions chooses among those of "
+                        "records and exports")
     headers = {file: list(dict.fromkeys(key for row in rows for key in row)) for file, rows in samples.items()}
-    return Labels(files, plan(headers, samples, columns), missing)
+    strange = [column for column in hide or () if not any(column in header for header in headers.values())]
+    if strange:
+        raise UserError(f"--hide: no column {strange[0]!r:.60}")
+    return Labels(files, plan(headers, samples, columns), missing, hide=hide)
+
+
+def telling(column: str) -> bool:
+    """Whether a column's name says that it tells what people said together: final_label, goldLabel, agreement."""
+    return bool(TELLING.search(re.sub(r"\W+|(?<=[a-z])(?=[A-Z])", "_", column).lower()))
 
 
 def _export(row: Mapping) -> str:

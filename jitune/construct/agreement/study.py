@@ -16,12 +16,14 @@ import numpy as np
 from jitune.construct.agreement.accepted import Rule, fraction
 from jitune.construct.agreement.dawid_skene import SMOOTHING, Estimate, estimate
 from jitune.construct.agreement.labels import Table, counts, in_words, near, value_of
+from jitune.construct.agreement.measure import FEWEST as FEWEST_ITEMS
 from jitune.construct.agreement.measure import measure
 from jitune.construct.agreement.queue import most_disagreed
 from jitune.construct.agreement.rankings import pairs_table
 from jitune.construct.agreement.rankings import study as study_rankings
 from jitune.construct.agreement.reliability import majority, reliability
 from jitune.evals.agreement import LEVELS
+from jitune.evals.pages.shown import numbered
 from jitune.evals.stats import REPLICATES
 from jitune.types import UserError
 
@@ -98,7 +100,10 @@ def notes(table: Table, figures: Mapping, level: str) -> list[str]:
     elif not figures.get("twice"):
         told.append(f"the {len(people)} annotators have no item in common: agreement cannot be told")
     elif figures.get("reason"):
-        told.append(figures["reason"] + (f" ({table.labels[table.code[0]]!r:.60})" if not table.ballots else ""))
+        votes = counts(table)  # of items that were labelled twice all labels are this one
+        said = table.labels[votes[votes.sum(1) > 1].sum(0).argmax()]
+        told.append(figures["reason"] + (f" ({said!r:.60})" if not table.ballots else ""))
+    told += [why] if (why := no_interval(figures)) else []
     if figures.get("twice") and figures["apart"]:
         groups = " | ".join(", ".join(group[:5]) + " ..." * (len(group) > 5) for group in figures["apart"][:5])
         told.append(f"{len(figures['apart'])} groups of annotators have no item in common: {groups}")
@@ -107,15 +112,25 @@ def notes(table: Table, figures: Mapping, level: str) -> list[str]:
     told += [f"annotators whose names differ in case, blanks or writing only, kept apart: {', '.join(map(repr, group))}"
              for group in near(table.annotators)]
     if table.repeated:
-        told.append(f"{table.repeated:,} label{'s' * (table.repeated != 1)} given again by the same annotator to the "
-                    "same item, counted once")
+        told.append(f"{numbered(table.repeated, 'label')} given again by the same annotator to the same item, counted "
+                    "once")
     if table.conflicting:
-        told.append(f"{table.conflicting:,} time{'s' * (table.conflicting != 1)} an annotator gave an item labels that "
-                    "differ")
+        told.append(f"{numbered(table.conflicting, 'time')} an annotator gave an item labels that differ")
     if figures.get("twice") and len(figures["raters"]) > 1:
         fewest, most = min(figures["raters"]), max(figures["raters"])
         told.append(f"items have {fewest} to {most} labels: Fleiss' kappa counts each item once, as Gwet (2014) has it")
     return told
+
+
+def no_interval(figures: Mapping) -> str:
+    """Why figures stand without an interval, or ""."""
+    if not figures.get("twice"):
+        return ""
+    if figures["drawn"] < FEWEST_ITEMS:
+        return (f"{numbered(figures['drawn'], 'item')} with two labels or more, fewer than {FEWEST_ITEMS}: too few for "
+                "intervals")
+    alike = any(figures[name]["value"] is not None and figures[name]["low"] is None for name in ("percent", "alpha"))
+    return "figures without an interval came out the same in all resamples" if alike else ""
 
 
 def _states(states: Mapping[str, int]) -> str:

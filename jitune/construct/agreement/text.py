@@ -9,6 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from jitune.evals.comparison.text import shorten
+from jitune.evals.pages.shown import numbered
 
 WIDTH = 80
 MOST = 12  # rows of a table on the screen
@@ -23,8 +24,10 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield from fold("read besides: " + ", ".join(f"{n:,} {word.replace('_', ' ')}" for word, n in
                                                      results["read"].items()))
     for column, count in results["other_texts"].items():
-        yield from fold(f"note: {count:,} items have another {column} in another file: people may have judged "
-                        "different texts")
+        yield from fold(f"note: {numbered(count, 'item')} with another {column} in another file: people may have "
+                        "judged different texts")
+    for what, names in results["not_applied"].items():
+        yield from fold(f"note: {what} cannot be applied to {', '.join(names)}")
     for found in results["questions"]:
         yield ""
         yield from question(found)
@@ -57,9 +60,10 @@ def head(found: Mapping[str, Any]) -> str:
     if "figures" not in found:
         return found["question"] + (f" ({states})" if states else "")
     figures, people = found["figures"], len(found["annotators"])
-    what = "pairs of ranked answers" if found["kind"] == "rankings" else "items"
-    return (f"{found['question']}: {figures['items']:,} {what}, {figures['twice']:,} with two labels or more; "
-            f"{figures['labels']:,} labels of {people} annotator{'s' * (people != 1)}{states and f'; {states}'}")
+    what = numbered(figures["items"], "item" if found["kind"] == "labels" else "pair")
+    what += " of ranked answers" * (found["kind"] == "rankings")
+    return (f"{found['question']}: {what}, {figures['twice']:,} with two labels or more; "
+            f"{numbered(figures['labels'], 'label')} of {numbered(people, 'annotator')}{states and f'; {states}'}")
 
 
 def measures(found: Mapping[str, Any]) -> list[tuple[str, Mapping]]:
@@ -115,7 +119,7 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
         return
     majority, fitted = found["majority"], found["dawid_skene"]
     decided = ", ".join(f"{label}: {n:,}" for label, n in majority["labels"].items() if n) or "none"
-    yield from _set_in(f"majority: {decided}; {majority['ties']:,} tie{'s' * (majority['ties'] != 1)}")
+    yield from _set_in(f"majority: {decided}; {numbered(majority['ties'], 'tie')}")
     if fitted:
         ended = f"{fitted['steps']} steps" if fitted["converged"] else "not at rest yet"
         yield from _set_in("Dawid-Skene: " + ", ".join(f"{label}: {n:,}" for label, n in fitted["labels"].items() if n)
@@ -131,7 +135,8 @@ def together(found: Mapping[str, Any]) -> Iterator[str]:
 
 def ranked(found: Mapping[str, Any]) -> Iterator[str]:
     """What rankings say together."""
-    yield from _set_in(f"ranked pairs: {len(found['merged']):,} items merged, {found['cycles']:,} with a cycle")
+    yield from _set_in(f"ranked pairs: {numbered(len(found['merged']), 'item')} merged, {found['cycles']:,} with a "
+                       "cycle")
     if found["strengths"] is None:
         yield from _set_in(f"Bradley-Terry: none, {found['reason']}")
         return

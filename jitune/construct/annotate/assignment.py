@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from itertools import combinations
 
+from jitune.evals.pages.shown import numbered
 from jitune.types import UserError
 
 
@@ -41,8 +42,9 @@ def assign(items: int, annotators: int, overlap: int, *, seed: int = 0) -> list[
             shared[b][a] += 1
     apart = sum(not shared[a][b] for a, b in combinations(range(annotators), 2))
     if overlap > 1 and apart:
-        raise UserError(f"--overlap {overlap}: over {items} items {apart} pairs of the {annotators} annotators would "
-                        "share no item; give more items, more overlap or fewer annotators")
+        told = f"over {numbered(items, 'item')} {numbered(apart, 'pair')} of the {annotators} annotators"
+        raise UserError(f"--overlap {overlap}: {told} would share no item; give more items, more overlap or fewer "
+                        "annotators")
     return found
 
 

@@ -14,7 +14,7 @@ import secrets
 import sys
 import webbrowser
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from jitune.construct.reading import read_records
 from jitune.construct.whole_file import whole_file
 from jitune.data.record import Record
 from jitune.data.record_rows import to_line
+from jitune.evals.pages.shown import numbered
 from jitune.evals.progress import Bars
 from jitune.types import UserError
 
@@ -93,7 +94,7 @@ def open_desk(source: str, log: Log, options: Options) -> Desk:
     for count, what in ((items.repeated, "shown once: said before"),
                         *((n, f"left out: {why}") for why, n in items.left_out.items())):
         if count:
-            print(f"{source}: {count:,} record{'s' * (count != 1)} {what}", file=sys.stderr)
+            print(f"{source}: {numbered(count, 'record')} {what}", file=sys.stderr)
     return Desk(items, log, plan)
 
 
@@ -176,7 +177,8 @@ def export(source: str, log_path: str, out: str, *, to: str = "records", format:
       UserError: the log is missing or about another file, or OUT cannot be written.
     """
     path = Path(out)
-    if os.path.abspath(out) in (os.path.abspath(source), os.path.abspath(log_path)):
+    read = {os.path.abspath(source), os.path.abspath(log_path)}
+    if read & {os.path.abspath(out), os.path.abspath(originals_of(path))}:
         raise UserError(f"--export {out}: would overwrite what it is made of")
     if to == "records" and path.suffix not in (".jsonl", ".ndjson"):
         raise UserError(f"--export {out}: records are written as .jsonl")
@@ -185,16 +187,44 @@ def export(source: str, log_path: str, out: str, *, to: str = "records", format:
         raise UserError(f"{log_path}: nobody annotated anything yet, so there is nothing to export")
     records = _records(source, Options(format=format, fields=fields))
     if to == "records":
-        lines: Iterator[bytes] = map(to_line, exporting.results(records, said, counts))
-        written = _replace(path, lines)
-        more = ", ".join(f"{count:,} {what}" for what, count in counts.items() if what not in ("items", "answers"))
-        return (f"{out}: {written:,} records of {counts['items']:,} items and {counts['answers']:,} answers"
-                + (f" ({more})" if more else ""))
+        return _export_records(path, records, said, counts)
     pairs = exporting.items(records, said)
     written = _replace(path, _json_list(label_studio.tasks(pairs, said.plan.questions)))
     interface = path.with_suffix(".interface.xml")
     _replace(interface, iter([label_studio.interface(said.plan.questions).encode()]))
-    return f"{out}: {max(0, written - 1):,} tasks; {interface}: the labelling interface that shows them"
+    return f"{out}: {numbered(max(0, written - 1), 'task')}; {interface}: the labelling interface that shows them"
+
+
+def _export_records(path: Path, records: Iterable[Record], said: exporting.Said, counts: Counter) -> str:
+    """Writes the records that come out and, where there are any, the originals that they stand in the place of."""
+    others, written, replaced = originals_of(path), 0, 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(others) as aside, whole_file(path) as stream:
+            def original(record: Record) -> None:
+                nonlocal replaced
+                replaced += 1
+                aside.write(to_line(record))
+
+            for record in exporting.results(records, said, counts, original):
+                stream.write(to_line(record))
+                written += 1
+        if not replaced:
+            others.unlink()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    unchanged = counts.pop("unchanged", 0)
+    told = [numbered(count, what) for what, count in counts.items() if what not in ("item", "answer")]
+    told += [f"{numbered(unchanged, 'item')} that needed no correction"] if unchanged else []
+    line = (f"{path}: {numbered(written, 'record')} of {numbered(counts['item'], 'item')} and "
+            f"{numbered(counts['answer'], 'answer')}" + (f" ({', '.join(told)})" if told else ""))
+    return line + (f"\n{others}: {numbered(replaced, 'item')} that texts were written for, with what was said of "
+                   f"{'it' if replaced == 1 else 'them'} besides" if replaced else "")
+
+
+def originals_of(path: Path) -> Path:
+    """Where an export keeps the items that texts were written for: out.jsonl -> out.originals.jsonl."""
+    return path.with_name(f"{path.stem}.originals{path.suffix}")
 
 
 def _json_list(tasks: Iterator[dict]) -> Iterator[bytes]:

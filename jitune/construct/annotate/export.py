@@ -13,8 +13,9 @@ Items that somebody answered come out in the order of the file, each with the an
 | rate, flag | annotations |
 
 Where people differ nothing is decided here: the annotations hold what each said, for `jitune data agreement`. An item
-that texts were written for comes out as those texts alone, so that nothing worse than them is trained on; its further
-annotations stand on the first of them.
+that texts were written for comes out as those texts alone, so that nothing worse than them is trained on, and what was
+said of it besides, such as ratings, says nothing of the new texts: with it the item goes to the originals, which are
+another file. A correction that changes nothing is a word for the item as it is, which then stays.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jitune.construct.annotate.desk import Plan, from_header
 from jitune.construct.annotate.items import once
 from jitune.construct.annotate.log import Marks, load, read_entry
-from jitune.construct.annotate.questions import answers_of, applies, original
+from jitune.construct.annotate.questions import answers_of, applies
+from jitune.construct.annotate.questions import original as text_of
 from jitune.construct.annotate.shown import asked
 from jitune.data.record import Annotation, Candidate, Record, content_of, named
 from jitune.types import UserError
@@ -77,38 +79,52 @@ def items(records: Iterable[Record], said: Said) -> Iterator[tuple[Record, list[
                         f"{there:,} of its items stand in the log")
 
 
-def results(records: Iterable[Record], said: Said, counts: Counter) -> Iterator[Record]:
-    """The records that come out. counts: how many items, texts, preferences, rankings, and differences of people."""
+def results(records: Iterable[Record], said: Said, counts: Counter,
+            original: Callable[[Record], None] = lambda record: None) -> Iterator[Record]:
+    """The records that come out.
+
+    Args:
+      counts: how many items, answers, texts, unchanged items, preferences, rankings, and differences of people.
+      original: takes each item that others came out in the place of, with what was said of it.
+    """
     for record, answers in items(records, said):
-        counts["items"] += 1
-        counts["answers"] += len(answers)
-        yield from _results(record, answers, said, counts)
+        counts["item"] += 1
+        counts["answer"] += len(answers)
+        yield from _results(record, answers, said, counts, original)
 
 
-def _results(record: Record, answers: Sequence[dict], said: Said, counts: Counter) -> Iterator[Record]:
+def _results(record: Record, answers: Sequence[dict], said: Said, counts: Counter,
+             original: Callable[[Record], None]) -> Iterator[Record]:
     questions = asked(record, said.plan.questions)
     found = [(q, annotation) for entry in answers for q in questions if (annotation := _annotation(q.name, entry))]
     texts: dict[tuple[str, str], list[Annotation]] = {}
+    kept = list(record.annotations)
+    unchanged = 0
     for question, annotation in found:
-        if question.kind in ("write", "correct") and annotation.state == "labelled":
+        if question.kind not in ("write", "correct") or annotation.state != "labelled":
+            kept.append(annotation)
+        elif question.kind == "correct" and annotation.value == text_of(record):
+            kept.append(annotation)
+            unchanged += 1
+        else:
             texts.setdefault((question.kind, annotation.value), []).append(annotation)
-    kept = [*record.annotations, *(annotation for q, annotation in found
-                                   if not (q.kind in ("write", "correct") and annotation.state == "labelled"))]
     judged = record
     for question in questions:
         values = [a.value for q, a in found if q is question and a.state == "labelled"]
         if question.kind in ("pair", "rank") and values:
             agreed = all(value == values[0] for value in values)
-            counts["differences" if not agreed else "preferences" if question.kind == "pair" else "rankings"] += 1
+            counts["difference" if not agreed else "preference" if question.kind == "pair" else "ranking"] += 1
             judged = _preferred(judged, question.kind, values[0]) if agreed else judged
-    if not texts or judged is not record:
-        people = [a.annotator for _, a in found if a.state == "labelled"] if judged is not record else []
-        yield _finished(judged, record, people, kept)
-        kept = []
+    people = [a.annotator for _, a in found if a.state == "labelled"] if judged is not record else []
+    whole = _finished(judged, record, people, kept)
+    if not texts or unchanged or judged is not record:
+        counts["unchanged"] += bool(unchanged)
+        yield whole
+    elif kept:
+        original(whole)
     for (kind, text), by in texts.items():
-        counts["texts"] += 1
-        yield _finished(_written(record, kind, text), record, [a.annotator for a in by], [*by, *kept])
-        kept = []
+        counts["text"] += 1
+        yield _finished(_written(record, kind, text), record, [a.annotator for a in by], by)
 
 
 def _annotation(question: str, entry: dict) -> Annotation:
@@ -147,7 +163,7 @@ def _written(record: Record, kind: str, text: str) -> Record:
     """The record with a text as its last answer, and nothing of what was said of other answers."""
     bare = replace(record, chosen=(), rejected=(), candidates=(), label=None, scores={})
     if kind == "correct":
-        bare = replace(bare, meta={**record.meta, "original": original(record)})
+        bare = replace(bare, meta={**record.meta, "original": text_of(record)})
     if record.text:
         return replace(bare, text=((record.text[0][0], 0.0), (text, 1.0)) if kind == "write" or len(record.text) > 1
                        else ((text, 1.0),))

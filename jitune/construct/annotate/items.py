@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from jitune.construct.annotate.questions import Question, applies
 from jitune.data.record import Record, content_of, digest
+from jitune.evals.pages.shown import numbered
 from jitune.types import UserError
 
 
@@ -75,7 +76,7 @@ def gather(records: Iterable[Record], questions: Sequence[Question], *, what: st
     if not items:
         items.close()
         why = f": {items.left_out.most_common(1)[0][0]}" if items.left_out else ""
-        raise UserError(f"{what}: none of its {items.left_out.total():,} records can be annotated{why}")
+        raise UserError(f"{what}: of {numbered(items.left_out.total(), 'record')} none can be annotated{why}")
     return items
 
 

@@ -13,7 +13,7 @@ entry lies, not what it says. A last line that was cut off is dropped: nobody wa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -120,7 +120,9 @@ class Log:
             self.header = header
         names = [name for name in sorted({*self.header, *header}) if self.header.get(name) != header.get(name)]
         if names:
-            found = "; ".join(f"{n} {self.header.get(n)!r:.60} there, {header.get(n)!r:.60} here" for n in names)
+            follow = {"assignment"} | ({"items", "digest"} if "questions" in names else set())  # what fits them
+            found = "; ".join(_differing(name, self.header.get(name), header.get(name)) for name in names
+                              if name not in follow or not {*names} - follow)
             raise UserError(f"{self.path}: was begun for something else ({found}); give another --log, or the same "
                             "file and options")
 
@@ -235,3 +237,25 @@ def _state(entry: dict) -> str:
         return "s"
     answers = entry.get("answers") or {}
     return "l" if any(found.get("state") == "labelled" for found in answers.values()) else "e"
+
+
+def _differing(name: str, there: Any, here: Any) -> str:
+    """What two headers say otherwise, for people to read."""
+    if name == "questions":
+        return f"it asks to {_asking(there)}, and this is to {_asking(here)}"
+    if name == "annotators":
+        return " and ".join((f"its annotators are {', '.join(there)}" if there else "anybody annotates it",
+                             f"these are {', '.join(here)}" if here else "this is for anybody"))
+    words = {"items": "it has {} items, and the file {}", "digest": "the file's records are others now",
+             "overlap": "its overlap is {}, and here it is {}", "seed": "its seed is {}, and here it is {}",
+             "assignment": "its items go to others"}
+    return words.get(name, "its " + name + " is {}, and here it is {}").format(there, here)
+
+
+def _asking(questions: Sequence[dict]) -> str:
+    """[{"kind": "rate", "name": "rating", "points": [[1, ""], [2, ""]]}] -> "rate 'rating' (1, 2)"."""
+    told = []
+    for question in questions or ():
+        points = ", ".join(str(value) + (f"={name}" if name else "") for value, name in question["points"])
+        told.append(f"{question['kind']} '{question['name']}'" + (f" ({points})" if points else ""))
+    return " and ".join(told) or "do nothing"

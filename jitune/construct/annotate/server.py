@@ -34,6 +34,7 @@ from jitune.types import UserError
 
 MAX_BODY = 16 * 2**20  # bytes of one event
 COOKIE = "jitune-annotate"
+ANYWHERE = ("0.0.0.0", "::", "")  # hosts that stand for all addresses of this machine
 PLAIN_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -229,7 +230,24 @@ async def _serve(app: Any, host: str, port: int, tokens: dict[str, str], opened:
 
 def addresses(host: str, port: int, tokens: Mapping[str, str]) -> list[str]:
     """Where the page can be opened; a token's name is the annotator that it lets in."""
-    shown = socket.getfqdn() if host in ("0.0.0.0", "::", "") else host
+    shown = from_elsewhere(host) if host in ANYWHERE else host
     base = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
     pairs = [{"annotator": name} | {"token": token} if name else {"token": token} for name, token in tokens.items()]
     return [f"{base}?{urlencode(pair)}" for pair in pairs] or [base]
+
+
+def from_elsewhere(host: str) -> str:
+    """Where others reach this machine: its address on the way to other networks, else its name.
+
+    Sends nothing: a datagram socket that is connected has only looked up its route.
+    """
+    kinds = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))  # addresses of documentation
+    for family, far in kinds if host != "::" else reversed(kinds):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as route:
+            route.connect((far, 9))
+            found = route.getsockname()[0]
+            if not ipaddress.ip_address(found).is_loopback:
+                return found
+        if host == "0.0.0.0":
+            break
+    return socket.gethostname()

@@ -12,16 +12,25 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jitune.evals.pages.shown import clean, short
+from jitune.evals.pages.shown import clean, numbered, short
 
-# The licences that the hub knows by these words; others are written as license_name.
-HUB_LICENSES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
-                "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0", "odc-by", "odbl", "pddl", "bsd-3-clause",
-                "gpl-3.0", "openrail", "llama2", "llama3", "unlicense")  # fmt: skip
+# The licences that the hub knows, by these words (https://huggingface.co/docs/hub/repositories-licenses).
+HUB_LICENSES = frozenset("""
+    afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+    bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
+    cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gemma gfdl
+    gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit
+    mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 pddl postgresql unlicense wtfpl zlib""".split())
+SPDX = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}  # which SPDX and the hub write otherwise
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))  # fmt: skip
 COMMON = 0.01  # the least share of a language that the head names: rarer ones may be errors of telling them apart
 SHOWN = 25  # rows of a table of languages, licences and the like
+# Options that say what a stage did, even as they are by default.
+MATTER = frozenset("action against embedder function inputs languages method model of preset rule threshold variant "
+                   "weights".split())
 LIMITS = {
     "language": "Languages were told by a program, which errs on short and mixed texts, and takes a language that is "
                 "not among its candidates for one that is.",
@@ -38,31 +47,66 @@ LIMITS = {
 def card(result: Mapping[str, Any]) -> str:
     """The card of a run's funnel.json."""
     result = clean(result)
-    counts, name = result["records"], title(result)
+    counts, name = result["records"], pretty_name(result)
     parts = [front(result), f"# {line(name)}", opening(result)]
     parts += [f"> **{line(warning)}**" for warning in license_warnings(result)]
+    rows, malformed, left = numbered(counts["read"], "row"), counts["malformed"], counts["left_out"]
     parts += ["## Sources", sources(result), "## How it was made", made(result), "## Curation",
-              f"{counts['read']:,} rows were read: {counts['malformed']:,} were malformed, {counts['left_out']:,} were "
-              f"left out by their reader, {counts['rejected']:,} records were rejected, and {counts['kept']:,} kept. "
+              f"Of {rows} {malformed:,} could not be read, {left:,} were left out by their reader, "
+              f"{counts['rejected']:,} were rejected, and {counts['kept']:,} kept. "
               "Every rejection is in `rejected.jsonl` with its reason.", stages(result), reasons(result)]
     parts += ["## Languages", counted(result["after"]["language"], "language", unknown="not told")]
-    parts += ["## Lengths", lengths(result), "## Known limits", *(f"- {text}" for text in limits(result))]
-    parts += ["", f"Made by jitune {result['jitune']}; `funnel.json` holds all counts, `report.html` shows them."]
-    return "\n\n".join(parts).replace("\n\n- ", "\n- ") + "\n"
+    parts += ["## Lengths", lengths(result), "## Known limits", "\n".join(f"- {text}" for text in limits(result))]
+    parts += [f"Made by jitune {result['jitune']}; `funnel.json` holds all counts, `report.html` shows them."]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def title(result: Mapping[str, Any]) -> str:
-    """The data's name: as it was given, or the folder's."""
-    return result["name"] or result["config"]["output_dir"].rstrip("/").rpartition("/")[2] or "curated records"
+    """The data's name: as it was given, or those of its files."""
+    if result["name"]:
+        return result["name"]
+    names = list(dict.fromkeys(stem(one["input"]) for one in result["inputs"]))
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if len(names) <= 3 else numbered(
+        len(names), "source")
+
+
+def pretty_name(result: Mapping[str, Any]) -> str:
+    """The name of what came out."""
+    return result["name"] or f"{title(result)}, curated"
+
+
+def stem(name: str) -> str:
+    """The bare name of a file or dataset: "data/hh.jsonl.gz" and "org/hh[test]" are both "hh"."""
+    return re.sub(r"(\[.*\]|(\.(jsonl?|ndjson|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz))+)$", "",
+                  name.rstrip("/").rpartition("/")[2]) or name
+
+
+def places(names: Sequence[str]) -> list[str]:
+    """Names as a card may tell them: of a path of this machine its end, as long as is needed to tell it from others."""
+    parts = [name.rstrip("/").split("/") for name in names]
+    taken = [1 if name.startswith(("/", "~/")) else len(part) for name, part in zip(names, parts, strict=True)]
+    while True:
+        found = ["/".join(part[-count:]) for part, count in zip(parts, taken, strict=True)]
+        alike = [i for i, name in enumerate(found) if found.count(name) > 1 and taken[i] < len(parts[i])]
+        if not alike:
+            return found
+        for i in alike:
+            taken[i] += 1
+
+
+def without_places(text: Any) -> Any:
+    """An option's value with the ends of paths of this machine."""
+    words = [word.strip() for word in text.split(",")] if isinstance(text, str) else []
+    return ",".join(places(words)) if any(word.startswith(("/", "~/")) for word in words) else text
 
 
 def front(result: Mapping[str, Any]) -> str:
     """The YAML head; texts are written as JSON, which is YAML."""
     kept = result["records"]["kept"]
     size = next((word for most, word in SIZES if kept < most), "n>1T" if kept >= 10**12 else "100M<n<1B")
-    rows: dict[str, Any] = {"pretty_name": title(result)} | license_fields(result["after"]["license"])
+    rows: dict[str, Any] = {"pretty_name": pretty_name(result)} | license_fields(result["after"]["license"])
     languages = [code for code, count in result["after"]["language"].items()
-                 if re.fullmatch(r"[a-z]{2,3}", code) and code != "und" and count >= COMMON * kept]
+                 if re.fullmatch(r"[a-z]{2,3}", code) and code != "und" and count >= max(1, COMMON * kept)]
     rows |= {"language": sorted(languages)} if languages else {}
     rows |= {"size_categories": [size], "task_categories": ["text-generation"],
              "tags": ["instruction-tuning", "jitune"]}  # fmt: skip
@@ -72,21 +116,31 @@ def front(result: Mapping[str, Any]) -> str:
 
 
 def license_fields(licenses: Mapping[str, int]) -> dict[str, Any]:
-    """license of the head: one that the hub knows; "other" where there are several, or words of one's own."""
-    known = [name for name in licenses if name]
-    if not known:
+    """license of the head: one or several that the hub knows, "unknown", or "other" with an id of its own."""
+    if not any(licenses):
         return {"license": "unknown"}
-    if len(licenses) == 1 and known[0].lower() in HUB_LICENSES:
-        return {"license": known[0].lower()}
-    name = known[0] if len(licenses) == 1 else "mixed: " + ", ".join(name or "unknown" for name in licenses)
-    return {"license": "other", "license_name": name}
+    ids = [hub_license(name) for name in licenses]
+    if all(ids):
+        known = list(dict.fromkeys(ids))
+        return {"license": known[0] if len(known) == 1 else known}
+    words = [name or "unknown" for name in licenses]
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")[:80]
+            or "other", "license_details": ", ".join(words)}
+
+
+def hub_license(name: str) -> str:
+    """The hub's word for a licence, such as gpl-3.0 for GPL-3.0-or-later; "unknown" for none, "" where it has none."""
+    word = re.sub(r"-(only|or-later)$", "", name.strip().lower())
+    word = SPDX.get(word, word)
+    return word if word in HUB_LICENSES else "" if word else "unknown"
 
 
 def license_warnings(result: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the licences before using the data."""
     licenses, kept = result["after"]["license"], result["records"]["kept"]
     missing, known = licenses.get("", 0), [name for name in licenses if name]
-    found = [f"{missing:,} of {kept:,} records have no licence."] if missing else []
+    have = "has" if missing == 1 else "have"
+    found = [f"{missing:,} of {numbered(kept, 'record')} {have} no licence."] if missing else []
     if len(known) > 1:
         found.append(f"The records are under {len(known)} licences ({', '.join(known[:8])}); what is made of all of "
                      "them must heed all of them.")
@@ -96,15 +150,16 @@ def license_warnings(result: Mapping[str, Any]) -> list[str]:
 def opening(result: Mapping[str, Any]) -> str:
     """What it is, in a sentence."""
     inputs, kept = result["inputs"], result["records"]["kept"]
-    return (f"{kept:,} records of instruction data, curated from {len(inputs)} source{'s' * (len(inputs) != 1)} by "
-            f"{len(result['stages'])} stages.")
+    return (f"{numbered(kept, 'record')} of instruction data, curated from {numbered(len(inputs), 'source')} by "
+            f"{numbered(len(result['stages']), 'stage')}.")
 
 
 def sources(result: Mapping[str, Any]) -> str:
     """The inputs with their digests and licences."""
-    rows = [[one["input"], one["read"], one["kept"], ", ".join(
+    names = places([one["input"] for one in result["inputs"]])
+    rows = [[name, one["read"], one["kept"], ", ".join(
         f"{name or 'none'} ({count:,})" for name, count in list(one["licenses"].items())[:SHOWN]) or "-",
-        one["sha256"]] for one in result["inputs"]]
+        one["sha256"]] for name, one in zip(names, result["inputs"], strict=True)]
     return table(["source", "read", "kept", "licences of what was kept", "SHA-256"], rows)
 
 
@@ -120,11 +175,18 @@ def made(result: Mapping[str, Any]) -> str:
 def stages(result: Mapping[str, Any]) -> str:
     """The stages in order."""
     rows = [[row["name"], row["in"], row["rejected"], row["out"], "; ".join(
-        f"{key}={short(value, 120)}" for key, value in row["options"].items() if value not in ("", None)) or "-"]
+        f"{key}={short(without_places(value), 120)}" for key, value in telling(row)) or "-"]
         for row in result["stages"]]
     text = table(["stage", "in", "rejected", "out", "options"], rows)
-    files = [[row["name"], file, digest] for row in result["stages"] for file, digest in row["files"].items()]
+    files = [[row["name"], name, digest] for row in result["stages"]
+             for name, digest in zip(places(list(row["files"])), row["files"].values(), strict=True)]
     return text + ("\n\n" + table(["stage", "file, model or code", "digest"], files) if files else "")
+
+
+def telling(row: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The options of a stage that are not as they are by default, and those that matter as they are."""
+    return [(key, value) for key, value in row["options"].items() if value not in ("", None) and (
+        key in row["chosen"] or (key in MATTER and value))]
 
 
 def reasons(result: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def defaults() -> ConfigDict:
         "method": "",  # how the rows were made: annotation, distillation, ...; "": as each row says
         "limit": 0,  # rows of each input, to try a config on; 0: all
         "output_dir": "",
-        "name": "",  # of the data, for the card; "": the folder's
+        "name": "",  # of the data, for the card; "": those of its files
         "stages": "",  # in order, joined by commas: "empty,length,mine=my_module:build"
         "seed": 0,  # of every stage whose own seed is 0
         "workers": -1,  # processes for filters; -1: one a core, none for 1 MB; 0: none, all in this process

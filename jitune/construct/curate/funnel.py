@@ -13,7 +13,7 @@ from typing import Any
 
 from jitune import __version__
 from jitune.construct.curate import config as options
-from jitune.construct.curate import identity
+from jitune.construct.curate import identity, table
 from jitune.construct.curate.stage import Filter, Sieve, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.curate.tally import octave_name, of_input
@@ -52,13 +52,17 @@ def funnel(tree: Mapping[str, Any], config: Any, stages: Sequence[tuple[Spec, St
 
 
 def stage_row(tree: Mapping[str, Any], spec: Spec, stage: Stage, came: int) -> dict[str, Any]:
-    """One stage. CPU seconds are of the stage alone; its records per second are by them, on one core."""
+    """One stage. chosen: the options that are not as they are by default. CPU seconds are of the stage alone; its
+    records per second are by them, on one core.
+    """
     counts = tree["stages"][spec.name]
     rejected, cpu = sum(counts["reasons"].values()), counts["cpu"]
+    defaults = table.options(spec.target)
     kind = "filter" if isinstance(stage, Filter) else "sieve" if isinstance(stage, Sieve) else "choice"
     return {
         "name": spec.name, "kind": kind, "target": spec.target, "options": {
             k: v for k, v in spec.options.items() if k != "inputs"},
+        "chosen": [k for k, v in spec.options.items() if k != "inputs" and defaults.get(k, ...) != v],
         "files": identity.made_of(spec),
         "in": came, "out": came - rejected, "rejected": rejected, "changed": counts["changed"],
         "reasons": dict(sorted(counts["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))),

@@ -108,9 +108,9 @@ def stages(result: Mapping[str, Any]) -> Markup:
              value(row["cpu_seconds"], unit="s"), row["records_per_second"]] for row in result["stages"]]
     return page.section(
         "Stages", page.table(["stage", "kind", "in", "rejected", "share", "out", "written on", "CPU time",
-                              "records per CPU second"], rows, numeric=range(2, 9)),
+                              "per CPU second"], rows, numeric=range(2, 9)),
         note="In order. A record is written on where a stage notes something, such as its language, or changes it. "
-             "CPU time is that of the stage alone.")
+             "CPU time is that of the stage alone, and the records that it would take in a second are by it.")
 
 
 def part_of(row: Mapping[str, Any]) -> Markup:
@@ -190,7 +190,7 @@ def sources(result: Mapping[str, Any]) -> Markup:
 
 def settings(result: Mapping[str, Any]) -> Markup:
     """The options of the stages that ran."""
-    rows = [[row["name"], key, simple(given)] for row in result["stages"] for key, given in row["options"].items()
-            if given not in ("", None)]
+    rows = [[row["name"], key, simple(given)] for row in result["stages"] for key, given in card.telling(row)]
     config = page.details("All of the config", page.code(json.dumps(result["config"], indent=1, ensure_ascii=False)))
-    return page.section("Settings", page.table(["stage", "option", "value"], rows, numeric=()) if rows else "", config)
+    return page.section("Settings", page.table(["stage", "option", "value"], rows, numeric=()) if rows else "", config,
+                        note="Options that are not as they are by default, and those that say what a stage did.")

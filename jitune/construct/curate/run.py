@@ -34,6 +34,7 @@ from jitune.construct.curate.passes import read_records_between as records_betwe
 from jitune.construct.curate.stage import Choice, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.ledger import Ledger
+from jitune.evals.pages.shown import numbered
 from jitune.evals.progress import Bars
 
 MADE = ("funnel.json", "card.md", "report.html", "kept.parquet")
@@ -134,7 +135,7 @@ def counted(bars: Bars, name: str, total: int, read: Callable[[], int] | None = 
         def tick(done: int) -> None:
             nonlocal at
             now = read() if read else done
-            advance(now - at, f"{done:,} records" if read else "")
+            advance(now - at, numbered(done, "record") if read else "")
             at = now
 
         yield tick

@@ -17,7 +17,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jitune.construct.readers.common import CONTEXTS, PROMPTS, Origin, as_messages, first, is_text, say, source, without
+from jitune.construct.readers.common import (
+    CONTEXTS,
+    PROMPTS,
+    Drop,
+    Origin,
+    as_messages,
+    first,
+    is_text,
+    objects,
+    say,
+    source,
+    without,
+)
 from jitune.data import formats
 from jitune.data.record import Record, from_example, named
 from jitune.types import Example, UserError
@@ -52,8 +64,8 @@ def read(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]
 def read_format(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str], *,
                 name: str) -> Iterator[Record]:
     """A record of one row of the format of that name."""
-    more = _input(row.get("input")) if name == "alpaca" else {}
-    yield from_example(formats.to_example(row, origin, format=name), meta=without(row, USED[name]) | more)
+    meta = without(row, USED[name]) | (_input(row.get("input")) if name == "alpaca" else {})
+    yield from_example(formats.to_example(row, origin, format=name), meta=meta)
 
 
 def _input(value: Any) -> dict:
@@ -76,6 +88,26 @@ def dolly(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str
 def is_dolly(row: Mapping) -> bool:
     """Whether a row has Dolly's columns."""
     return {"instruction", "context", "response"} <= set(row)
+
+
+def self_instruct(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, str]) -> Iterator[Record | Drop]:
+    """A record of each instance of a seed task of Self-Instruct (Wang et al. 2023): instruction, instances of input
+    and output."""
+    instances = objects(row["instances"], "'instances'")
+    if not instances:
+        yield Drop("no_instance", "an instruction without an instance", origin, fault=False)
+    rest = without(row, ("instruction", "instances"))
+    for number, one in enumerate(instances):
+        try:
+            example = formats.to_example({**one, "instruction": row["instruction"]}, origin, format="alpaca")
+        except UserError as error:
+            raise UserError(f"'instances', number {number}: {error}") from error
+        yield from_example(example, meta=rest | without(one, ("input", "output")) | _input(one.get("input")))
+
+
+def is_self_instruct(row: Mapping) -> bool:
+    """Whether a row is a seed task of Self-Instruct."""
+    return isinstance(row.get("instances"), list) and "instruction" in row
 
 
 def is_prompt(row: Mapping) -> bool:

@@ -133,7 +133,18 @@ def test_where_there_is_nothing_to_compare():
     same = measure(table("aa aa"), replicates=10)
     assert same["reason"].startswith("all labels are the same") and same["percent"]["value"] == 1
     assert same["alpha"]["value"] is None and same["fleiss"]["value"] is None
-    assert figure(0.5, [np.nan] * 6 + [0.5] * 4) == {"value": 0.5, "low": None, "high": None}
+    assert figure(0.5, [np.nan] * 6 + [0.5, 0.6] * 2, 50) == {"value": 0.5, "low": None, "high": None}
+
+
+def test_an_interval_that_would_look_certain_is_none():
+    few, alike = measure(table("aa ab " * 4 + "bb"), replicates=200), measure(table("aa " * 30), replicates=200)
+    for what in (few["percent"], few["alpha"], few["pairs"][0]["kappa"], few["by_label"][0]["alpha"]):
+        assert what["value"] is not None and what["low"] is None and what["high"] is None  # of 9 items
+    assert alike["percent"] == {"value": 1, "low": None, "high": None}
+    enough = measure(table("aa ab " * 5), replicates=200)["percent"]
+    assert 0 < enough["low"] < enough["value"] < enough["high"] < 1
+    ten = measure(table("aa ab " * 10), clusters=[i // 4 for i in range(20)], replicates=200)
+    assert ten["drawn"] == 5 and ten["percent"]["low"] is None  # twenty items of five rankings
 
 
 def test_groups_that_never_overlap():

@@ -139,6 +139,7 @@ ODD = {
     "nobody overlaps": (LONG + "x,a,1\ny,b,2\n", "the 2 annotators have no item in common"),
     "two groups": (LONG + "x,a,1\nx,b,1\ny,c,2\ny,d,1\n", "2 groups of annotators have no item in common: a, b | c, d"),
     "one label": (LONG + "x,a,1\nx,b,1\n", "all labels are the same, so that chance alone agrees on everything ('1')"),
+    "one label twice": (LONG + "x,a,1\ny,a,2\ny,b,2\n", "chance alone agrees on everything ('2')"),
     "nothing": (LONG + "x,a,\nx,b,\n", "no labels (2 empty)"),
     "near": (LONG + "x,a,yes\nx,b,Yes\ny,a,no\n", "differ in case, blanks or writing only, kept apart: 'Yes', 'yes'"),
     "again": (LONG + "x,a,1\nx,a,1\nx,b,2\n", "1 label given again by the same annotator to the same item"),

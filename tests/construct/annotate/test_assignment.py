@@ -44,7 +44,7 @@ def test_another_seed_is_another_assignment():
 @pytest.mark.parametrize(("items", "annotators", "overlap", "what"), [
     (10, 3, 4, "must be 1 to the number of annotators, 3"),
     (10, 3, 0, "must be 1 to the number of annotators, 3"),
-    (2, 3, 2, "1 pairs of the 3 annotators would share no item"),
+    (2, 3, 2, "1 pair of the 3 annotators would share no item"),
 ])
 def test_what_cannot_be_is_said(items, annotators, overlap, what):
     with pytest.raises(UserError, match=what):

@@ -11,7 +11,7 @@ from tests.construct.annotate.made import answer, desk_of, rows
 
 
 @pytest.mark.parametrize(("options", "what"), [
-    (["--task", "pair"], "none of its 6 records can be annotated: a pair needs two answers"),
+    (["--task", "pair"], "of 6 records none can be annotated: a pair needs two answers"),
     (["--annotators", "ann,bo", "--annotator", "cy"], "'cy' is not one of the annotators: ann, bo"),
     (["--annotators", "ann,ann"], "'ann' is given twice"),
     (["--overlap", "2"], "give --annotators too"),
@@ -55,5 +55,8 @@ def test_options_that_a_log_contradicts_are_refused(tmp_path, capsys):
         desk.take(answer(desk, "ann", 0, rating=2))
     header = json.loads(open(f"{path}.annotations.jsonl").readline())["annotations"]
     assert header["assignment"] == [[0, 1]] * 6 and header["annotators"] == ["ann", "bo"]
-    assert main(["data", "annotate", str(path), "--no-browser", "--port", "0", "--task", "flag"]) == 2
-    assert "was begun for something else (questions" in capsys.readouterr().err
+    assert main(["data", "annotate", str(path), "--no-browser", "--port", "0", "--task", "rate,flag", "--reasons",
+                 "wrong,rude", "--scale", "1-3", "--annotators", "ann,cy"]) == 2
+    assert ("was begun for something else (its annotators are ann, bo and these are ann, cy; it asks to rate 'rating' "
+            "(1=very poor, 2=poor, 3=fair, 4=good, 5=very good), and this is to rate 'rating' (1, 2, 3) and flag "
+            "'flags' (wrong, rude)); give another --log") in capsys.readouterr().err

@@ -19,6 +19,11 @@ def exported(path, **options):
     return [from_row(json.loads(text)) for text in out.read_text().split("\n")[:-1]], line
 
 
+def originals(path):
+    """What an export of `exported` keeps of the items that texts were written for."""
+    return list(read_records([str(path.with_name("out.originals.jsonl"))]))
+
+
 def said(record):
     return [(a.annotator, a.question, a.value, a.state) for a in record.annotations]
 
@@ -39,15 +44,54 @@ def test_corrections_become_records_with_parents_and_nothing_is_lost(tmp_path):
     assert better.provenance.parents == (ids[0],) and better.provenance.annotators == ("ann", "bo")
     assert better.provenance.method == "annotation" and better.provenance.source == f"{path}:1"
     assert better.meta["original"] == "Answer 0." and best.messages[-1]["content"] == "Best \u2028 <b>."
-    assert said(better) == [("ann", "correction", "Better.", "labelled"), ("bo", "correction", "Better.", "labelled"),
-                            ("ann", "rating", 2, "labelled"), ("bo", "rating", 5, "labelled"),
-                            ("cy", "rating", None, "empty")]
+    assert said(better) == [("ann", "correction", "Better.", "labelled"), ("bo", "correction", "Better.", "labelled")]
     assert said(best) == [("cy", "correction", "Best \u2028 <b>.", "labelled")]
     assert (rated.id, said(rated)) == (ids[1], [("ann", "rating", 3, "labelled"), ("ann", "correction", None, "empty")])
     assert {a.state for a in skipped.annotations} == {"skipped"} and {a.state for a in empty.annotations} == {"empty"}
     assert (last.id, said(last)[0]) == (ids[4], ("ann", "rating", 1, "labelled"))  # as before the undone answer
-    assert line == f"{tmp_path / 'out.jsonl'}: 6 records of 5 items and 7 answers (2 texts)"
+    assert line.splitlines() == [
+        f"{tmp_path / 'out.jsonl'}: 6 records of 5 items and 7 answers (2 texts)",
+        f"{tmp_path / 'out.originals.jsonl'}: 1 item that texts were written for, with what was said of it besides"]
+    [first] = originals(path)  # ratings are of the text that was rated, and not of what came in its place
+    assert (first.id, first.messages[-1]["content"]) == (ids[0], "Answer 0.")
+    assert said(first) == [("ann", "rating", 2, "labelled"), ("bo", "rating", 5, "labelled"),
+                           ("cy", "rating", None, "empty")]
     assert list(read_records([str(tmp_path / "out.jsonl")])) == [better, best, rated, skipped, empty, last]
+
+
+def test_a_correction_that_changes_nothing_is_a_word_for_the_item(tmp_path):
+    path = rows(tmp_path / "a.jsonl", 3)
+    with desk_of(path, tasks=["rate,correct"]) as desk:
+        ids = list(desk.items.ids)
+        for event in (answer(desk, "ann", 0, correction="Answer 0."), answer(desk, "bo", 0, rating=4),
+                      answer(desk, "ann", 1, rating=5, correction="Answer 1."), answer(desk, "bo", 1, correction="No."),
+                      answer(desk, "ann", 2, correction="Yes.")):
+            desk.take(event)
+        assert desk.status("ann")["states"] == "lll"
+    (same, as_it_is, changed, new), line = exported(path)
+    assert (same.id, same.provenance.annotators, same.provenance.parents) == (ids[0], (), ())
+    assert said(same) == [("ann", "rating", None, "empty"), ("ann", "correction", "Answer 0.", "labelled"),
+                          ("bo", "rating", 4, "labelled"), ("bo", "correction", None, "empty")]
+    assert as_it_is.id == ids[1] and said(as_it_is)[:2] == [
+        ("ann", "rating", 5, "labelled"), ("ann", "correction", "Answer 1.", "labelled")]
+    assert (changed.messages[-1]["content"], changed.provenance.annotators) == ("No.", ("bo",))
+    assert said(changed) == [("bo", "correction", "No.", "labelled")] and new.provenance.annotators == ("ann",)
+    assert "(2 texts, 2 items that needed no correction)" in line
+    assert [record.id for record in originals(path)] == [ids[2]]  # the others stand in the export
+
+
+def test_originals_that_are_no_more_are_removed_and_none_is_read(tmp_path):
+    path = rows(tmp_path / "a.jsonl", 2)
+    with desk_of(path, tasks=["rate,correct"]) as desk:
+        desk.take(answer(desk, "ann", 0, rating=2, correction="Better."))
+        exported(path)
+        assert len(originals(path)) == 1
+        desk.take(answer(desk, "ann", 0, rating=2, correction="Answer 0."))
+    exported(path)
+    assert not path.with_name("out.originals.jsonl").exists()
+    source = path.rename(tmp_path / "b.originals.jsonl")
+    with pytest.raises(UserError, match="would overwrite what it is made of"):
+        command.export(str(source), f"{path}.annotations.jsonl", str(tmp_path / "b.jsonl"))
 
 
 PAIR = {"prompt": "2 and 3?", "chosen": "5", "rejected": "6"}
@@ -67,7 +111,7 @@ def test_preferences_that_agree_are_chosen_and_others_stay_annotations(tmp_path)
     assert turned.provenance.parents == (ids[0],) and turned.provenance.annotators == ("ann", "bo")
     assert (differ.id, differ.chosen[0]["content"]) == (ids[1], "5") and tie.id == ids[2]
     assert [value for _, _, value, _ in said(differ)] == ["rejected", "chosen"]  # both stay
-    assert "1 differences" in line and "2 preferences" in line
+    assert "(2 preferences, 1 difference)" in line
 
 
 def test_rankings_become_ranks(tmp_path):

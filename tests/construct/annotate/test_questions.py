@@ -98,7 +98,7 @@ def test_items_are_unique_and_those_without_a_question_are_counted():
     items = gather([PLAIN, PAIR, PLAIN, LIST], [PREFER])
     assert items.ids == ["q"] and items[0] == PAIR and items.repeated == 1 and items.left_out.total() == 2
     assert gather([PAIR, PLAIN], [RATE]).digest != gather([PLAIN, PAIR], [RATE]).digest
-    with pytest.raises(UserError, match="none of its 1 records can be annotated: a pair needs two answers"):
+    with pytest.raises(UserError, match="of 1 record none can be annotated: a pair needs two answers"):
         gather([PLAIN], [PREFER], what="a.jsonl")
     other = Record("p", say("user", "other"), provenance=Provenance("a.jsonl:9"))
     with pytest.raises(UserError, match="a.jsonl:9: id 'p' is that of another record before it"):

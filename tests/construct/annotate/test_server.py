@@ -4,6 +4,8 @@ import asyncio
 import errno
 import json
 import os
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import CookieJar
@@ -90,7 +92,7 @@ def test_annotators_see_their_own_items_and_answers_only(tmp_path):
         assert [len(desk.places(name)) for name in desk.plan.annotators] == [4, 4, 4]
     with desk_of(tmp_path / "a.jsonl") as again:  # the log says who gets what
         assert again.plan == desk.plan and again.status("ann")["states"].count("l") == 1
-    with pytest.raises(UserError, match="overlap 2 there, 3 here"), \
+    with pytest.raises(UserError, match="its overlap is 2, and here it is 3\\)"), \
             desk_of(tmp_path / "a.jsonl", annotators=("ann", "bo", "cy"), overlap=3):
         pass
 
@@ -197,7 +199,19 @@ def test_a_token_opens_one_annotators_pages(tmp_path):
     assert addresses("::1", 1, {}) == ["http://[::1]:1/"]
 
 
+def test_a_machine_without_a_network_is_known_by_its_name(monkeypatch):
+    def none(*_):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", none)
+    assert addresses("0.0.0.0", 1, {}) == [f"http://{socket.gethostname()}:1/"]
+
+
 def test_names_of_the_server():
+    for host in ("0.0.0.0", "::", ""):  # one link, by a name that others can use and that is let in
+        [link] = addresses(host, 8765, {})
+        assert urlsplit(link).hostname not in ("localhost", "127.0.0.1", host) and urlsplit(link).port == 8765
+        assert host_is_ours(urlsplit(link).netloc, host)
     assert host_is_ours("10.0.0.5:80", "0.0.0.0") and host_is_ours("lab.example", "lab.example")
     assert not host_is_ours("evil.example", "0.0.0.0") and not host_is_ours("10.0.0.5", "127.0.0.1")
     assert host_is_ours("[::1]:8765", "127.0.0.1") and not host_is_ours("", "127.0.0.1")

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+from html import escape, unescape
 
 import pytest
 
@@ -9,7 +11,7 @@ from jitune.construct.curate import card, report
 from jitune.construct.curate.examples import marked, shown_row
 from jitune.construct.curate.run import curate
 from tests.construct.curate.made import TOYS, config, read, write_inputs
-from tests.report.test_browser import look
+from tests.report.test_browser import CHROMIUM, look
 from tests.report.test_page import parse
 from tests.report.test_run import figure, tile
 
@@ -107,7 +109,7 @@ def test_spans_are_marked_and_long_texts_are_cut_around_them():
 def test_the_card_says_where_everything_comes_from(folder):
     text, found = (folder / "card.md").read_text(), json.loads((folder / "funnel.json").read_text())
     front = text.partition("\n---\n")[0]
-    assert front.startswith('---\npretty_name: "out"\nlicense: "cc-by-4.0"\nlanguage: ["en", "zh"]\n')
+    assert front.startswith('---\npretty_name: "a and b, curated"\nlicense: "cc-by-4.0"\nlanguage: ["en", "zh"]\n')
     assert 'size_categories: ["n<1K"]' in front and "    path: kept.jsonl" in front
     for one in found["inputs"]:
         assert f"{one['read']} | {one['kept']} | CC-BY-4.0 ({one['kept']}) | {one['sha256']} |" in text
@@ -123,11 +125,60 @@ def test_the_head_is_yaml_and_licences_are_warned_of(folder):
     found["records"]["kept"] = 6
     text = card.card(found)
     head = yaml.safe_load(text.split("---\n")[1])
-    assert head["license"] == "other" and head["license_name"] == "mixed: MIT, my own: words, unknown"
+    assert head["license"] == "other" and head["license_name"] == "mit-my-own-words-unknown"
+    assert head["license_details"] == "MIT, my own: words, unknown"
     assert head["configs"] == [{"config_name": "default", "data_files": [{"split": "train", "path": "kept.jsonl"}]}]
-    assert "1 of 6 records have no licence." in text and "under 2 licences (MIT, my own: words)" in text
+    assert "1 of 6 records has no licence." in text and "under 2 licences (MIT, my own: words)" in text
     html = report.page_of(found, {})
-    assert "1 of 6 records have no licence." in html and "under 2 licences" in html
+    assert "1 of 6 records has no licence." in html and "under 2 licences" in html
+
+
+def test_the_head_has_the_words_of_the_hub():
+    assert card.license_fields({"Apache-2.0": 3}) == {"license": "apache-2.0"}
+    assert card.license_fields({"ODC-By-1.0": 3}) == {"license": "odc-by"}
+    assert card.license_fields({"GPL-3.0-or-later": 1, "MIT": 2, "": 1}) == {"license": ["gpl-3.0", "mit", "unknown"]}
+    assert card.license_fields({"": 3}) == card.license_fields({}) == {"license": "unknown"}
+    assert card.license_fields({"All mine!": 3}) == {
+        "license": "other", "license_name": "all-mine", "license_details": "All mine!"}
+
+
+def test_languages_of_the_head_have_a_hundredth_of_the_records(folder):
+    found = json.loads((folder / "funnel.json").read_text())
+    found["records"]["kept"] = 1000
+    found["after"]["language"] = {"en": 900, "zh": 50, "und": 32, "de": 10, "nl": 8}
+    assert 'language: ["de", "en", "zh"]\n' in card.card(found)
+    found["records"]["kept"], found["after"]["language"] = 0, {}
+    assert "language:" not in card.front(found)
+
+
+def test_a_card_names_files_and_no_places_of_this_machine(folder):
+    found = json.loads((folder / "funnel.json").read_text())
+    where = str(folder.parent)
+    found["stages"][1] |= {"options": {"against": f"{where}/test.jsonl, allenai/x"}, "chosen": ["against"],
+                           "files": {f"{where}/test.jsonl": "5" * 64}}
+    text = card.card(found)
+    assert where not in text and "| a.jsonl | " in text and "against=test.jsonl,allenai/x" in text
+    assert f"| test.jsonl | {'5' * 64} |" in text
+    assert "\n\n\n" not in text and text.startswith("---\n") and text.endswith("\n") and text[-2] != "\n"
+    assert card.places(["/a/x/t.jsonl", "/a/y/t.jsonl", "/b/u.csv", "d/v.csv", "org/hh"]) == [
+        "x/t.jsonl", "y/t.jsonl", "u.csv", "d/v.csv", "org/hh"]
+
+
+@pytest.mark.parametrize(("names", "title"), [
+    (["/data/hh_test.jsonl.gz"], "hh_test"), (["tatsu-lab/alpaca[train]", "b/dolly.parquet"], "alpaca and dolly"),
+    (["a/1.jsonl", "b/2.json", "c/v1.5.csv"], "1, 2 and v1.5"), (list("abcd"), "4 sources")])
+def test_the_name_is_that_of_the_files(names, title):
+    result = {"name": "", "inputs": [{"input": name} for name in names]}
+    assert card.title(result) == title and card.pretty_name(result) == f"{title}, curated"
+    assert card.pretty_name(result | {"name": "Mine"}) == "Mine"
+
+
+def test_options_are_those_that_differ_or_matter(tmp_path):
+    folder = curate(config(write_inputs(tmp_path), tmp_path / "out", "empty,length,exact", length__max_answer_words=9))
+    text, html = (folder / "card.md").read_text(), (folder / "report.html").read_text()
+    rows = dict(re.findall(r"^\| (\w+) \| [\d,]+ \| [\d,]+ \| [\d,]+ \| (.*) \|$", text, re.MULTILINE))
+    assert rows == {"ids": "-", "empty": "-", "length": "max\\_answer\\_words=9", "exact": "of=conversation"}
+    assert "fold_case" not in html.partition("All of the config")[0]
 
 
 def test_a_run_that_keeps_nothing_has_its_pages(tmp_path):
@@ -144,3 +195,28 @@ def test_a_browser_shows_the_page_without_complaint(folder, tmp_path):
     found, console = look(tmp_path / "look.html", (folder / "report.html").read_text())
     assert console == [] and all(f["needed"] == f["width"] for f in found), found
     assert {f["sections"] for f in found} == {8}
+
+
+PLACES = """<!DOCTYPE html><body><script>
+onload = () => document.body.dataset.found = JSON.stringify([...document.querySelectorAll("iframe")].map(frame => {
+  const rows = (what) => Object.values(Object.groupBy(frame.contentDocument.querySelectorAll(what), e => e.offsetTop));
+  const first = frame.contentDocument.querySelector(".grid").children;
+  return {tiles: rows(".tiles > div").map(row => row.length), left: [...first].map(chart => chart.offsetLeft)};
+}))
+</script>%s</body>"""
+
+
+def test_no_tile_and_no_chart_stands_alone(folder, tmp_path):
+    if not CHROMIUM:
+        pytest.skip("no chromium is installed")
+    html, page = escape((folder / "report.html").read_text()), tmp_path / "places.html"
+    page.write_text(PLACES % "".join(f'<iframe style="width:{width}px;height:500px;border:0" srcdoc="{html}"></iframe>'
+                                     for width in (390, 900, 1280)))
+    done = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                           f"--user-data-dir={tmp_path / 'browser'}", page.as_uri()],
+                          capture_output=True, text=True, timeout=300)
+    phone, tablet, screen = json.loads(unescape(re.search('data-found="([^"]*)"', done.stdout)[1]))
+    assert (phone["tiles"], tablet["tiles"], screen["tiles"]) == ([2, 2, 2], [3, 3], [6])
+    assert len(set(phone["left"])) == 1 and len(set(screen["left"])) == 3
+    first, *others = tablet["left"]
+    assert len(set(others)) == 1 and first < others[0]  # the first chart, and the others beside it

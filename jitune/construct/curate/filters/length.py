@@ -32,9 +32,9 @@ def judge(record: Record, *, limits: dict[str, int], max_characters: int) -> Ver
     found = parts.of(record)
     turns = len(found.prompts)
     if turns < limits["min_turns"]:
-        return Reject("too_few_turns", f"{turns} turns of the user, at least {limits['min_turns']}")
+        return Reject("too_few_turns", f"{turns} turn{'s' * (turns != 1)} of the user, at least {limits['min_turns']}")
     if limits["max_turns"] and turns > limits["max_turns"]:
-        return Reject("too_many_turns", f"{turns} turns of the user, at most {limits['max_turns']}")
+        return Reject("too_many_turns", f"{turns} turn{'s' * (turns != 1)} of the user, at most {limits['max_turns']}")
     for part, texts in (("prompt", found.prompts[:1]), ("answer", found.answers)):
         for text in texts:
             rejected = _measured(text, part, limits)
@@ -49,10 +49,11 @@ def _measured(text: str, part: str, limits: dict[str, int]) -> Reject | None:
         if not (low or high):
             continue
         count = measure(text.strip())
+        told = f"{count} {unit if count != 1 else unit[:-1]}"
         if count < low:
-            return Reject(f"{part}_too_short", f"{count} {unit}, at least {low}")
+            return Reject(f"{part}_too_short", f"{told}, at least {low}")
         if high and count > high:
-            return Reject(f"{part}_too_long", f"{count} {unit}, at most {high}")
+            return Reject(f"{part}_too_long", f"{told}, at most {high}")
     return None
 
 
