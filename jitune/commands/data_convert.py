@@ -26,7 +26,7 @@ def add(commands) -> None:
     p.add_argument("--license", default="", help="of every record, as SPDX names it; what the rows say by default")
     p.add_argument("--method", default="", help="how the data was made: annotation, distillation, self_improvement")
     p.add_argument("--bad", default="stop", choices=("stop", "skip"),
-                   help="what to do with rows that cannot be used, and ids that were there before")
+                   help="what to do with rows that cannot be used, and those with the id of another record")
     p.add_argument("--restart", action="store_true", help="begin anew: OUT and what an earlier run left is removed")
     p.add_argument("--schema", action="store_true", help="print the JSON Schema of records, and nothing else")
     p.set_defaults(run=run)

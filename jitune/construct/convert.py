@@ -24,13 +24,14 @@ from jitune.construct.ledger import Ledger, difference
 from jitune.construct.reading import Reading, read_records
 from jitune.construct.record_files import EVERY, Seen, fingerprint, to_parquet
 from jitune.data.file_rows import Bad
-from jitune.data.record import Record, named
+from jitune.data.record import Record, named, to_example
 from jitune.data.record_rows import to_line
 from jitune.data.sources import find_files
 from jitune.evals.store import lock
 from jitune.types import UserError
 
 KINDS = (".jsonl", ".parquet")
+REPEAT = "repeat"  # published data has them; nothing is lost with them, and they are listed
 HINT = "; --bad skip leaves such rows out and lists them"
 
 
@@ -79,8 +80,9 @@ def convert(specs: Sequence[str], out: str | Path, *, format: str = "auto", fiel
 
     Args:
       specs, format, fields, license, method, options: as in `jitune.construct.reading.read_records`.
-      bad: stop: a row that is broken, or an id that was there before, is an error. skip: it is listed in OUT.bad
-        with its reason, as rows are in any case that the reader leaves out on purpose, such as ties.
+      bad: stop: a row that is broken, or an id that another record has, is an error. skip: it is listed in OUT.bad
+        with its reason, as rows are in any case that repeat an earlier one, or that the reader leaves out on purpose,
+        such as ties.
       restart: begin anew, whatever an earlier run has left.
       progress: `(name, bytes in all)` gives a context whose value is called with the bytes that were read since.
 
@@ -194,9 +196,9 @@ def _append(ledger: Ledger, places: Places, reading: Reading, bad: str, advance:
     seen, kept, rejected = Seen(), ledger.notes.get("kept", 0), Counter(ledger.notes.get("rejected", {}))
     count, shown, told, good, faulty = 0, 0, time.monotonic(), places.part.name, places.rejects.name
     for count, item in enumerate(reading, 1):
-        line, fault = _line(item, seen)
+        line, fault = _line(item, seen, reading.at)
         if count > ledger.done:
-            if fault and bad == "stop" and (isinstance(item, Record) or item.fault):
+            if fault and bad == "stop" and _stops(item, fault):
                 ledger.commit(count - 1, kept=kept, rejected=dict(rejected))
                 raise UserError(f"{fault['file']}:{fault['row']}: {fault['detail']}{HINT}")
             ledger.write(faulty if fault else good, line)
@@ -212,26 +214,31 @@ def _append(ledger: Ledger, places: Places, reading: Reading, bad: str, advance:
     ledger.commit(count, kept=kept, rejected=dict(rejected), notes=notes, finished=True)
 
 
-def _line(item: Record | Bad, seen: Seen) -> tuple[bytes, dict | None]:
-    """The line of an item, and what is wrong with it."""
+def _line(item: Record | Bad, seen: Seen, at: tuple[str, int] | None) -> tuple[bytes, dict | None]:
+    """The line of an item, and what is wrong with it. at: the row that it is, where it is one row alone."""
     fault = {} if isinstance(item, Record) else {
         "file": item.file, "row": item.number, "reason": item.reason, "detail": item.detail, "raw": item.raw}
     if not fault:
         record = named(item)
-        file, _, row = record.provenance.source.rpartition(":")
-        place = {"file": file, "row": int(row)} if row.isdecimal() else {"file": record.provenance.source, "row": 0}
+        place = dict(zip(("file", "row"), at or to_example(record).origin, strict=True))
         try:
             line = to_line(record)
             if seen.add(record.id):
                 return line, None
-            fault = place | {"reason": "duplicate_id", "detail": _repeated(record), "raw": line.decode().rstrip()}
+            fault = place | _repeated(record) | {"raw": line.decode().rstrip()}
         except UserError as error:
             detail = str(error).removeprefix(f"{record.provenance.source}: ")
             fault = place | {"reason": "unwritable", "detail": detail, "raw": repr(record)}
     return json.dumps(fault, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n", fault
 
 
-def _repeated(record: Record) -> str:
+def _repeated(record: Record) -> dict:
+    """Why a record whose id has come before is left out: it says the same, or something else under the same name."""
     if record.id == named(replace(record, id="")).id:
-        return f"says the same as an earlier record; ids are made of what they say, both are '{record.id}'"
-    return f"the id '{record.id}' is that of an earlier record"
+        return {"reason": REPEAT, "detail": f"says the same as an earlier record; both are '{record.id}'"}
+    return {"reason": "duplicate_id", "detail": f"the id '{record.id}' is that of an earlier record"}
+
+
+def _stops(item: Record | Bad, fault: dict) -> bool:
+    """Whether a row is a mistake: not what repeats an earlier one, nor what the reader leaves out on purpose."""
+    return fault["reason"] != REPEAT if isinstance(item, Record) else item.fault

@@ -77,13 +77,14 @@ class Reading:
       notes: how often something happened that is no record's own matter, by one word: rows that were dropped and
         why, annotations that were cancelled, drafts, and so on; whole after the last record.
       read, total: bytes of the files so far and in all; the total is 0 where it is not known.
+      at: `(file, row)` of the last record; None where several rows made it, as of a tree.
     """
 
     def __init__(self, specs: Sequence[str], format: str, readers: Mapping[str, Reader], fields: Mapping[str, str],
                  options: Mapping[str, Any], given: Mapping[str, str], bad: str):
         self.specs, self.format, self.fields, self.options = tuple(specs), format, fields, options
         self.pick, self.given, self.bad, self.counts = _picker(readers, format), given, bad, Counter()
-        self.rows = stream(self.specs, bad="give")
+        self.rows, self.at = stream(self.specs, bad="give"), None
 
     @property
     def notes(self) -> Counter:
@@ -140,6 +141,7 @@ class Reading:
                 raise
             yield self._bad(_as_bad(row, origin, _not_of(self.format, reader, row)))
             return
+        self.at = None if reader.group else origin
         for item in found:
             if isinstance(item, Record):
                 yield self._with_provenance(item, reader)

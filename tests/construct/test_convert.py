@@ -51,10 +51,9 @@ def test_records_and_what_is_none(out, capsys):
     assert list(load_examples(out))[2].messages == kept[2].messages
     listed = [json.loads(line) for line in open(f"{out}.bad")]
     assert [one["row"] for one in listed] == [2, 4, 5, 6, 7, 8] and {one["file"] for one in listed} == {"a.jsonl"}
-    assert [one["reason"] for one in listed][:4] == ["json", "surrogate", "object", "duplicate_id"]
+    assert [one["reason"] for one in listed][:4] == ["json", "surrogate", "object", "repeat"]
     assert listed[0]["raw"] == "{" and "not valid JSON" in listed[0]["detail"]
-    assert listed[3]["detail"] == ("says the same as an earlier record; ids are made of what they say, both are "
-                                   f"'{kept[0].id}'")
+    assert listed[3]["detail"] == f"says the same as an earlier record; both are '{kept[0].id}'"
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{out}: 3 records\n{out}.bad: 6 rows left out: ") and "json 1" in printed.out
     assert printed.err.startswith("convert: ")
@@ -64,9 +63,18 @@ def test_records_and_what_is_none(out, capsys):
     assert sorted(os.listdir()) == [f".{out}.ledger", "a.jsonl", out, f"{out}.bad"]
 
 
+def test_what_repeats_a_record_is_listed_and_another_one_of_its_id_is_an_error():
+    done = convert([write("a.jsonl", [GOOD[0], GOOD[1], GOOD[0]])], "a.out.jsonl")
+    assert (done.kept, done.rejected) == (2, {"repeat": 1})
+    rows = [json.loads(line) for line in open("a.out.jsonl")]
+    write("b.jsonl", [rows[0], rows[1] | {"id": rows[0]["id"]}])
+    with pytest.raises(UserError, match=rf"b.jsonl:2: the id '{rows[0]['id']}' is that of an earlier record; --bad"):
+        convert(["b.jsonl"], "b.out.jsonl")
+    assert convert(["b.jsonl"], "b.out.jsonl", bad="skip").rejected == {"duplicate_id": 1}
+
+
 @pytest.mark.parametrize(("row", "message"), [
-    ("{", "a.jsonl:2: not valid JSON: column 2"), (GOOD[0], "a.jsonl:2: says the same"),
-    ({"what": 1}, "a.jsonl:2: no known format"),
+    ("{", "a.jsonl:2: not valid JSON: column 2"), ({"what": 1}, "a.jsonl:2: no known format"),
 ])  # fmt: skip
 def test_by_default_the_first_bad_row_is_an_error_and_the_rows_before_it_are_kept(row, message, capsys):
     write("a.jsonl", [GOOD[0], row, GOOD[1]])
@@ -180,7 +188,7 @@ def test_a_run_that_was_killed_goes_on_and_writes_the_same_bytes(kind, monkeypat
         written.append(file), write(self, file, data)))
     again = convert(["a.jsonl"], f"out.{kind}", bad="skip")
     assert (again.kept, again.rejected) == (whole.kept, whole.rejected) == (4_000, {
-        "json": 3, "duplicate_id": 1, "object": 1})
+        "json": 3, "repeat": 1, "object": 1})
     assert len(written) == 4_005 - done
     for name in (kind, f"{kind}.bad"):
         assert open(f"out.{name}", "rb").read() == open(f"whole.{name}", "rb").read()
@@ -244,10 +252,10 @@ def test_two_runs_at_once_are_refused(monkeypatch):
 
 
 def test_real_preferences(shared):
-    done = convert([str(shared / "data" / "preference" / "dpo_en_demo.json")], "out.parquet", bad="skip")
+    done = convert([str(shared / "data" / "preference" / "dpo_en_demo.json")], "out.parquet")
     kept = list(read("out.parquet"))
     assert done.kept + sum(done.rejected.values()) == 300 and done.kept == len(kept)
-    assert set(done.rejected) == {"duplicate_id"}
+    assert set(done.rejected) == {"repeat"}
     rows = json.loads((shared / "data" / "preference" / "dpo_en_demo.json").read_text())
     texts = Counter(json.dumps([row["conversations"], row["chosen"], row["rejected"]]) for row in rows)
     assert done.kept == len(texts)  # what is left out are rows that repeat an earlier one
