@@ -125,17 +125,20 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     assert len(outputs(whole)[0]) > 102_400 and outputs(tmp_path / "out") == outputs(whole)
 
 
-def listens():
-    """Ctrl-C is heard: whoever runs the tests in the background ignores it, which programs inherit."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Ctrl-C is heard: whoever runs the tests in the background ignores it, which programs inherit.
+LISTENS = """import signal
+from jitune.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run()
+"""
 
 
 def begin(inputs, out, **given) -> subprocess.Popen:
     """A run with two workers in a group of its own, which has written something."""
     words = [f"--config.input={','.join(map(str, inputs))}", f"--config.output_dir={out}",
              f"--config.stages={TOYS}:words", "--config.workers=2"]
-    child = subprocess.Popen([sys.executable, "-m", "jitune", "data", "curate", *words], cwd=ROOT, text=True,
-                             start_new_session=True, preexec_fn=listens, **given)
+    child = subprocess.Popen([sys.executable, "-c", LISTENS, "data", "curate", *words], cwd=ROOT, text=True,
+                             start_new_session=True, **given)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ((out / KEPT).exists() and (out / KEPT).stat().st_size):
         time.sleep(0.02)
