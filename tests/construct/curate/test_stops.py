@@ -138,7 +138,7 @@ def begin(inputs, out, **given) -> subprocess.Popen:
     words = [f"--config.input={','.join(map(str, inputs))}", f"--config.output_dir={out}",
              f"--config.stages={TOYS}:words", "--config.workers=2"]
     child = subprocess.Popen([sys.executable, "-c", LISTENS, "data", "curate", *words], cwd=ROOT, text=True,
-                             start_new_session=True, **given)
+                             start_new_session=True, env={**os.environ, "SECONDS_A_RECORD": "0.001"}, **given)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ((out / KEPT).exists() and (out / KEPT).stat().st_size):
         time.sleep(0.02)

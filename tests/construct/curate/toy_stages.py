@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,11 @@ from jitune.data.record import answer, prompt
 
 
 def words(*, at_least: int = 2) -> Filter:
-    """Answers of too few words."""
+    """Answers of too few words. SECONDS_A_RECORD makes it slow, for runs that are stopped on their way."""
+    seconds = float(os.environ.get("SECONDS_A_RECORD", 0))
+
     def judge(record):
+        time.sleep(seconds) if seconds else None
         count = len(answer(record).split())
         return Keep(record) if count >= at_least else Reject("too_short", f"{count} words, at least {at_least}")
 
