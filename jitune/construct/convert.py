@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jitune.construct.ledger import Ledger, difference
 from jitune.construct.reading import Reading, read_records
 from jitune.construct.record_files import EVERY, Seen, fingerprint, to_parquet
 from jitune.data.file_rows import Bad
-from jitune.data.record import Record, named, to_example
+from jitune.data.record import Record, changed, named, origin_of
 from jitune.data.record_rows import to_line
 from jitune.data.sources import find_files
 from jitune.evals.store import lock
@@ -220,7 +220,7 @@ def _line(item: Record | Bad, seen: Seen, at: tuple[str, int] | None) -> tuple[b
         "file": item.file, "row": item.number, "reason": item.reason, "detail": item.detail, "raw": item.raw}
     if not fault:
         record = named(item)
-        place = dict(zip(("file", "row"), at or to_example(record).origin, strict=True))
+        place = dict(zip(("file", "row"), at or origin_of(record), strict=True))
         try:
             line = to_line(record)
             if seen.add(record.id):
@@ -234,7 +234,7 @@ def _line(item: Record | Bad, seen: Seen, at: tuple[str, int] | None) -> tuple[b
 
 def _repeated(record: Record) -> dict:
     """Why a record whose id has come before is left out: it says the same, or something else under the same name."""
-    if record.id == named(replace(record, id="")).id:
+    if record.id == named(changed(record, id="")).id:
         return {"reason": REPEAT, "detail": f"says the same as an earlier record; both are '{record.id}'"}
     return {"reason": "duplicate_id", "detail": f"the id '{record.id}' is that of an earlier record"}
 

@@ -1,7 +1,6 @@
-"""Files of records: into a ledger line by line, out of it as Parquet, and back.
+"""Files of records: how they are known again, out of JSONL as Parquet, and back.
 
-    with Ledger("out", ("kept.jsonl",), {"input": fingerprint(["a.json"])}) as ledger:
-        append(ledger, "kept.jsonl", records)
+    fingerprint(["a.json"])                              # "8f...", of its bytes
     to_parquet("out/kept.jsonl", "out/kept.parquet")     # 1000, the number of its records
     for record in read("out/kept.parquet"): ...
 """
@@ -11,16 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jitune.construct.ledger import Ledger
 from jitune.construct.whole_file import whole_file
 from jitune.data.record import Record
-from jitune.data.record_rows import as_parquet, from_row, to_line
+from jitune.data.record_rows import as_parquet, from_row
 from jitune.data.record_schema import arrow_schema
 from jitune.data.sources import digest, file_digest
 from jitune.data.streams import stream
@@ -83,28 +80,6 @@ class Seen:
             at = (at + 1) & mask
         table[at] = key
         return True
-
-
-def append(ledger: Ledger, file: str, records: Iterable[Record]) -> int:
-    """Appends records to a file of the ledger from the first that it does not cover on, with a commit every second.
-
-    Returns the number of all records. A record that cannot be written is a UserError; those before it are kept.
-    """
-    done, told = 0, time.monotonic()
-    try:
-        for record in records:
-            if done >= ledger.done:
-                ledger.write(file, to_line(record))
-            done += 1
-            if done > ledger.done and time.monotonic() - told > EVERY:
-                ledger.commit(done)
-                told = time.monotonic()
-    except Exception as error:
-        if not isinstance(error, OSError) and done > ledger.done:
-            ledger.commit(done)
-        raise
-    ledger.commit(max(done, ledger.done))
-    return done
 
 
 def read(spec: str) -> Iterator[Record]:

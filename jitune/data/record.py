@@ -157,11 +157,15 @@ def from_example(example: Example, *, meta: Mapping[str, Any] | None = None, **p
                         meta={} if meta is None else meta, provenance=Provenance(**given)))
 
 
+def origin_of(record: Record) -> tuple[str, int]:
+    """Where a record comes from, as `(file, row)`; the row is 0 where its source names none."""
+    file, _, row = record.provenance.source.rpartition(":")
+    return (file, int(row)) if row.isdecimal() else (record.provenance.source, 0)
+
+
 def to_example(record: Record) -> Example:
     """What training sees of a record: its conversation or text, without preferences and labels."""
-    file, _, row = record.provenance.source.rpartition(":")
-    origin = (file, int(row)) if row.isdecimal() else (record.provenance.source, 0)
-    return Example(record.messages, record.tools, record.message_weights, record.text, origin)
+    return Example(record.messages, record.tools, record.message_weights, record.text, origin_of(record))
 
 
 def turns(record: Record) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,7 @@ import tracemalloc
 import pytest
 
 from jitune.construct import record_files
-from jitune.construct.ledger import Ledger
-from jitune.construct.record_files import Seen, append, fingerprint, read, to_parquet
+from jitune.construct.record_files import Seen, fingerprint, read, to_parquet
 from jitune.data.record import Provenance, Record
 from jitune.data.record_rows import to_line
 from jitune.types import UserError
@@ -67,18 +66,6 @@ def test_what_fails_leaves_the_file_that_was_there(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "a.parquet").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["a.jsonl", "a.parquet"]
-
-
-def test_records_are_appended_from_the_first_that_is_not_there(tmp_path):
-    made = records(9)
-    bad = Record("x", meta={"n": float("nan")}, provenance=Provenance("a.jsonl:5"))
-    with Ledger(tmp_path, ("a.jsonl",), {}) as ledger, pytest.raises(UserError, match="^a.jsonl:5: cannot be written"):
-        append(ledger, "a.jsonl", [*made[:5], bad])
-    with Ledger(tmp_path, ("a.jsonl",), {}) as ledger:
-        assert ledger.done == 5
-        assert append(ledger, "a.jsonl", made) == 9
-        assert append(ledger, "a.jsonl", made) == 9
-    assert list(read(str(tmp_path / "a.jsonl"))) == made
 
 
 def test_a_row_that_is_no_record_is_named(tmp_path):

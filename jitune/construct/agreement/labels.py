@@ -26,7 +26,6 @@ import numpy as np
 from jitune.types import UserError
 
 MOST, LONG = 1000, 200  # labels that differ, and letters of one, beyond which a question is one of free text
-CONFLICTS = ("error", "first", "last", "drop")
 
 
 class Label(NamedTuple):

@@ -23,7 +23,7 @@ from typing import Any
 from jitune.construct.agreement.labels import Label, text_of
 from jitune.construct.agreement.shapes import Columns, Shape, names, plan
 from jitune.construct.reading import READERS, Reading, read_records
-from jitune.data.record import STATES, Record
+from jitune.data.record import STATES, Record, origin_of
 from jitune.data.record_rows import to_row
 from jitune.data.streams import Bad, stream
 from jitune.types import UserError
@@ -225,8 +225,7 @@ def _export(row: Mapping) -> str:
 
 def _said(record: Record) -> Iterator[Label]:
     """What was said of a record. A list is a ranking where it names all of its candidates."""
-    file, _, number = record.provenance.source.rpartition(":")
-    origin = (file, int(number)) if number.isdecimal() else (record.provenance.source, 0)
+    origin = origin_of(record)
     names = {c.id or str(i) for i, c in enumerate(record.candidates)} or {"chosen", "rejected"}
     for a in record.annotations:
         yield Label(record.id, a.annotator, a.question, _value(a.value, names), a.state, a.seconds, origin)

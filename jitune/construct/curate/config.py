@@ -10,6 +10,7 @@ in `stages`, has a section of its name as well.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -124,8 +125,11 @@ def specs(config: ConfigDict) -> list[Spec]:
     return found
 
 
-def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
-    """What a run is of: another input, stage or option makes another run; only that may go on in its folder."""
+def header(config: ConfigDict, stages: list[Spec], made: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What a run is of: another input, stage or option makes another run; only that may go on in its folder.
+
+    made: by the names of stages, see `identity.made_of`.
+    """
     names = inputs(config)
     found = {f"config.{name}": config[name] for name in ("format", "fields", "reader", "license", "method", "limit",
                                                          "stages")}
@@ -136,7 +140,7 @@ def header(config: ConfigDict, stages: list[Spec]) -> dict[str, Any]:
         for name, value in spec.options.items():
             if name != GIVEN:
                 found[f"config.{spec.name}.{name}"] = value
-        found |= {f"digest of {file}": digest for file, digest in identity.made_of(spec).items()}
+        found |= {f"digest of {file}": digest for file, digest in made[spec.name].items()}
     return found
 
 

@@ -1,6 +1,6 @@
 """Exact duplicates: a record whose normalized text an earlier one had is rejected; 16 bytes a record are remembered.
 
-    sieve = build(of="prompt")                       # in configs/curate.py: {"stage": "exact", "of": "prompt"}
+    sieve = build(of="prompt")                       # in a config: config.exact.of = "prompt"
     seen = sieve.memory()
     seen.admit(sieve.key(first), "a")                # None
     seen.admit(sieve.key(second), "b")               # Reject("duplicate", "same prompt as a")
@@ -9,16 +9,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from typing import Any
 
 from jitune.construct.curate.pieces import PARTS, check_word, text_of
 from jitune.construct.curate.stage import Reject, Sieve
 from jitune.construct.curate.words import fold_spaces
-from jitune.data.record import Record, content_of
-
-AS_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+from jitune.data.record import CANONICAL, Record, content_of
 
 
 class Digests:
@@ -70,6 +67,6 @@ def build(*, of: str = "conversation", fold_case: bool = True, fold_space: bool 
             content = folded(text_of(record, of))
             if not content:
                 return None
-        return hashlib.blake2b(AS_JSON(content).encode(), digest_size=16).digest()
+        return hashlib.blake2b(CANONICAL(content).encode(), digest_size=16).digest()
 
     return Sieve("exact", key, lambda: Digests({"both": "prompt and answer"}.get(of, of)))

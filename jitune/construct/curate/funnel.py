@@ -1,6 +1,6 @@
 """The counts of a run as funnel.json has them: how many records came to each stage, and what became of them.
 
-    funnel(tally.tree, config, stages, digests)["stages"][1]
+    funnel(tally.tree, config, stages, digests, made)["stages"][1]
     # {"name": "length", "kind": "filter", "in": 98, "out": 90, "reasons": {"too_short": 8}, "cpu_seconds": 0.02, ...}
 
 The card and the report are made of this file and of the rejected records alone.
@@ -13,7 +13,7 @@ from typing import Any
 
 from jitune import __version__
 from jitune.construct.curate import config as options
-from jitune.construct.curate import identity, table
+from jitune.construct.curate import table
 from jitune.construct.curate.stage import Filter, Sieve, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.curate.tally import octave_name, of_input
@@ -21,19 +21,20 @@ from jitune.construct.curate.tally import octave_name, of_input
 VERSION = 1
 
 
-def funnel(tree: Mapping[str, Any], config: Any, stages: Sequence[tuple[Spec, Stage]],
-           digests: Sequence[str]) -> dict[str, Any]:
+def funnel(tree: Mapping[str, Any], config: Any, stages: Sequence[tuple[Spec, Stage]], digests: Sequence[str],
+           made: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The whole of funnel.json.
 
     Args:
       tree: of the `Tally`.
       stages: in order, with the one of ids in front.
       digests: of the inputs, in order.
+      made: by the names of stages, what each is made of besides its options, see `identity.made_of`.
     """
     rows, left = [], tree["read"] - tree["malformed"] - tree["left_out"]
     came = left
     for spec, stage in stages:
-        rows.append(stage_row(tree, spec, stage, left))
+        rows.append(stage_row(tree, spec, stage, left) | {"files": dict(made[spec.name])})
         left = rows[-1]["out"]
     names = options.inputs(config)
     inputs = [{"input": name, "sha256": digest, **tree["inputs"].get(str(i), of_input())}
@@ -63,7 +64,6 @@ def stage_row(tree: Mapping[str, Any], spec: Spec, stage: Stage, came: int) -> d
         "name": spec.name, "kind": kind, "target": spec.target, "options": {
             k: v for k, v in spec.options.items() if k != "inputs"},
         "chosen": [k for k, v in spec.options.items() if k != "inputs" and defaults.get(k, ...) != v],
-        "files": identity.made_of(spec),
         "in": came, "out": came - rejected, "rejected": rejected, "changed": counts["changed"],
         "reasons": dict(sorted(counts["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))),
         "cpu_seconds": round(cpu, 3), "records_per_second": round(came / cpu) if cpu > 0.001 else None,

@@ -10,7 +10,6 @@ is not looked at.
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib.util
 import os
 import re
@@ -51,8 +50,7 @@ def files(names: Iterable[str]) -> dict[str, str]:
         path = os.path.expanduser(name)
         for file in sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]:
             if os.path.isfile(file):
-                with open(file, "rb") as stream:
-                    found[name if file == path else file] = hashlib.file_digest(stream, "sha256").hexdigest()
+                found[name if file == path else file] = sources.file_digest(file)
     return found
 
 

@@ -8,13 +8,11 @@ A record that comes again whole is not an affair of ids; it goes on to the stage
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
 
 from jitune.construct.curate.stage import Reject, Sieve
-from jitune.data.record import Record, content_of
+from jitune.data.record import CANONICAL, Record, content_of
 
-AS_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 SIZE = 16  # bytes of a digest; of the content half of it
 
 
@@ -25,7 +23,7 @@ def build() -> Sieve:
 
 def key(record: Record) -> bytes:
     """16 bytes of the id's digest and 8 of the content's."""
-    content = AS_JSON(content_of(record)).encode()
+    content = CANONICAL(content_of(record)).encode()
     return blake2b(record.id.encode(), digest_size=SIZE).digest() + blake2b(content, digest_size=SIZE // 2).digest()
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jitune.construct.curate.pieces import PARTS, check_number, check_word, text_of
-from jitune.construct.curate.scores.embed import LENGTH, open_embedder
+from jitune.construct.curate.scores.embed import LENGTH, normalize, open_embedder
 from jitune.construct.curate.scores.model import MESH, load_function
 from jitune.construct.curate.stage import Choice, Head, Reject
 from jitune.data.record import Record
@@ -76,8 +76,7 @@ def embed(embedder: Embedder, texts: Sequence[str], names: Sequence[str], width:
     if bad.any():
         raise UserError(f"the embedding of record {names[wanted[int(bad.argmax())]]} is not finite")
     vectors = np.zeros((len(texts), found.shape[1]), np.float32)
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
-    vectors[wanted] = found / np.where(norms == 0, 1, norms)
+    vectors[wanted] = normalize(found)
     return vectors
 
 

@@ -17,7 +17,6 @@ A run that was killed goes on with the same call, and ends with the same kept.js
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jitune.construct.curate import card, ids, report, table
+from jitune.construct.curate import card, identity, ids, report, table
 from jitune.construct.curate import config as options
 from jitune.construct.curate.funnel import funnel
 from jitune.construct.curate.passes import KEPT, REJECTED, State, between, choice_pass, keys_file, plan, stream_pass
@@ -34,6 +33,7 @@ from jitune.construct.curate.passes import read_records_between as records_betwe
 from jitune.construct.curate.stage import Choice, Stage
 from jitune.construct.curate.table import Spec
 from jitune.construct.ledger import Ledger
+from jitune.construct.whole_file import whole_file
 from jitune.evals.pages.shown import numbered
 from jitune.evals.progress import Bars
 
@@ -86,14 +86,15 @@ def curate(config: Any, *, shown: bool = False) -> Path:
     options.check(config)
     specs = [IDS, *options.specs(config)]
     stages = [(spec.name, table.build(spec) if spec is not IDS else ids.build()) for spec in specs]
-    folder, header = Path(config.output_dir).expanduser(), options.header(config, specs)
+    made = {spec.name: identity.made_of(spec) for spec in specs}
+    folder, header = Path(config.output_dir).expanduser(), options.header(config, specs, made)
     digests = header["digest of the input"]
     with Ledger(folder, (KEPT, REJECTED), header, others=MADE) as ledger, Bars(shown=shown) as bars:
         state = State(ledger, [spec.name for spec in specs])
         groups = plan(stages)
         for number in range(state.number, len(groups)):
             one_pass(state, config, specs, stages, groups, number, bars)
-        result = funnel(state.tally.tree, config, list(zip(specs, (s for _, s in stages), strict=True)), digests)
+        result = funnel(state.tally.tree, config, list(zip(specs, (s for _, s in stages), strict=True)), digests, made)
         finish(folder, config, result, state.tally.tree["examples"])
     return folder
 
@@ -158,21 +159,16 @@ def phases(bars: Bars, name: str, total: int):
 
 def finish(folder: Path, config: Any, result: dict[str, Any], marks: dict[str, Any]) -> None:
     """Writes what is made of the counts and the files; a run that is done can be finished again."""
-    write(folder / "funnel.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-    write(folder / "card.md", card.card(result))
-    write(folder / "report.html", report.page_of(result, report.examples(folder / REJECTED, marks, config.examples)))
+    page = report.page_of(result, report.examples(folder / REJECTED, marks, config.examples))
+    for name, text in (("funnel.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n"),
+                       ("card.md", card.card(result)), ("report.html", page)):
+        with whole_file(folder / name) as file:
+            file.write(text.encode(errors="backslashreplace"))
     if config.parquet:
         from jitune.construct.record_files import to_parquet
 
         to_parquet(folder / KEPT, folder / "kept.parquet")
     shutil.rmtree(folder / "work", ignore_errors=True)
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(new, path)
 
 
 def summary(folder: Path) -> str:

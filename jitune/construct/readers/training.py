@@ -10,7 +10,6 @@ where the instruction does.
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -134,11 +133,7 @@ def prompts(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, s
 
 def load_function(path: str) -> Callable:
     """The reader of a user's function `module:function`: `(row) -> Example | Record | several of them`."""
-    module, _, name = path.partition(":")
-    try:
-        return partial(_call, getattr(importlib.import_module(module), name), path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"format '{path}' cannot be imported: {error}") from error
+    return partial(_call, formats.load_format(path), path)
 
 
 def _call(function: Callable, path: str, row: Mapping, origin: Origin, notes: Counter,

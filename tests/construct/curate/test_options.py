@@ -82,6 +82,11 @@ def test_values_that_cannot_work(changes, message):
         configs.check(config)
 
 
+def header_of(config):
+    specs = configs.specs(config)
+    return configs.header(config, specs, {spec.name: identity.made_of(spec) for spec in specs})
+
+
 def test_files_and_models_that_options_name_are_part_of_what_a_run_is(tmp_path):
     (tmp_path / "a.jsonl").write_text("{}\n")
     (tmp_path / "test.jsonl").write_text("x\n")
@@ -91,10 +96,10 @@ def test_files_and_models_that_options_name_are_part_of_what_a_run_is(tmp_path):
     words = [f"--config.input={tmp_path / 'a.jsonl'}", "--config.output_dir=x", "--config.stages=decontaminate,ifd",
              f"--config.decontaminate.against={tmp_path / 'test.jsonl'}", f"--config.ifd.model={tmp_path / 'model'}"]
     config = from_words(None, words)
-    before = configs.header(config, configs.specs(config))
+    before = header_of(config)
     assert before[f"digest of {tmp_path / 'test.jsonl'}"] == hashlib.sha256(b"x\n").hexdigest()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"1235")
-    after = configs.header(config, configs.specs(config))
+    after = header_of(config)
     assert {name for name in after if after[name] != before[name]} == {f"digest of {tmp_path / 'model'}"}
 
 
@@ -107,9 +112,9 @@ def test_code_of_ones_own_is_part_of_what_a_run_is(tmp_path, monkeypatch):
     words = [f"--config.input={tmp_path / 'a.jsonl'}", "--config.output_dir=x", "--config.format=stages_of_mine:read",
              "--config.stages=score,mine=stages_of_mine:words", "--config.score.function=stages_of_mine:letters"]
     config = from_words(None, words)
-    before = configs.header(config, configs.specs(config))
+    before = header_of(config)
     module.write_text(module.read_text() + "# changed\n")
-    after = configs.header(config, configs.specs(config))
+    after = header_of(config)
     assert {name for name in after if after[name] != before[name]} == {
         f"digest of stages_of_mine:{name}" for name in ("read", "words", "letters")}
     assert not any("jitune" in name for name in after)

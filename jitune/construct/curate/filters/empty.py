@@ -44,8 +44,6 @@ ABOUT_MARKUP = re.compile(r"html|xml|css|markdown|markup|\btags\b|<\w|code", re.
 LONG = 300
 
 
-
-
 def _word(text: str) -> str:
     """Small letters, marks and digits alone, in one form: "N / A" is "na"."""
     text = unicodedata.normalize("NFKC", text).casefold()

@@ -21,21 +21,27 @@ from jitune.types import UserError
 # What negates or regrets in a language: cheap to look for, and without it nothing is refused. "It is illegal" alone
 # refuses in no language: data of law say so too.
 SIGNS = {
-    "en": r"can't|can ?not|could ?n[o']t|won't|will not|would not|unable|not able|sorry|apolog|refuse|decline|don't|"
-          r"do not|"
-          r"must not|should ?n[o']t|not (?:going|allowed|permitted|comfortable|appropriate|programmed)",
-    "es": r"\bno\b|niego|negar|lo siento|lament|perdón|"
-          r"disculp", "fr": r"\bne\b|n'|désol|refus|impossible|excuse|regret",
-    "de": r"nicht|kein|leid|lehn|entschuldig", "it": r"\bnon\b|dispiace|rifiut|spiacente|scus",
-    "pt": r"não|desculp|recus|sinto|lament", "vi": r"không|xin lỗi|từ chối|tiếc", "sw": r"siwez|sita|samahani|pole|"
-                                                                                        r"hatu|kata",
-    "id": r"tidak|\btak\b|maaf|menolak|g?gak|enggak", "eu": r"\bezin|barka|uko|sentitzen|\bez\b",
+    "en": r"can't|can ?not|could ?n[o']t|won't|will not|would not|unable|not able|sorry|apolog|refuse|decline|"
+          r"don't|do not|must not|should ?n[o']t|"
+          r"not (?:going|allowed|permitted|comfortable|appropriate|programmed)",
+    "es": r"\bno\b|niego|negar|lo siento|lament|perdón|disculp",
+    "fr": r"\bne\b|n'|désol|refus|impossible|excuse|regret",
+    "de": r"nicht|kein|leid|lehn|entschuldig",
+    "it": r"\bnon\b|dispiace|rifiut|spiacente|scus",
+    "pt": r"não|desculp|recus|sinto|lament",
+    "vi": r"không|xin lỗi|từ chối|tiếc",
+    "sw": r"siwez|sita|samahani|pole|hatu|kata",
+    "id": r"tidak|\btak\b|maaf|menolak|g?gak|enggak",
+    "eu": r"\bezin|barka|uko|sentitzen|\bez\b",
     "jv": r"\bora\b|mboten|boten|ndak|\bgak\b|nolak|nampik|pura|punten|sewu|tidak",
     "zh": r"无法|無法|不能|不会|不會|不可以|抱歉|对不起|對不起|拒绝|拒絕|没办法|不便|不方便|不好意思",
     "ja": r"でき(?:ない|ません|かね)|出来(?:ない|ません)|かねます|申し訳|すみません|ごめん|断り|られません|わけには",
-    "ko": r"없|않|못|죄송|미안|거부|거절", "ar": r"لا |لن |لم |اسف|عذر|ارفض", "th": r"ไม่|ขออภัย|ขอโทษ|เสียใจ|ปฏิเสธ",
-    "bn": r"না|দুঃখিত|ক্ষমা|অক্ষম", "ru": r"\bне\b|извини|прости|сожал|отказ", "hi": r"नहीं|क्षमा|माफ|खेद|असमर्थ|"
-                                                                                     r"इनकार|इंकार",
+    "ko": r"없|않|못|죄송|미안|거부|거절",
+    "ar": r"لا |لن |لم |اسف|عذر|ارفض",
+    "th": r"ไม่|ขออภัย|ขอโทษ|เสียใจ|ปฏิเสธ",
+    "bn": r"না|দুঃখিত|ক্ষমা|অক্ষম",
+    "ru": r"\bне\b|извини|прости|сожал|отказ",
+    "hi": r"नहीं|क्षमा|माफ|खेद|असमर्थ|इनकार|इंकार",
 }
 _SIGNS = {language: re.compile(sign) for language, sign in SIGNS.items()}
 

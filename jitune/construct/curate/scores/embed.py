@@ -1,4 +1,4 @@
-"""Texts to vectors of length one, by a model's hidden states or by a function of one's own.
+"""Texts to vectors of length one, by a model's hidden states.
 
     embed = open_embedder("models/small")
     vectors = embed(["Name a colour.", "Name a color."])       # float32 [2, dim]
@@ -11,18 +11,17 @@ code does.
 
 Vectors of language models lie close together: texts that have nothing in common often have cosines of 0.9 and more,
 and all texts in a script that the model hardly knows may look alike. So look at the cosines of some unlike texts before
-a threshold is set, or give a function that was trained to tell texts apart.
+a threshold is set, or give the stage a function that was trained to tell texts apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jitune.construct.curate.scores.model import MESH, check_model, load_function, open_scorer
+from jitune.construct.curate.scores.model import MESH, check_model, open_scorer
 from jitune.types import UserError
 
 POOLS = ("mean", "last")
@@ -35,20 +34,14 @@ def open_embedder(model: Any, *, dtype: str = "float32", max_length: int = LENGT
     """`texts -> float32 [texts, dim]`, each row of length one.
 
     Args:
-      model: a path, which is loaded at the first call; a `Pretrained` or an Engine; or `module:function`, a function
-        from a list of texts to an array [texts, dim] or a list of lists, whose rows are divided by their lengths (rows
-        of zeros stay as they are).
+      model: a path, which is loaded at the first call; a `Pretrained` or an Engine.
       dtype: float32, or bfloat16, which is faster on accelerators and where the last digits depend on the batch.
       max_length: tokens of a text; what goes beyond them is cut off on the right, and counted by `engine.stats`.
       pool: `mean` or `last`, see the module.
       mesh: devices along data, fsdp and tensor.
 
-    Raises UserError for a model or function that is not there; when called, for vectors that are not finite, naming the
-    text, and for a function's array of another shape.
+    Raises UserError for a model that is not there; when called, for vectors that are not finite, naming the text.
     """
-    if isinstance(model, str) and ":" in model and not Path(model).expanduser().exists():
-        function = load_function(model, "embed")
-        return lambda texts: _own(function, list(texts), model)
     check_model(model, "embed")
     if pool not in POOLS:
         raise UserError(f"embed: pool={pool!r} is not one of {', '.join(POOLS)}")
@@ -83,17 +76,3 @@ def normalize(vectors: np.ndarray) -> np.ndarray:
     """Rows divided by their lengths, float32; rows of zeros stay as they are."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-
-
-def _own(function: Callable, texts: list[str], name: str) -> np.ndarray:
-    """What a function of one's own gives, checked and normalized."""
-    if not texts:
-        return np.zeros((0, 0), np.float32)
-    found = np.asarray(function(texts), np.float32)
-    if found.ndim != 2 or len(found) != len(texts):
-        raise UserError(f"embed: {name} gave an array of shape {list(found.shape)} for {len(texts)} texts; one row a "
-                        "text is needed")  # fmt: skip
-    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
-    if len(bad):
-        raise UserError(f"embed: {name} gave a vector that is not finite for the text {texts[bad[0]][:60]!r}")
-    return normalize(found)

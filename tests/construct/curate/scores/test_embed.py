@@ -91,31 +91,6 @@ def test_weights_that_are_broken_are_an_error(llama):
         embed_texts(open_engine(broken, max_length=twin.LIMIT), ["the house"])
 
 
-def test_a_function_of_ones_own():
-    embed = open_embedder("tests.construct.curate.scores.test_embed:count_letters")
-    np.testing.assert_allclose(embed(["abb", "ccc", ""]), [[1 / 5**0.5, 2 / 5**0.5], [0, 0], [0, 0]], atol=1e-6)
-    assert embed([]).shape == (0, 0)
-
-
-def count_letters(some):
-    return [[text.count("a"), text.count("b")] for text in some]
-
-
-def one_for_all(some):
-    return [[1.0, 2.0]]
-
-
-def not_numbers(some):
-    return [[float("nan")]] * len(some)
-
-
-@pytest.mark.parametrize("name, message", [("one_for_all", "shape .1, 2. for 2 texts"), ("absent", "no function"),
-                                           ("not_numbers", "not finite for the text 'x'")])  # fmt: skip
-def test_functions_that_are_wrong(name, message):
-    with pytest.raises(UserError, match=message):
-        open_embedder(f"tests.construct.curate.scores.test_embed:{name}")(["x", "y"])
-
-
 def test_models_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="no directory of a model"):
         open_embedder(str(tmp_path / "absent"))
