@@ -22,6 +22,10 @@ CHOICES = {
     "model.attention": ("auto", "plain", "blocks", "cudnn"),
     "data.overlong": ("truncate", "drop", "split"),
     "data.train_on": ("assistant", "last", "all"),
+    "objective.name": ("sft", "distill", "dpo", "simpo", "orpo", "kto"),
+    "objective.loss": ("sigmoid", "hinge", "ipo", "robust"),
+    "objective.reference": ("auto", "adapter", "stored"),
+    "objective.divergence": ("forward", "reverse", "jsd"),
     "optimizer.name": ("adamw", "adafactor", "lion", "muon"),
     "optimizer.schedule": ("cosine", "linear", "constant", "wsd"),
     "transform.name": ("full", "lora", "dora", "prefix", "prompt", "select"),
@@ -66,6 +70,27 @@ def defaults() -> ConfigDict:
         "seed": 0,
         "loss_chunk": 1024,  # tokens whose logits exist at once
         "neftune_alpha": 0.0,
+        "objective": {
+            "name": "sft",  # sft | distill | dpo | simpo | orpo | kto
+            "beta": 0.1,  # dpo, simpo, orpo, kto: how strongly answers are told apart
+            "loss": "sigmoid",  # of dpo: sigmoid | hinge | ipo | robust
+            "length_normalized": False,  # dpo: log-probabilities a token
+            "label_smoothing": 0.0,  # dpo: the share of pairs that may be the wrong way round
+            "gamma": 0.5,  # simpo: the margin, as a part of beta
+            "wanted_weight": 1.0,  # kto: of answers that are wanted
+            "unwanted_weight": 1.0,  # kto
+            "nll_weight": 0.0,  # of the wanted answer's cross-entropy a token, besides
+            "reference": "auto",  # auto | adapter (switched off) | stored (computed before the first step)
+            "teacher": "",  # distill: a model that is run beside the student
+            "store": "",  # distill: a folder that `jitune data teacher` has written, in place of the teacher
+            "divergence": "forward",  # distill: forward | reverse | jsd
+            "jsd_beta": 0.5,  # of jsd, the teacher's part in the mixture: 0 is forward, 1 is reverse
+            "temperature": 1.0,  # distill: of both models
+            "sft_weight": 0.0,  # distill: of the cross-entropy with the data; the divergence has 1 - sft_weight
+            "on_policy": 0.0,  # distill: the share of steps whose answers the student writes itself (GKD's lambda)
+            "max_new_tokens": 128,  # of those answers
+            "sampling_temperature": 1.0,
+        },
         "optimizer": {
             "name": "adamw",  # adamw | adafactor | lion | muon
             "learning_rate": 2e-5,

@@ -16,6 +16,8 @@ MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 # The segment id of cache slots that the tokens of every segment see.
 EVERYONE = -1
+# In a batch's sides: an answer that belongs to another prompt.
+MISMATCHED = 2
 
 Params = Any  # a nested dict of arrays
 Array = Any
@@ -54,6 +56,13 @@ class Batch(TypedDict, total=False):
     every token before it whose segment .. ends its own number lies in (tree attention). embeddings: optional
     [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training:
     for dropout.
+
+    Objectives that compare answers, or learn from another model, find besides: sides: int32, of every token of a
+    document 1 where its answer is wanted, -1 where it is not, MISMATCHED for an answer to another prompt, 0
+    elsewhere; a pair's wanted document is followed, in its row, by the unwanted one, and an answer with a label by
+    its mismatched one. reference_logprobs: float32, log p(target) by the reference. teacher_ids, teacher_logprobs:
+    int32 and float32 [batch, seq, k], the likeliest next tokens by the teacher. Entry i is of what slot i predicts, as
+    in targets.
     """
 
     tokens: Array
@@ -64,6 +73,10 @@ class Batch(TypedDict, total=False):
     ends: Array
     embeddings: Array
     key: Array
+    sides: Array
+    reference_logprobs: Array
+    teacher_ids: Array
+    teacher_logprobs: Array
 
 
 class KVCache(NamedTuple):
@@ -130,6 +143,17 @@ class Transform(NamedTuple):
     init: Callable
     apply: Callable
     merge: Callable | None
+
+
+class Beside(NamedTuple):
+    """The frozen part of a run whose objective needs another model: the run's own, and the other's parameters.
+
+    It stands where `frozen` does: params are `(Beside(frozen, other), trainable)`. The objective takes it apart; the
+    tuned model sees `(frozen, trainable)` alone.
+    """
+
+    frozen: Params
+    other: Params
 
 
 class TrainState(NamedTuple):

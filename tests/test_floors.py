@@ -41,6 +41,7 @@ FLOORS = (
      "evals.engine.plan", "evals.engine.score", "evals.engine.scoring", "evals.engine.tokens", "evals.engine.answers",
      "evals.engine.pool",
      "evals.engine.engine",
+     "generators.call", "generators.replay",
      "evals.judge.purse", "evals.judge.prompts", "evals.judge.endpoint", "evals.judge.calls", "evals.judge.local",
      "evals.judge.judge", "evals.judge.classifier", "evals.judge.options", "evals.judge.answers",
      "evals.judge.length", "evals.judge.pairwise", "evals.judge.validate", "evals.judge.human_page",
@@ -101,6 +102,8 @@ FLOORS = (
      # What people say of them.
      # Curation: stages,
      # and what runs them.
+     "construct.distill.method",
+     "construct.verify.verifier",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",

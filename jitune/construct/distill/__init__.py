@@ -1,0 +1,1 @@
+"""Data from a larger model: prompts, answers and instructions that a teacher writes."""

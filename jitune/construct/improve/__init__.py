@@ -1,0 +1,1 @@
+"""Data from the model itself: rounds of generating, checking, training and measuring."""

@@ -1,0 +1,1 @@
+"""Verifiers: whether an answer is right, by what can be checked."""

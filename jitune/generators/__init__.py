@@ -1,0 +1,1 @@
+"""Generators: whatever answers a prompt, behind one protocol."""
