@@ -116,6 +116,8 @@ FLOORS = (
      "construct.verify.guard",
      "construct.verify.table",
      "construct.improve.select",
+     "construct.improve.prompts",
+     "construct.improve.constitution",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
