@@ -30,7 +30,8 @@ def test_the_judge_sees_the_request_and_the_reply_as_they_are():
 
 @pytest.mark.parametrize("text, points", [
     ("Fine.\nScore: 4", 4.0), ("score 3.5", 3.5), ("**Score:** 2/5", 2.0), ("Score: <1>", 1.0),
-    ("Score: 2\nScore: 0", 0.0),    ("Score：5", 5.0), ("Score: 6", None), ("Score: -1", None), ("Score: 4/10", None), ("Good.", None), ("", None),
+    ("Score: 2\nScore: 0", 0.0), ("Score：5", 5.0),
+    ("Score: 6", None), ("Score: -1", None), ("Score: 4/10", None), ("Good.", None), ("", None),
     ("Score: high", None), ("4", None), ("underscore: 3", None),
 ])  # fmt: skip
 def test_points_are_read_or_none(text, points):
