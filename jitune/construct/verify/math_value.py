@@ -24,7 +24,7 @@ SCALED = re.compile(rf"\s*({'|'.join(SCALES)})s?\b", re.IGNORECASE)
 RANGE = re.compile(r"(.*\d[^-]*?)\s*(?:-|\bto\b)\s*(\d.*)")
 CLOSES = {"(": ")]", "[": "])", "{": "}"}
 # What, right behind a number, makes it a part of something larger.
-GOES_ON = re.compile(r"\s*[√π∞±^\\]|\s*[-*/+]\s*[\d(.]|[A-Za-z](?![A-Za-z])")
+GOES_ON = re.compile(rf"\s*[√π∞±^\\]|\s*[-*/+x]\s*[\d(.{BEFORE}]|:\d|[A-Za-z](?![A-Za-z])")
 BEHIND = re.compile(r"[√^\\]\(?$|[\d)]\s*[*/^]\s*$")
 
 
@@ -117,7 +117,7 @@ def first(text: str, language: str = "en") -> Number | None:
         for number, start, _ in numbers(part, language):
             if number is not None:
                 return number
-            run = re.match(r"([\d.+*/^() ]+)(?![\w√π∞±\\-])", part[start:])  # 5 * 3 is 15; but 5-10 is a range
+            run = re.match(r"([\d.+*/^() ]++)(?![√π∞±\\:-]|\w(?!\w))", part[start:])  # 5 * 3 is 15; but 5-10 is a range
             value = evaluate(run[1].strip(" .").replace("^", "**")) if run else None
             return None if value is None else Number(value)
     return None

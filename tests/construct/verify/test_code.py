@@ -28,7 +28,8 @@ def test_right_and_wrong_code():
         said = verify.check_all([(DOUBLE, right), (LISTED, right), (DOUBLE, fenced("def double(x):\n    return x")),
                                  (LISTED, fenced("def double(x):\n    return 4")), (DOUBLE, "    return x + x"),
                                  (DOUBLE, fenced("def double(x) return"))])  # fmt: skip
-    assert [s.right for s in said] == [True, True, False, False, None, False]
+    assert [s.right for s in said] == [True, True, False, False, False, False]
+    assert "IndentationError" in said[4].detail  # no prompt that it could go on with
     assert said[2].detail == said[3].detail == "AssertionError" and "SyntaxError" in said[5].detail
 
 

@@ -94,8 +94,7 @@ def test_ifeval_answers_of_gpt4(shared):
     folder = shared / "data" / "eval_utility"
     rows = [json.loads(line) for line in (folder / "ifeval_input_data.jsonl").read_text().splitlines()]
     said = [json.loads(line) for line in (folder / "ifeval_gpt4_responses.jsonl").read_text().splitlines()]
-    answers = {row["prompt"]: row["response"] for row in said}
-    pairs = [(Record(str(row["key"]), meta=row), answers[row["prompt"]]) for row in rows]
+    pairs = [(Record(str(row["key"]), meta=row), one["response"]) for row, one in zip(rows, said, strict=True)]
     for loose, share in ((False, 0.7689), (True, 0.7930)):
         with open_verifier("constraints", loose=loose) as verify:
             found = [checked.right for checked in verify.check_all(pairs)]

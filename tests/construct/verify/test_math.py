@@ -29,6 +29,8 @@ RIGHT = [
     ("18", r"\boxed{x = 18}"), ("18", "**Answer:** 18"), ("18", "答案是18。"), ("18", "উত্তর: ১৮"),
     ("18", r"$\boxed{18}$"),
     ("The total is 3*6=<<3*6=18>>18\n#### 18", "18"), (18, "18"), (2.5, "2.5"), ("18", "The answer is $18$."),
+    ("18", "The answer is 18!"), ("18", "The answer is 18 (eighteen)."), ("18", "It is the 18th."),
+    ("18", "The answer is 6 * 3"), ("18", "The answer is 18, a number."), ("18", "She has 18 a day."),
     # Signs.
     ("-5", "−5"), ("-5", "It is -5."), ("-5", "－５"), ("5", "+5"), ("-1/2", r"\boxed{-\frac{1}{2}}"), ("-5", "-$5"),
     ("5", "A 5-minute walk"),
@@ -72,7 +74,9 @@ UNTOLD = [
     ("18", r"\boxed{x + 1}", "cannot be read"), ("5", "The answer is 5-10.", "cannot be read"),
     (r"2\sqrt{3}", r"\boxed{\sqrt{12}}", "the reference"), ("", "18", "no answer to compare"),
     ("5", "The answer is 5x.", "cannot be read"), ("1", "The answer is 1/0.", "cannot be read"),
-    ("5", r"\boxed{5 \pm 1}", "cannot be read"), ("3.5", r"\boxed{3,5,7}", "cannot be read"),
+    ("5", r"\boxed{5 \pm 1}", "cannot be read"), ("5", "The answer is 5 - 10", "cannot be read"),
+    ("5", "The answer is 5 x 3", "cannot be read"), ("5", "The answer is $5 + $3", "cannot be read"),
+    ("5", "The answer is 5:30 pm", "cannot be read"), ("3.5", r"\boxed{3,5,7}", "cannot be read"),
 ]
 
 
