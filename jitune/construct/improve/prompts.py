@@ -20,7 +20,8 @@ from jitune.data.record import answer as last_answer
 from jitune.types import UserError
 
 MOST = 5  # points, one for each of the criteria below
-POINTS = re.compile(r"\bscore\b[*_\s]*[:：=]?[*_\s]*<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?", re.IGNORECASE)
+POINTS = re.compile(r"\bscore\b[*_\s]{0,4}[:：=]?[*_\s]{0,4}<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?",
+                    re.IGNORECASE)  # fmt: skip
 HINT = """{question}
 
 (Hint: the right answer is {answer}. Work the problem out step by step as if you did not know it, so that each step \

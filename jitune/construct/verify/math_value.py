@@ -18,6 +18,7 @@ from jitune.construct.verify.arithmetic import evaluate, show
 from jitune.construct.verify.units import BEFORE, Unit, ratio, sign, unit_at
 from jitune.evals.metrics.numbers import DECIMAL_COMMA, DIGITS, NAMED, SPACED, find_numbers
 
+LONGEST = 400  # characters of a value
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SPACED_WHOLE = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?:[.,][0-9]+)?")
 SCALED = re.compile(rf"\s*({'|'.join(SCALES)})s?\b", re.IGNORECASE)
@@ -96,6 +97,8 @@ def _one(text: str, language: str) -> Fraction | None:
 
 def whole(text: str, language: str = "en") -> Number | None:
     """The number that a short text is: with its unit and words behind it, or an expression of plain arithmetic."""
+    if len(text) > LONGEST:
+        return None
     text = text.rpartition("=")[2].strip().rstrip(".,;:*_ ").lstrip(",;:*_ ")
     if SPACED_WHOLE.fullmatch(text):
         text = text.replace(" ", "\u00a0")
@@ -105,7 +108,7 @@ def whole(text: str, language: str = "en") -> Number | None:
     if len(found) == 1 and found[0][0] is not None:
         number, start, end = found[0]
         front, rest = text[:start].strip(f" {BEFORE}"), text[end:]
-        if re.fullmatch(r"(?:[^\W\d_]{2,}\W*)*|US|Rs\.?", front) and not re.search(r"[\d*/^=√π∞±!\\<>|]", rest):
+        if re.fullmatch(r"(?:[^\W\d_]{2,}(?:\W+|$))*|Rs\.?", front) and not re.search(r"[\d*/^=√π∞±!\\<>|]", rest):
             return number
     value = evaluate(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text).replace("^", "**"))
     return None if value is None else Number(value)
@@ -134,6 +137,8 @@ def last(text: str, language: str = "en") -> Number | None:
 def several(text: str, language: str = "en") -> Several | None:
     """A tuple, list, set, interval or range, or numbers with commas or "and" between them; None for anything else."""
     text = text.rpartition("=")[2].strip().strip(".;: ")
+    if len(text) > LONGEST:
+        return None
     between = RANGE.fullmatch(text)
     if between:
         return _all(between.groups(), "-", language)
