@@ -21,17 +21,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from jitune.construct.verify.math_text import LONGEST, plain, stated
-from jitune.construct.verify.math_value import (
-    Number,
-    Several,
-    Value,
-    bracketed,
-    equal,
-    first,
-    last,
-    several,
-    whole,
-)
+from jitune.construct.verify.math_value import Number, Several, Value, bracketed, equal, first, last, several, whole
 from jitune.construct.verify.math_value import show_value as show
 from jitune.construct.verify.verifier import Checked, Verifier
 from jitune.data.record import Record, answer

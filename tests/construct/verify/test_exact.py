@@ -42,11 +42,11 @@ def test_the_parser_normalises():
 
 def test_a_pattern_that_takes_for_ever_stops_nothing():
     """(a+)+$ against a's and an end that does not match takes longer than anybody lives."""
-    with open_verifier("exact", pattern="(a+)+$", time_limit=0.5) as verify:
+    with open_verifier("exact", pattern="(a+)+$", time_limit=1.5) as verify:
         start = time.monotonic()
         said = verify.check_all([(PARIS, "a" * 64 + "!"), (PARIS, "Paris a")])
         assert time.monotonic() - start < 30
-    assert said[0] == (None, "no verdict within 0.5 s") and said[1].right is False
+    assert said[0] == (None, "no verdict within 1.5 s") and said[1].right is False
 
 
 @pytest.mark.parametrize("options, why", [
