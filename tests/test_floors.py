@@ -27,7 +27,7 @@ FLOORS = (
      "transforms.partial", "transforms.tokens", "transforms.prefix", "transforms.prompt", "transforms.chain",
      "transforms.build", "objectives.loss", "objectives.sft", "optimizers", "step", "checkpoint",
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
-     "generation.batches", "generation.rows", "generation.generate",
+     "generation.batches", "generation.slots", "generation.rows", "generation.generate",
      "hub.files", "hub.tokenizer", "hub.resize", "hub.weights", "hub.fresh",
      "hub.peft_config", "hub.adapter", "hub.peft_read", "hub.peft"),
     ("report.style", "report.page", "report.axes", "report.charts", "report.intervals",
