@@ -96,8 +96,8 @@ def test_a_row_by_hand():
     [batch] = drain(pipeline.eval_batches(data, seq_len=8, batch_size=1, extras={"of": np.arange(10, 17)}))
     expected = {
         "tokens": [5, 6, 5, 7, 8, 9, 9, 0], "targets": [6, 0, 7, 8, 0, 0, 0, 0],
-        "loss_weights": [1, 0, 1, 1, 0, 0, 0, 0], "segment_ids": [1, 1, 2, 2, 2, 3, 4, 0], "positions": [0, 1, 0, 1, 2, 0, 0, 0],
-        "sides": [1, 1, -1, -1, -1, 1, 2, 0], "of": [10, 11, 12, 13, 14, 15, 16, 0],
+        "loss_weights": [1, 0, 1, 1, 0, 0, 0, 0], "segment_ids": [1, 1, 2, 2, 2, 3, 4, 0],
+        "positions": [0, 1, 0, 1, 2, 0, 0, 0], "sides": [1, 1, -1, -1, -1, 1, 2, 0], "of": [10, 11, 12, 13, 14, 15, 16, 0],
     }  # fmt: skip
     assert {key: value[0].tolist() for key, value in batch.items()} == expected
 
