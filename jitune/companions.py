@@ -12,15 +12,15 @@ Neither is ever trained, or part of a checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from jitune import sharding, tree
 from jitune import state as states
-from jitune.hub import files, peft, peft_config, weights
-from jitune.hub.peft_read import WEIGHTS
+from jitune.hub import files, peft, weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.objectives import build
@@ -178,3 +178,20 @@ def gather(config, tuning: states.Tuning, *, teacher: Teacher | None = None, mod
     others = (teacher.config,) if teacher else (tuning.model_config,) if switched else ()
     return Company(objective, build.make_plain(config) if plain else objective, extras or {}, judged_extras or {},
                    others)  # fmt: skip
+
+
+def abstract(config, tuning: states.Tuning, mesh, *, dtype: str = "") -> tuple[Company, Any]:
+    """(the company of a run, a teacher's parameters or None), shapes in the place of arrays; no weight is read.
+
+    dtype: in place of the config's, where it stands for another.
+    """
+    teacher, model, params = open_teacher(config, patterns=CONFIG_FILES), None, None
+    if teacher:
+        dtype = dtype or teacher.config.dtype
+        teacher = teacher._replace(config=teacher.config.replace(dtype=dtype, param_dtype=dtype))
+        model, params = abstract_teacher(teacher, mesh)
+    stored = choose_reference(config) == "stored"
+    kinds = build.entries(config, stored=stored, k=0)
+    extras = {name: jax.ShapeDtypeStruct((0, *shape), dtype) for name, (shape, dtype) in kinds.items()
+              if name != "sides"}  # fmt: skip
+    return gather(config, tuning, teacher=teacher, model=model, extras=extras), params

@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
-    ("types", "tree", "recipes", "config"),
+    ("types", "tree", "recipes",
+     "options",
+     "config"),
     ("sharding", "leaves.parts", "leaves.factored", "leaves.rows", "leaves.quantized", "structured", "models.families",
      "models.config", "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
@@ -28,6 +30,7 @@ FLOORS = (
      "transforms.build", "objectives.loss", "objectives.sft",
      "objectives.sequences",
      "objectives.preference",
+     "objectives.build",
      "optimizers", "step", "checkpoint",
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.batches", "generation.rows", "generation.generate",
@@ -107,6 +110,7 @@ FLOORS = (
      # and what runs them.
      "construct.distill.method",
      "construct.verify.verifier",
+     "feed", "companions", "references", "own_answers",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
