@@ -1,7 +1,7 @@
 """From `config.objective` to an objective.
 
-    objective = make_objective(config, teacher=model)    # (model, params, batch, key) -> (loss_sum, weight_sum, metrics)
-    entries(config, k=32)                                # what its batches hold besides: {"sides": ((), "int32")}
+    objective = make_objective(config, teacher=model)   # (model, params, batch, key) -> (loss_sum, weight_sum, metrics)
+    entries(config, k=32)                               # what its batches hold besides: {"sides": ((), "int32")}
 
 The modules of the objectives are imported where they are asked for.
 """

@@ -26,7 +26,8 @@ class Memory(NamedTuple):
     """Bytes of one device. peak: all that a step holds at its worst moment.
 
     weights, opt_state, inputs (batch, key), beside (a teacher's weights): what goes in. temporary: gradients,
-    activations, gathered weights, what XLA gave room to beyond these. results: what comes out besides the new state, which takes the old one's place.
+    activations, gathered weights, what XLA gave room to beyond these. results: what comes out besides the new state,
+    which takes the old one's place.
     """
 
     weights: int
