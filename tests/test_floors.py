@@ -31,6 +31,7 @@ FLOORS = (
      "objectives.sequences",
      "objectives.preference",
      "objectives.build",
+     "objectives.divergence", "objectives.distill",
      "optimizers", "step", "checkpoint",
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.batches", "generation.rows", "generation.generate",
