@@ -36,7 +36,7 @@ DISTILLED: tuple[tuple[dict, dict[str, str]], ...] = (
     ({"title": "Divergence from the teacher", "y_label": "nats per token"},
      {"training": "divergence", "evaluation": "eval_divergence"}),
     ({"title": "Cross-entropy with the data", "y_label": "nats per token"},
-     {"training": "cross_entropy", "evaluation": "eval_cross_entropy"}),
+     {"training": "nll", "evaluation": "eval_nll"}),
 )
 
 
