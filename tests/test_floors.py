@@ -113,7 +113,7 @@ FLOORS = (
      # and what runs them.
      "construct.distill.method",
      "construct.verify.verifier",
-     "feed", "companions", "references", "own_answers",
+     "feed", "companions", "references", "own_answers", "finish",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
