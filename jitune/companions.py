@@ -12,6 +12,8 @@ Neither is ever trained, or part of a checkpoint.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,8 @@ import jax
 from jitune import sharding, tree
 from jitune import state as states
 from jitune.data import token_store
-from jitune.hub import files, peft, weights
+from jitune.hub import files, peft, peft_config, weights
+from jitune.hub.peft_read import WEIGHTS
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.hub.vocabulary import check_vocabulary, vocabulary_digest
 from jitune.models import decoder
