@@ -8,6 +8,7 @@ from jitune.commands import (
     data_convert,
     data_curate,
     data_show,
+    data_teacher,
 )
 
 COMMANDS = (
@@ -16,6 +17,7 @@ COMMANDS = (
     data_convert,
     data_curate,
     data_show,
+    data_teacher,
 )
 
 
