@@ -107,7 +107,10 @@ FLOORS = (
      # and what runs them.
      "construct.distill.method",
      "construct.distill.asking", "construct.distill.folder",
-     "construct.distill.texts", "construct.distill.checks",
+     "construct.distill.texts", "construct.distill.checks", "construct.distill.rouge",
+     "construct.distill.classified", "construct.distill.templates", "construct.distill.seeds",
+     "construct.distill.instances", "construct.distill.instructions", "construct.distill.numbered",
+     "construct.distill.self_instruct", "construct.distill.alpaca",
      "construct.distill.respond",
      "construct.distill.table", "construct.distill.config",
      "construct.distill.run",

@@ -19,16 +19,11 @@ from jitune.construct.curate import identity
 from jitune.construct.distill import table
 from jitune.construct.reading import Reading, read_records
 from jitune.data import sources
+from jitune.generators import open as generators
 from jitune.types import UserError
 
 COMMAND = "data distill"
-# What a generator may be told anew when a run goes on: it changes no answer.
 GENERATORS = ("teacher", "second")
-
-
-def generator_defaults() -> dict[str, Any]:
-    """The section of a generator."""
-    return {"model": ""}
 
 
 def defaults() -> ConfigDict:
@@ -46,8 +41,8 @@ def defaults() -> ConfigDict:
         "name": "",  # of the data, for the card; "": those of its files
         "examples": 3,  # of each reason, in the report
         "samples": 8,  # of what was kept, in the report
-        "teacher": generator_defaults(),
-        "second": generator_defaults(),  # where a method has two; model "": it has none
+        "teacher": generators.defaults(),
+        "second": generators.defaults(),  # where a method has two; model "": it has none
     })
     for name in table.METHODS:
         config[name] = ConfigDict(dict(table.load(name).defaults()))
@@ -84,6 +79,11 @@ def check(config: ConfigDict) -> None:
 def options(config: ConfigDict) -> ConfigDict:
     """The section of the method."""
     return config[table.section(config.method)]
+
+
+def has(config: ConfigDict, name: str) -> bool:
+    """Whether a generator is given: "teacher" or "second"."""
+    return bool(config[name].model or config[name].replay)
 
 
 def inputs(config: ConfigDict) -> list[str]:

@@ -36,6 +36,7 @@ from jitune.data.record import Record
 from jitune.data.streams import Bad
 from jitune.evals.progress import Bars
 from jitune.generators.call import Generator
+from jitune.generators.open import open_generator
 from jitune.types import UserError
 
 CACHES = {"teacher": "generations.jsonl", "second": "generations_second.jsonl"}
@@ -61,9 +62,7 @@ def distill(config: Any, *, teacher: Generator | None = None, second: Generator 
     records = read(config)
     with ExitStack() as stack, Bars(shown=shown) as bars:
         teacher = teacher or opened(config, "teacher", folder, stack, bars)
-        second = second or (opened(config, "second", folder, stack, bars) if config.second.model else None)
-        if teacher is None:
-            raise UserError("config.teacher.model is not set; give a model's folder, or a name and teacher.base_url")
+        second = second or (opened(config, "second", folder, stack, bars) if options.has(config, "second") else None)
         header = options.header(config, teacher.identity, second.identity if second else None)
         ledger = stack.enter_context(Ledger(folder, (KEPT, REJECTED, MEMORY), header, others=MADE))
         state = State(ledger, table.section(config.method))
@@ -87,10 +86,11 @@ def read(config: Any) -> list[tuple[int, Record | Bad]]:
             for item in islice(reading, config.limit or None)]
 
 
-def opened(config: Any, name: str, folder: Path, stack: ExitStack, bars: Bars) -> Generator | None:
+def opened(config: Any, name: str, folder: Path, stack: ExitStack, bars: Bars) -> Generator:
     """A generator of the config with its cache in the folder."""
-    from jitune.generators.open import open_generator
-
+    if not options.has(config, name):
+        raise UserError(f"config.{name}.model is not set; give a model's folder, or MODEL@https://host/v1 of an "
+                        "endpoint")
     generator = open_generator(config[name], cache=folder / CACHES[name], say=bars.say)
     stack.callback(generator.close)
     return generator
