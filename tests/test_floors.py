@@ -113,6 +113,7 @@ FLOORS = (
      "construct.distill.self_instruct", "construct.distill.alpaca",
      "construct.distill.respond",
      "construct.distill.table", "construct.distill.config",
+     "construct.distill.funnel", "construct.distill.card", "construct.distill.report",
      "construct.distill.run",
      "construct.verify.verifier",
      "train",

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,17 @@ class State:
     Attributes:
       kept, memory, state: what the steps so far have brought.
       tally: counts, see `curate.tally`.
-      notes: what else is kept with a commit.
     """
 
     def __init__(self, ledger: Ledger, method: str):
         self.ledger, self.method = ledger, method
         self.tally = Tally([method], ledger.notes.get("tree", {}))
         self.state: dict[str, Any] = ledger.notes.get("state", {})
-        self.notes: dict[str, Any] = ledger.notes.get("more", {})
         self.kept = [from_row(row, (str(ledger.folder / KEPT), n))
                      for n, row in enumerate(lines(ledger.folder / KEPT), 1)]
         self.memory = list(lines(ledger.folder / MEMORY))
         self.ids = {record.id for record in self.kept}
+        self.clock = time.perf_counter()
 
     def begin(self, records: list[tuple[int, Record | Bad]]) -> None:
         """Counts the input, and writes what could not be read; once."""
@@ -65,12 +65,17 @@ class State:
         for value in step.memory:
             self.ledger.write(MEMORY, json.dumps(value, ensure_ascii=False).encode() + b"\n")
         self.state = dict(step.state)
-        if commit:
-            self.commit()
+        self.commit() if commit else self._spent()
 
     def commit(self) -> None:
         """Everything so far is on disk."""
-        self.ledger.commit(self.ledger.done + 1, tree=self.tally.tree, state=self.state, more=self.notes)
+        self._spent()
+        self.ledger.commit(self.ledger.done + 1, tree=self.tally.tree, state=self.state)
+
+    def _spent(self) -> None:
+        now = time.perf_counter()
+        self.tally.tree["seconds"] += now - self.clock
+        self.clock = now
 
     def _keep(self, record: Record) -> None:
         try:

@@ -19,22 +19,25 @@ paid for twice. One that stops because the budget is spent has written what was 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from jitune.construct.curate.report import examples
+from jitune.construct.distill import card, report, table
 from jitune.construct.distill import config as options
-from jitune.construct.distill import table
 from jitune.construct.distill.asking import Asking
 from jitune.construct.distill.folder import KEPT, MEMORY, REJECTED, State
+from jitune.construct.distill.funnel import funnel
 from jitune.construct.distill.method import Given
 from jitune.construct.ledger import NAME, Ledger
 from jitune.construct.whole_file import whole_file
 from jitune.data.record import Record
 from jitune.data.streams import Bad
 from jitune.evals.progress import Bars
+from jitune.generators.account import line
 from jitune.generators.call import Generator
 from jitune.generators.open import open_generator
 from jitune.types import UserError
@@ -118,21 +121,28 @@ def steps(state: State, method: Any, config: Any, records: list[Record], teacher
 
 def finish(folder: Path, config: Any, state: State, header: Mapping[str, Any], generators: Mapping[str, Any],
            why: str) -> None:
-    """Writes what is made of the counts and the files."""
+    """Writes what is made of the counts and the files; a run that is done can be finished again."""
     state.ledger.flush()
-    result = {"name": config.name, "method": config.method, "ended": why, "tree": state.tally.tree, "accounts": {
-        name: dict(one.account) for name, one in generators.items() if one}}
-    for name, make in (("funnel.json", lambda: json.dumps(result, ensure_ascii=False, indent=1) + "\n"),):
-        write(folder / name, make)
-
-
-def write(path: Path, make: Callable[[], str]) -> None:
-    """Writes a file whole."""
-    with whole_file(path) as file:
-        file.write(make().encode(errors="backslashreplace"))
+    tree = state.tally.tree
+    accounts = {name: one.account for name, one in generators.items() if one}
+    result = funnel(tree, config, header, accounts, options.made_of(config), why)
+    page = report.page_of(result, examples(folder / REJECTED, tree["examples"], config.examples),
+                          report.chosen(folder / KEPT, config.samples))
+    for name, text in (("funnel.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n"),
+                       ("card.md", card.card(result)), ("report.html", page)):
+        with whole_file(folder / name) as file:
+            file.write(text.encode(errors="backslashreplace"))
 
 
 def summary(folder: Path) -> str:
     """A finished run in a few lines."""
     result = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
-    return f"{result['tree']['kept']:,} kept in {folder / KEPT}"
+    counts = result["records"]
+    lines = [f"{counts['kept']:,} kept in {folder / KEPT}, {counts['rejected']:,} rejected"]
+    if counts["malformed"] + counts["left_out"]:
+        lines.append(f"  {counts['malformed'] + counts['left_out']:,} rows of the input were not used")
+    lines += [f"  {count:,} {reason}" for reason, count in list(result["reasons"].items())[:6]]
+    lines += [f"  {name}: {line(one['account'])}" for name, one in result["generators"].items()]
+    if result["ended"]:
+        lines.append(f"  stopped before its end: {result['ended']}")
+    return "\n".join([*lines, f"  {folder / 'report.html'}, card.md and funnel.json say more"])
