@@ -108,6 +108,8 @@ FLOORS = (
      "construct.distill.forms",
      "construct.distill.evolve_prompts",
      "construct.distill.evolve",
+     "construct.improve.stopping",
+     "construct.improve.collapse",
      "construct.verify.verifier",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
