@@ -86,7 +86,7 @@ def test_a_larger_round_of_the_same_kind_is_no_collapse():
     assert many["distinct_2"] < 0.6 * few["distinct_2"]
     assert stop_reason([few, many]) == ""
     assert few["at"]["answers"]["300"]["distinct"][1] == pytest.approx(many["at"]["answers"]["300"]["distinct"][1],
-                                                                       abs=0.02)
+                                                                       abs=0.05)
 
 
 def test_rounds_that_go_on_well():
