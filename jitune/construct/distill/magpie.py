@@ -256,8 +256,8 @@ def _tokenizer(given: Given, options: dict) -> tuple[Any, str | None]:
 def _checked(given: Given) -> dict[str, Any]:
     options = {**defaults(), **dict(given.options)}
     if not given.generator.raw:
-        raise UserError("config.method=magpie needs a teacher that continues plain texts (api=completion, or a model of "
-                        "your own): a chat API puts its template around what it is given, and greetings come back")
+        raise UserError("config.method=magpie needs a teacher that continues plain texts (api=completion, or a model "
+                        "of your own): a chat API puts its template around what it is given, and greetings come back")
     wanted = tuple(word.strip() for word in options["qualities"].split(",") if word.strip())
     unknown = [word for word in wanted if word not in prompts.GRADES]
     if unknown:

@@ -1,10 +1,10 @@
 """What a chat template writes around a user's text: a tokenizer in, the texts that raw completion needs out.
 
-    around = pieces(tokenizer)          # of ChatML:
-    around.before                       # "<|im_start|>user\\n"                    up to where the user's text begins
-    around.after                        # "<|im_end|>\\n<|im_start|>assistant\\n"  from its end to where the answer begins
-    around.between                      # "<|im_end|>\\n<|im_start|>user\\n"       from an answer to the next user's text
-    around.stops                        # ("<|im_end|>", "<|im_start|>")          what ends a user's turn
+    around = pieces(tokenizer)     # of ChatML:
+    around.before       # "<|im_start|>user\\n"                    up to where the user's text begins
+    around.after        # "<|im_end|>\\n<|im_start|>assistant\\n"  from its end to where the answer begins
+    around.between      # "<|im_end|>\\n<|im_start|>user\\n"       from an answer to the next user's text
+    around.stops        # ("<|im_end|>", "<|im_start|>")          what ends a user's turn
 
 They are found by rendering conversations of texts that no template has, so that any template will do that writes a
 turn's text as it is.
@@ -45,8 +45,8 @@ def pieces(tokenizer: Any, *, chat_template: str | None = None, system: str = ""
       UserError: there is no template; it fails on one question, or does not write the texts of turns as they are.
     """
     if not (chat_template or tokenizer.chat_template):
-        raise UserError("magpie: the teacher's tokenizer has no chat template; name one (config.teacher.chat_template), "
-                        "or give config.magpie.pre_query and post_query as texts")
+        raise UserError("magpie: the teacher's tokenizer has no chat template; name one "
+                        "(config.teacher.chat_template), or give config.magpie.pre_query and post_query as texts")
     opening = [{"role": "system", "content": system}] if system else []
     user, said = {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}
 
