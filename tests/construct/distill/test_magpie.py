@@ -145,15 +145,15 @@ def test_a_chat_api_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize(("part", "reply", "reason"), [
-    ("question", Reply("What is", "length"), "cut_by_length"), ("question", "  \n", "empty"),
+    ("question", Reply("What is", "length"), "cut"), ("question", "  \n", "empty_answer"),
     ("question", "Please translate this text:", "ends_with_colon"), ("question", "请翻译：", "ends_with_colon"),
-    ("question", "Why?<|end|>", "control_tokens"), ("question", "what and what and why " * 30, "repeats"),
-    ("question", "I'm sorry, but I can't help with that.", "refused"), ("question", Lost("failed"), "failed"),
+    ("question", "Why?<|end|>", "control_tokens"), ("question", "what and what and why " * 30, "loop"),
+    ("question", "I'm sorry, but I can't help with that.", "refusal"), ("question", Lost("failed"), "failed"),
     ("judge", "Quality: average", "low_quality"), ("judge", "very poor", "low_quality"),
     ("judge", "What a nice question!", "unrated"), ("judge", "", "unrated"), ("judge", Lost("filtered"), "filtered"),
-    ("answer", "", "empty"), ("answer", Reply("It is", "length"), "cut_by_length"),
-    ("answer", "so it is and so it was " * 30, "repeats"), ("answer", Lost("too_long"), "too_long"),
-    ("answer", "I'm sorry, but I can't help with that.", "refused"),
+    ("answer", "", "empty_answer"), ("answer", Reply("It is", "length"), "cut"),
+    ("answer", "so it is and so it was " * 30, "loop"), ("answer", Lost("too_long"), "too_long"),
+    ("answer", "I'm sorry, but I can't help with that.", "refusal"),
 ])
 def test_bad_teachers_are_counted_rejections(part, reply, reason):
     kept, rejected, _ = run_all(magpie, given(but(part, reply), [], options()))
