@@ -20,14 +20,26 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
-from jitune import checkpoint, compile_cache, compiling, meter, optimizers, rundir, sharding, tree
+from jitune import (
+    checkpoint,
+    companions,
+    compile_cache,
+    compiling,
+    feed,
+    meter,
+    optimizers,
+    own_answers,
+    references,
+    rundir,
+    sharding,
+    tree,
+)
 from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
 from jitune.evals import during
 from jitune.export import with_stop_ids
 from jitune.hub import peft, weights
-from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.profiling import Profile
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
@@ -40,7 +52,7 @@ from jitune.types import Pretrained, TrainState, UserError
 
 
 class Run(NamedTuple):
-    """What stays the same from step to step."""
+    """What stays the same from step to step. beside: frozen, with the weights of a teacher if there is one."""
 
     config: Any
     directory: Path
@@ -51,6 +63,8 @@ class Run(NamedTuple):
     total: int
     evaluation: Any
     suite: during.Plan | None
+    company: companions.Company
+    beside: Any
     prompts: Any
     stop_ids: list[int]
     checkpoints: Any
@@ -89,19 +103,22 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     startup.lap("devices")
     base = weights.resolve(config.model.path)
     base_config = weights.read_config(base).replace(**compiling.model_options(config))
-    tokenizer = take_tokenizer(base, config, base_config)
+    tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
+    teacher = companions.open_teacher(config)
+    if teacher:
+        companions.check_teacher(teacher, tokenizer, tuning.model_config, config)
     suite = during.prepare(config.evals, base_config.max_positions)
-    fingerprint = rundir.make_fingerprint(base, tokenizer, config)
+    fingerprint = rundir.make_fingerprint(base, tokenizer, config, teacher=companions.digest(teacher))
     writer, held = jax.process_index() == 0, None
     if resume:
         held = rundir.lock(directory) if writer else None
         rundir.check_resume(directory, config, fingerprint)
     progress = Progress(active=jax.process_index() == 0)
-    prepared = pipeline.prepare(config.data, tokenizer, config.seq_len)
+    prepared = feed.prepare(config, tokenizer)
     progress.say(pipeline.summary(prepared.stats))
-    evaluation = pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True) if config.data.eval else None
-    total = count_steps(config, prepared)
+    evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
+    total = feed.count_steps(config, prepared)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})
     startup.lap("data")
@@ -109,22 +126,28 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         checkpoints = open_checkpoints() if resume else None
         stored = resume and checkpoints.latest_step() is not None
-        frozen, trainable = states.init_weights(tuning, base, mesh, config.seed, stored=stored)
+        data = {"train": prepared, "eval": evaluation}
+        missing = companions.choose_reference(config) == "stored" and not references.stand(
+            directory, data, fingerprint["model"])
+        frozen, trainable = states.init_weights(tuning, base, mesh, config.seed, stored=stored and not missing)
+        model, others = companions.load_teacher(teacher, mesh) if teacher else (None, None)
         wait_for_all("inputs checked")  # or one process could find the directory that another has just begun
         if writer:
             held = held or rundir.claim(directory, resume)
             rundir.start(directory, config, fingerprint, tuning.model_config, tokenizer)
             rundir.write_data(directory, config, prepared, evaluation)
-        run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, prompts, stop_ids,
-                  checkpoints or open_checkpoints(), fingerprint["model"], peak, progress.say)
-        try:
+        with held or contextlib.nullcontext(), contextlib.closing(checkpoints or open_checkpoints()) as checkpoints:
+            if missing:
+                write_reference(config, directory, data, tuning, (frozen, trainable), mesh, fingerprint, progress.say)
+            company = companions.gather(config, tuning, teacher=teacher, model=model,
+                                        **take_extras(config, directory, data, store))
+            run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, company,
+                      companions.stand_beside(frozen, others), prompts, stop_ids, checkpoints, fingerprint["model"],
+                      peak, progress.say)
             state = fit(run, trainable, prepared, loggers, progress, startup, profile)
             if config.export == "best":
                 state = state._replace(trainable=restore_best(run, state))
             save_final(run, state.trainable)
-        finally:
-            with held or contextlib.nullcontext():
-                run.checkpoints.close()
     return directory
 
 
@@ -134,33 +157,14 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def take_tokenizer(base: Path, config, model_config):
-    """The tokenizer of the model, with the chat template that the config names, if any."""
-    tokenizer = load_tokenizer(base)
-    if tokenizer is None:
-        raise UserError(f"{base}: has no tokenizer, and the data are text")
-    if config.data.add_tokens:
-        tokenizer.add_tokens(config.data.add_tokens.split(","))
-    if config.data.chat_template:
-        tokenizer.chat_template = chat.load_template(config.data.chat_template, tokenizer=tokenizer)
-    if len(tokenizer) > model_config.vocab_size and not config.data.add_tokens:
-        raise UserError(f"{base}: the tokenizer has {len(tokenizer)} tokens, the model {model_config.vocab_size}")
-    return tokenizer
+def write_reference(config, directory: Path, data, tuning, params, mesh, fingerprint, say) -> None:
+    """Computes what the model says of the data before it is tuned, for objectives that compare with it."""
+    from jitune.objectives.sequences import token_logprobs
 
-
-def batching(config) -> dict:
-    """The options of the pipeline that decide which rows a batch holds."""
-    return {
-        "seq_len": config.seq_len, "batch_size": config.batch_size, "seed": config.seed,
-        "shuffle": config.data.shuffle, "packing": config.data.packing, "num_bins": config.data.packing_bins,
-    }
-
-
-def count_steps(config, prepared) -> int:
-    """Optimizer steps of the run: `steps`, or what `epochs` take."""
-    if config.steps:
-        return config.steps
-    return pipeline.count_steps(prepared, epochs=config.epochs, **batching(config))
+    model = companions.base_model(config, tuning) or tuning.model
+    references.write(directory, data, model, params, config, mesh, digest=fingerprint["model"], say=say,
+                     token_logprobs=token_logprobs)
+    wait_for_all("reference written")
 
 
 def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> TrainState:
@@ -172,7 +176,7 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     )
     del trainable  # its buffers are the state's now, and the first step reuses them
     start = int(state.step)
-    batches = make_batches(run, prepared)
+    batches = feed.make_batches(config, run.mesh, prepared, run.company.extras)
     if position is not None:
         batches.set_state(position)
     counts = states.count(run.tuning, state.trainable)
@@ -191,7 +195,7 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     progress.start(run.total, start, memory=meter.memory_kind(device))
     first = meter.make_first(run.directory if writer else None, startup, run.peak, run.mesh, counts, run.say)
     work = states.work(run.tuning, state.trainable, config.transform)
-    measure = meter.make_measure(run.model_config, run.peak, device, first, **work)
+    measure = meter.make_measure(run.model_config, run.peak, device, first, others=run.company.others, **work)
     check = functools.partial(check_finite, run.checkpoints)
     recorder = Recorder(lines, opened, progress, check, measure=measure)
     trace = Profile(run.directory / "profile", profile if writer else None, start=start)
@@ -217,17 +221,18 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
         if tired:
             run.say(f"step {step - 1}: no better eval loss in {stale} evaluations, stopping early")
             break
-        batch = sharding.put_batch(next(batches), run.mesh, config.batch_size)
+        batch, numbers = take_batch(run, state.trainable, next(batches), step)
         with trace.step(step, recorder):
-            state, metrics = step_fn(state, run.frozen, batch, key)
-        recorder.push(step, metrics, rates[step - 1])
+            state, metrics = step_fn(state, run.beside, batch, key)
+        recorder.push(step, {**metrics, **numbers}, rates[step - 1])
         if trace.stop(step, recorder):
             run.say(f"step {step}: traced to {trace.directory}")
         loss, last = None, step == run.total
         if evaluate and (last or due(step, config.eval_every)):
             recorder.drain()
-            loss = evaluate(run.frozen, state.trainable)
-            recorder.extend(eval_loss=loss)
+            judged = evaluate(run.beside, state.trainable)
+            loss = judged["eval_loss"]
+            recorder.extend(**judged)
             best, stale = (loss, 0) if loss < best else (best, stale + 1)
         if due(step, config.sample_every):
             recorder.drain()
@@ -249,50 +254,54 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
     return state
 
 
+def take_batch(run: Run, trainable, batch, step: int):
+    """(the batch of a step on the devices, numbers about it): some steps are on what the model itself answers."""
+    numbers = {}
+    if feed.writes_answers(run.config):
+        batch, numbers = own_answers.renew(
+            batch, run.model, (run.frozen, trainable), run.tokenizer, run.config, step=step, stop_ids=run.stop_ids,
+            context=run.model_config.max_positions)
+    return feed.put(batch, run.config, run.mesh), numbers
+
+
 def due(step: int, every: int) -> bool:
     """Whether something done every `every` steps (0: never) is due."""
     return every > 0 and step % every == 0
 
 
-def make_batches(run: Run, prepared):
-    """The training batches of this process, a grain iterator with get_state and set_state."""
-    config = run.config
-    index, count = sharding.process_share(run.mesh, config.batch_size)
-    return iter(pipeline.batches(
-        prepared, epochs=None if config.steps else config.epochs, process_index=index, process_count=count,
-        prefetch=config.data.prefetch, **batching(config),
-    ))
-
-
 def compile_step(run: Run, optimizer, state, key):
     """Compiles the train step for this mesh ahead of the first batch; the state's buffers are reused."""
     began = time.perf_counter()
-    traced = compiling.trace_step(
-        run.config, run.model, optimizer, state, run.frozen, run.mesh, key, windows=run.model_config.windows
-    )
+    traced = compiling.trace_step(run.config, run.model, optimizer, state, run.beside, run.mesh, key,
+                                  objective=run.company.objective, windows=run.model_config.windows,
+                                  others=run.company.windows, extras=run.company.extras)
     compiled = traced.lower().compile()
     run.say(f"compiled the train step in {time.perf_counter() - began:.1f} s")
     return compiled
 
 
 def make_evaluation(run: Run):
-    """Returns `evaluate(frozen, trainable) -> mean loss` over the evaluation data, or None without any."""
+    """Returns `evaluate(beside, trainable) -> {"eval_loss": ...}` over the evaluation data, or None without any.
+
+    Objectives besides sft say the means of their metrics too, `eval_margin` say.
+    """
     if run.evaluation is None:
         return None
-    config = run.config
-    index, count = sharding.process_share(run.mesh, config.batch_size)
+    config, company = run.config, run.company
     everywhere = jax.sharding.NamedSharding(run.mesh, jax.sharding.PartitionSpec())
-    step = jax.jit(make_eval_step(run.model, compiling.make_objective(config)), out_shardings=everywhere)
+    step = jax.jit(make_eval_step(run.model, company.judged), out_shardings=everywhere)
 
-    def evaluate(frozen, trainable) -> float:
-        options = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")}
-        batches = pipeline.eval_batches(run.evaluation, process_index=index, process_count=count, **options)
+    def evaluate(beside, trainable) -> dict[str, float]:
+        batches = feed.eval_batches(config, run.mesh, run.evaluation, company.judged_extras)
         batches = itertools.islice(batches, config.eval_batches or None)
         sums = sum_batches(
-            lambda batch, sums: step(frozen, trainable, batch, sums),
+            lambda batch, sums: step(beside, trainable, batch, sums),
             (sharding.put_batch(batch, run.mesh, config.batch_size) for batch in batches),
         )
-        return float(sums["loss"] / sums["weight"])
+        means = {name: float(x / sums["weight"]) for name, x in sums.items() if name != "weight"}
+        if config.objective.name == "sft":
+            return {"eval_loss": means["loss"]}
+        return {f"eval_{name}": x for name, x in means.items()}
 
     return evaluate
 

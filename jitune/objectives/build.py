@@ -1,0 +1,75 @@
+"""From `config.objective` to an objective.
+
+    objective = make_objective(config, teacher=model)     # (model, params, batch, key) -> (loss_sum, weight_sum, metrics)
+    entries(config, k=32)                                 # what its batches hold besides: {"sides": ((), "int32")}
+
+The modules of the objectives are imported where they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jitune.objectives.sft import sft
+from jitune.types import Model
+
+PREFERENCES = ("dpo", "simpo", "orpo", "kto")
+
+
+def make_objective(config: Any, *, teacher: Model | None = None, reference: Model | None = None) -> Callable:
+    """The objective that the config asks for.
+
+    teacher: a model that is run beside; its parameters are `other` of a `Beside`. reference: a model over the run's own
+    (frozen, trainable). Without them the batch must hold what they would have said.
+    """
+    o, chunk = config.objective, config.loss_chunk
+    if o.name == "sft":
+        return sft(chunk=chunk, neftune_alpha=config.neftune_alpha)
+    if o.name == "distill":
+        from jitune.objectives.distill import distill
+
+        return distill(divergence=o.divergence, jsd_beta=o.jsd_beta, temperature=o.temperature,
+                       sft_weight=o.sft_weight, chunk=chunk, teacher=teacher)  # fmt: skip
+    from jitune.objectives import preference
+
+    if o.name == "dpo":
+        return preference.dpo(loss=o.loss, beta=o.beta, label_smoothing=o.label_smoothing,
+                              length_normalized=o.length_normalized, nll_weight=o.nll_weight, reference=reference,
+                              chunk=chunk)  # fmt: skip
+    if o.name == "simpo":
+        return preference.simpo(beta=o.beta, gamma=o.gamma, nll_weight=o.nll_weight, chunk=chunk)
+    if o.name == "orpo":
+        return preference.orpo(beta=o.beta, chunk=chunk)
+    return preference.kto(beta=o.beta, wanted_weight=o.wanted_weight, unwanted_weight=o.unwanted_weight,
+                          reference=reference, chunk=chunk)  # fmt: skip
+
+
+def make_plain(config: Any) -> Callable:
+    """Cross-entropy with the data, for evaluation where the objective itself cannot be asked."""
+    return sft(chunk=config.loss_chunk)
+
+
+def needs_reference(config: Any) -> bool:
+    """Whether the objective compares with the model that was there before."""
+    return config.objective.name in ("dpo", "kto")
+
+
+def compares(config: Any) -> bool:
+    """Whether the objective compares answers: its data are pairs, or answers with labels."""
+    return config.objective.name in PREFERENCES
+
+
+def entries(config: Any, *, stored: bool = False, k: int = 0) -> dict[str, tuple[tuple[int, ...], str]]:
+    """What a batch holds besides what all batches hold: {name: (the shape of an entry, its dtype)}.
+
+    stored: log-probabilities of the reference. k: tokens a position of stored log-probabilities of a teacher.
+    """
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    if compares(config):
+        found["sides"] = (), "int32"
+    if stored:
+        found["reference_logprobs"] = (), "float32"
+    if k:
+        found |= {"teacher_ids": ((k,), "int32"), "teacher_logprobs": ((k,), "float32")}
+    return found
