@@ -109,6 +109,11 @@ FLOORS = (
      # Curation: stages,
      # and what runs them.
      "construct.distill.method",
+     "construct.distill.faults",
+     "construct.distill.stop_words",
+     "construct.distill.forms",
+     "construct.distill.evolve_prompts",
+     "construct.distill.evolve",
      "construct.verify.verifier",
      "train",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
