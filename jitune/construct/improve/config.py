@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from jitune import config as training
 from jitune.construct.curate import config as curation
-from jitune.construct.improve import collapse
+from jitune.construct.improve import stopping
+from jitune.construct.verify import table as verifiers
 from jitune.generators import open as generators
 from jitune.types import UserError
 
@@ -34,7 +35,7 @@ def defaults() -> ConfigDict:
         "model": {"path": ""},  # what is improved: a checkpoint directory in Hugging Face layout, or a hub name
         "method": "rft",  # rft | star | rest_em | lmsi | spin | self_rewarding | constitutional | module:function
         "rounds": 2,
-        "start": "",  # what each round trains: base (the model above) | last (that of the round before); "": the method's
+        "start": "",  # each round trains: base (the model above) | last (that of the round before); "": the method's
         "pool": "",  # trained on: none (this round's data) | previous (and the round's before) | all; "": the method's
         "own_answers": "",  # yes | no: the prompts' own answers are trained on too; "": the method's
         "export": "last",  # which model final/ is: last | best (by held-out accuracy, the first model included)
@@ -44,7 +45,11 @@ def defaults() -> ConfigDict:
         "fields": "",  # "instruction=question,output=answer": other column names
         "limit": 0,  # prompts; 0: all
         "heldout_limit": 0,
-        "verifier": {"name": "", "options": ""},  # math | code | constraints | exact | module:function; "a=1,b=x"
+        "verifier": {  # whether an answer is right; each has a section of its options
+            "name": "",  # math | code | constraints | exact | module:function
+            "options": "",  # of one's own: "a=1,b=x"
+            **verifiers.defaults(),
+        },
         "sampling": {
             "samples": 0,  # answers to a prompt; 0: the method's
             "temperature": -1.0,  # 0: greedy; -1: the method's
@@ -65,7 +70,7 @@ def defaults() -> ConfigDict:
         "curate": _curate(),  # what is made goes through these stages, none by default
         "train": _train(),
         "evals": training.defaults().evals.to_dict(),  # a suite after each round, besides
-        "limits": collapse.LIMITS,  # what stops the rounds
+        "limits": dict(stopping.LIMITS),  # what stops the rounds; a negative number switches one off
         "seed": 0,
         "output_dir": "",
     })
@@ -103,7 +108,8 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
     for name, allowed in CHOICES.items():
         if flat[name] not in allowed:
-            raise UserError(f"config.{name}={flat[name]!r} is not known; known are {', '.join(a or repr(a) for a in allowed)}")
+            known = ", ".join(filter(None, allowed))
+            raise UserError(f"config.{name}={flat[name]!r} is not known; known are {known}")
     for name, least in (("rounds", 1), ("limit", 0), ("heldout_limit", 0), ("sampling.samples", 0),
                         ("sampling.keep", 0), ("sampling.max_tokens", 1), ("sampling.top_k", -1), ("judging.times", 1),
                         ("judging.max_tokens", 1), ("judging.anchors", 0)):  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jitune.construct.distill.method import Rejected
 from jitune.construct.improve import prompts, select
-from jitune.construct.improve.problems import conversation, question
+from jitune.construct.improve.problems import conversation, question, reference
 from jitune.construct.improve.select import Chosen, Sample
 from jitune.data.record import Record, changed, digest, named
 from jitune.generators.call import Call, Lost, Prompt, Reply, provenance
@@ -132,11 +132,19 @@ def spin(given: Given, problems: Sequence[Record]) -> Chosen:
 def star(given: Given, problems: Sequence[Record]) -> Chosen:
     """STaR: right answers, and where there is none, right ones that were given the result as a hint."""
     samples, lost = sample(given, problems)
-    missed = [i for i, group in enumerate(samples) if not any(s.checked.right for s in group)]
-    hinted, more = sample(given, [problems[i] for i in missed], [prompts.hinted(problems[i]) for i in missed])
+    missed = [i for i, group in enumerate(samples)
+              if not any(s.checked.right for s in group) and reference(problems[i])]
+    hints = [prompts.hinted(problems[i], result_of(given, problems[i])) for i in missed]
+    hinted, more = sample(given, [problems[i] for i in missed], hints)
     second = dict(zip(missed, hinted, strict=True))
     return together([select.star(group, second.get(i, ())) for i, group in enumerate(samples)
                      if group or second.get(i)], [*lost, *more])
+
+
+def result_of(given: Given, problem: Record) -> str:
+    """What a problem comes to: what can be read of its answer, else that answer's last line."""
+    text = reference(problem)
+    return (given.read(text) if given.read else None) or text.strip().splitlines()[-1]
 
 
 def self_rewarding(given: Given, problems: Sequence[Record]) -> Chosen:

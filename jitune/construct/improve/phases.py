@@ -19,7 +19,6 @@ from jitune.construct.improve.frame import (
     Run,
     asked,
     folder_of,
-    history,
     model_of,
     name_of,
     read_state,
@@ -45,8 +44,8 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
     judge = (run.models.open_judge(before, name=name, cache=folder / "judgements.jsonl") if run.recipe.judges else None)
     try:
         given = Given(asked(generator, tokens), run.recipe, seeds(run.config.seed, number), number,
-                      run.config.sampling.max_tokens, run.verify if run.recipe.checks else None, run.read, judge and asked(judge, judged),
-                      run.config.judging, run.principles)
+                      run.config.sampling.max_tokens, run.verify if run.recipe.checks else None, run.read,
+                      judge and asked(judge, judged), run.config.judging, run.principles)
         size = max(1, CALLS // run.recipe.samples)
         with whole_file(folder / "made.jsonl") as kept, whole_file(folder / "rejected.jsonl") as rejected:
             for start in range(0, len(run.problems.problems), size):
@@ -78,7 +77,7 @@ def rejected_line(one: Any) -> bytes:
 def judge_drift(run: Run, number: int, given: Given) -> dict[str, Any] | None:
     """How a judge scores answers of the first round that it scored then; None where there are none.
 
-    The anchors are kept in anchors.jsonl, and judged anew in every round by the judge of that round.
+    The anchors are kept in anchors.json, and judged anew in every round by the judge of that round.
     """
     path = run.folder / "anchors.json"
     if number == 1 and not path.exists():
@@ -89,12 +88,7 @@ def judge_drift(run: Run, number: int, given: Given) -> dict[str, Any] | None:
                           for (r, text), score in zip(sides, makers.judged(given, sides), strict=True)])
     anchors = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     now = makers.judged(given, [(from_row(a["record"], (str(path), i)), a["text"]) for i, a in enumerate(anchors, 1)])
-    both = [(a["score"], s) for a, s in zip(anchors, now, strict=True) if a["score"] is not None and s is not None]
-    if not both:
-        return None
-    first, last = (sum(column) / len(both) for column in zip(*both, strict=True))
-    return {"anchors": len(both), "unread": len(anchors) - len(both), "first": first, "now": last,
-            "drift": last - first, "apart": sum(abs(b - a) for a, b in both) / len(both)}
+    return collapse.judge_drift([a["score"] for a in anchors], now) if anchors else None
 
 
 def curate(run: Run, number: int, folder: Path) -> dict[str, Any]:
@@ -212,10 +206,9 @@ def measure(run: Run, number: int, folder: Path) -> dict[str, Any]:
 
 
 def check(run: Run, number: int, folder: Path) -> dict[str, Any]:
-    """What speaks of collapse, beside the rounds before."""
-    previous = [json.loads((folder_of(run, t) / "checks.json").read_text(encoding="utf-8")) for t in range(1, number)]
-    found = dict(collapse.measure(list(read(folder / "kept.jsonl")), previous[-1] if previous else None))
-    drift, accuracy = read_state(folder)["make"]["judge_drift"], read_state(folder)["evaluate"]["accuracy"]
-    found |= {"judge_drift": drift and drift["drift"], "accuracy": accuracy and accuracy["value"]}
+    """What speaks of collapse, beside the round before."""
+    before = list(read(folder_of(run, number - 1) / "kept.jsonl")) if number > 1 else None
+    found = {"round": number, **collapse.measure(list(read(folder / "kept.jsonl")), before)}
+    found["judge_drift"] = read_state(folder)["make"]["judge_drift"]
     write_json(folder / "checks.json", found)
     return {}

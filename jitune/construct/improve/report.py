@@ -22,7 +22,7 @@ from jitune.report.intervals import Point, intervals
 from jitune.report.page import value
 from jitune.runlog import duration
 
-NOT_CHECKS = ("accuracy", "judge_drift", "records")  # shown elsewhere
+NOT_CHECKS = ("round", "records", "looked_at")  # no figures of quality
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> None:
@@ -141,11 +141,11 @@ def checks(rounds: list) -> Markup | str:
     names = [name for name, x in learned[-1]["checks"].items() if name not in NOT_CHECKS and _is_number(x)]
     rows = [[name.replace("_", " "), *(r["checks"].get(name) for r in learned)] for name in names]
     if any(r["judge_drift"] for r in learned):
-        rows.append(["judge drift", *((r["judge_drift"] or {}).get("drift") for r in learned)])
-        rows.append(["judge apart", *((r["judge_drift"] or {}).get("apart") for r in learned)])
+        rows += [[f"judge's mean on anchors, {name}", *((r["judge_drift"] or {}).get(name) for r in learned)]
+                 for name in ("then", "now", "shift", "low", "high")]
     figures = [charts.lines({name.replace("_", " "): [(r["round"], r["checks"].get(name)) for r in learned]},
                             title=name.replace("_", " "), x_label="round")
-               for name in names if name.startswith(("distinct_2", "mean_length", "length", "entropy"))][:3]
+               for name in names if name in ("distinct_2", "length_median", "near_duplicates")]
     return page.section("Checks for collapse", page.grid(*figures) if len(learned) > 1 and figures else "",
                         page.table(["", *(f"round {r['round']}" for r in learned)], rows),
                         note="Of what each round kept. Diversity that falls, answers that grow or shrink, and a judge "
@@ -158,12 +158,13 @@ def _is_number(x: Any) -> bool:
 
 def training(rounds: list) -> Markup | str:
     """What was trained from what."""
-    rows = [[f"round {r['round']}", t["from"], t["steps"], t["tokens"], t["loss_first"], t["loss_last"], t["digest"][:12]]
+    rows = [[f"round {r['round']}", t["from"], t["steps"], t["tokens"], t["loss_first"], t["loss_last"],
+             t["digest"][:12]]
             for r in rounds if (t := r["training"])]
     if not rows:
         return ""
-    return page.section("Training", page.table(["", "from", "steps", "tokens", "first loss", "last loss", "digest"], rows,
-                                               numeric=(2, 3, 4, 5)))
+    headers = ["", "from", "steps", "tokens", "first loss", "last loss", "digest"]
+    return page.section("Training", page.table(headers, rows, numeric=(2, 3, 4, 5)))
 
 
 def suite(rounds: list) -> Markup | str:
@@ -205,8 +206,8 @@ def samples(found: Mapping[str, Any]) -> Markup | str:
         answers = [("answer", long_text(s["answer"]), s["verdict"])]
         answers += [("less wanted", long_text(s["rejected"]))] if s.get("rejected") else []
         shown.append(page.sample(long_text(s["prompt"]), answers, label=label))
-    return page.section("Samples", *shown, note="Of every round the first that were kept, and the first of some reasons "
-                        "that were not.") if shown else ""
+    return page.section("Samples", *shown, note="Of every round the first that were kept, and the first of some "
+                        "reasons that were not.") if shown else ""
 
 
 def settings(found: Mapping[str, Any]) -> Markup:

@@ -7,7 +7,7 @@
 | file | what |
 |---|---|
 | round-T/ | everything of a round, see `rounds`; round-0 is the evaluation of the first model |
-| report.html, summary.json | every round: what was made and kept, accuracy, checks for collapse, costs, why it stopped |
+| report.html, summary.json | every round: what was made and kept, accuracy, checks for collapse, costs, why it ended |
 | data.jsonl, card.md | what the last model was trained on, with its provenance, and a data card |
 | final | the model, a link to its round's folder |
 | run.json | the config, and what a run that goes on must share |
@@ -28,15 +28,15 @@ from typing import Any
 from jitune import __version__
 from jitune import config as training
 from jitune.construct.curate import identity
-from jitune.construct.improve import collapse, methods, report, summary
 from jitune.construct.improve import config as options
+from jitune.construct.improve import methods, report, stopping, summary
 from jitune.construct.improve.frame import Run, folder_of, history, model_of, read_state, write_json
 from jitune.construct.improve.models import Models
 from jitune.construct.improve.principles import read_principles
 from jitune.construct.improve.problems import Problems, read_problems
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
-from jitune.construct.verify.table import open_parser, open_verifier
+from jitune.construct.verify.table import PARSERS, open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
 from jitune.evals.store import lock
 from jitune.hub import weights
@@ -89,12 +89,21 @@ def fold(run: Run) -> tuple[str, int, UserError | None]:
             why = f"round {number}: nothing was kept of the answers to {state['make']['asked']:,} prompts"
             return f"{why} ({why_empty(state)})", number - 1, refuse_empty(number, state) if number == 1 else None
         accuracies = [accuracy_of(run, t) for t in range(number + 1)]
-        why = collapse.stop_reason(history(run, number), run.config.limits.to_dict())
+        why = why_stop(run, number)
         run.say(summary.line(number, state, accuracies))
         if why and number < run.config.rounds:
             return f"round {number}: {why}", number, None
     done = "the round is done" if run.config.rounds == 1 else f"all {run.config.rounds} rounds are done"
     return done + (f"; round {number}: {why}" if why else ""), number, None
+
+
+def why_stop(run: Run, number: int) -> str:
+    """What in the rounds so far speaks against another one, or ""."""
+    limits = run.config.limits.to_dict()
+    measured = [(t, read_state(folder_of(run, t))["evaluate"]["accuracy"]) for t in range(number + 1)]
+    accuracies = [{"round": t, "accuracy": a["value"], "accuracy_se": a["se"]} for t, a in measured if a]
+    found = stopping.stop_reason(history(run, number), limits), stopping.stop_reason(accuracies, limits)
+    return "; ".join(filter(None, found))
 
 
 def accuracy_of(run: Run, number: int) -> float | None:
@@ -168,13 +177,13 @@ def claim(folder: Path, header: dict[str, Any], config: Any) -> Iterator[None]:
 
 @contextmanager
 def opened(config: Any, recipe: methods.Recipe) -> Iterator[tuple[Any, Any]]:
-    """The verifier, or None, and what reads answers where the method counts them."""
+    """The verifier, or None, and what reads answers, where there is that."""
     section, name = config.verifier, config.verifier.name
     if not name:
         yield None, None
         return
     given = section[name].to_dict() if name in section else _own_options(section.options)
-    read = open_parser(name, **given) if recipe.reads else None
+    read = open_parser(name, **given) if recipe.reads or name in PARSERS else None
     with open_verifier(name, time_limit=section.time_limit, workers=section.workers, **given) as verify:
         yield verify, read
 

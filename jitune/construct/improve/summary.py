@@ -109,14 +109,15 @@ def line(number_: int, state: Mapping[str, Any], accuracies: Sequence[float | No
 
 def table(found: Mapping[str, Any]) -> list[str]:
     """The rounds in lines of at most 80 letters."""
-    lines = [f"{'round':>5} {'asked':>8} {'made':>8} {'kept':>8} {'trained':>8} {'accuracy':>9}  {'95 %':<15} {'time':>7}"]
+    headers = ("asked", "made", "kept", "trained", "accuracy")
+    lines = [f"round {' '.join(f'{h:>8}' for h in headers)}   {'95 %':<15} {'time':>7}"]
     for one in found["rounds"]:
         accuracy = one["accuracy"] or {}
         low, high = accuracy.get("low"), accuracy.get("high")
         between = f"{number(low, percent=True)} {DASH} {number(high, percent=True)}" if low is not None else DASH
         counts = " ".join(f"{number(one[name]):>8}" for name in ("asked", "made", "kept", "trained_on"))
         shown = number(accuracy.get("value"), percent=True)
-        lines.append(f"{one['round']:>5} {counts} {shown:>9}  {between:<15} {spent(sum(one['seconds'].values())):>7}")
+        lines.append(f"{one['round']:>5} {counts} {shown:>8}   {between:<15} {spent(sum(one['seconds'].values())):>7}")
     for one in found["rounds"]:
         why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(one["reasons"].items(), key=lambda p: (-p[1], p[0])))
         lines += [cut(f"round {one['round']} rejected: {why}")] if why else []
