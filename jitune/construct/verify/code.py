@@ -5,9 +5,9 @@
     verify(record, "```python\\ndef double(x):\\n    return x\\n```")       # Checked(False, "AssertionError")
 
 Tests are in `record.meta`: as HumanEval has them, `test` with a function `check`, `entry_point` and perhaps `prompt`,
-which the answer may go on with; or as MBPP has them, `test_list` or `tests`, statements, with `test_setup_code`. Code is
-the answer's last block that defines the function. It never runs outside of `evals.sandbox`; what goes wrong there is
-False, and a sandbox that does not start is None.
+with which the answer may go on; or as MBPP has them, `test_list` or `tests`, statements, with `test_setup_code`. Code
+is the answer's last block that defines the function. It never runs outside of `evals.sandbox`; what goes wrong there
+is False, and a sandbox that does not start is None.
 """
 
 from __future__ import annotations

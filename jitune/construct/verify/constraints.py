@@ -3,8 +3,8 @@
     record.meta     # {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     build()(record, "Red, green.")     # Checked(False, "not followed: punctuation:no_comma")
 
-True where all of them are followed, strictly or, with `loose`, in one of eight readings (`evals.tasks.ifeval`). The keys
-`instructions` and `arguments` mean the same. A constraint that does not exist, or has other arguments, is None.
+True where all of them are followed, strictly or, with `loose`, in one of eight readings (`evals.tasks.ifeval`). The
+keys `instructions` and `arguments` mean the same. A constraint that does not exist, or has other arguments, is None.
 """
 
 from __future__ import annotations

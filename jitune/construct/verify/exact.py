@@ -29,8 +29,8 @@ def build(*, pattern: str = "", marked: bool = False, casefold: bool = True, nfk
     Args:
       pattern: a regular expression; the answer is its last match, or the first group of that.
       marked: the answer is what stands behind the last "Answer:" or "answer is".
-      casefold: upper and lower case are the same. nfkc: so are forms that Unicode calls compatible, such as "ｋ" and "k".
-      punctuation: marks of punctuation are left out. articles: so are those of a language, such as "en".
+      casefold: upper and lower case are the same. nfkc: so are forms that Unicode calls compatible, as "ｋ" and "k".
+      punctuation: marks are left out, but for those of numbers. articles: so are those of a language, such as "en".
     """
     read = _reader(pattern, marked)
     normal = _normalizer(casefold, nfkc, punctuation, articles)
@@ -93,6 +93,14 @@ def _or_whole(read: Callable[[str], str | None], text: str) -> str:
     return text if found is None else found
 
 
+def _is_mark(text: str, at: int) -> bool:
+    """Punctuation that is no part of a number: "-5" is not "5", and "3.5" not "35"."""
+    if not unicodedata.category(text[at]).startswith("P"):
+        return False
+    before, after = text[at - 1:at].isdigit(), text[at + 1:at + 2].isdigit()
+    return not after or not (before or text[at] in "-.")
+
+
 def _normalizer(casefold: bool, nfkc: bool, punctuation: bool, articles: str) -> Callable[[str], str]:
     if articles and articles not in ARTICLES:
         raise UserError(f"articles={articles!r}: known are those of {', '.join(ARTICLES)}")
@@ -102,7 +110,8 @@ def _normalizer(casefold: bool, nfkc: bool, punctuation: bool, articles: str) ->
         text = unicodedata.normalize("NFKC", text) if nfkc else text
         text = text.casefold() if casefold else text
         if punctuation:
-            text = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+            bare = "".join(c for i, c in enumerate(text) if not _is_mark(text, i))
+            text = bare if bare.strip() else text  # marks that are all that there is are the answer
         return " ".join(word for word in text.split() if word.lower() not in dropped)
 
     return normal

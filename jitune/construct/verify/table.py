@@ -1,6 +1,6 @@
-"""Verifiers by name: `open_verifier("math", language="de")` -> `Verifier`; `open_verifier("my_checks:verify")` of one's own.
+"""Verifiers by name, those of jitune and one's own.
 
-    with open_verifier("math") as verify:
+    with open_verifier("math", language="de") as verify:   # or "my_checks:verify"
         verify(record, "... so it is 7.")                  # Checked(True), Checked(False, "7, not 8")
         verify.check_all([(record, text), ...])            # verdicts in order, several at a time where that helps
 
