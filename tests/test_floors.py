@@ -128,6 +128,11 @@ FLOORS = (
      "construct.verify.table",
      "construct.improve.select",
      "train",
+     "construct.improve.problems", "construct.improve.prompts", "construct.improve.principles",
+     "construct.improve.makers", "construct.improve.methods", "construct.improve.evaluate",
+     "construct.improve.config", "construct.improve.models", "construct.improve.frame",
+     "construct.improve.phases", "construct.improve.rounds", "construct.improve.summary",
+     "construct.improve.report", "construct.improve.run",
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.measure", "quickstart.screen",
@@ -140,6 +145,7 @@ FLOORS = (
      "commands.data_curate",
      "commands.data", "commands.plan", "commands.train",
      "commands.generate", "commands.eval", "commands.judge", "commands.export",
+     "commands.improve",
      "commands.report", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]

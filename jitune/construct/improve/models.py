@@ -53,18 +53,26 @@ class Models:
         form = jax.tree.structure(found.params), taken, found.config.replace(hf="{}", generation="{}")
         return self.made.setdefault(form, found.model)
 
-    def open(self, path: str | Path, *, name: str, cache: str | Path) -> Generator:
-        """The generator that answers for the model in `path`: itself, or what the section `generator` names."""
-        if names_one(self.config.generator):
-            return open_generator(self.config.generator, cache=cache, say=self.say)
-        section = {**self.config.generator.to_dict(), "model": name}
-        return open_generator(section, cache=cache, pretrained=self.load(path), digest=self.digest(path), say=self.say)
+    def open(self, path: str | Path, *, name: str, cache: str | Path, spent: float = 0.0) -> Generator:
+        """Who answers for data: the model in `path`, or what the section `generator` names.
 
-    def open_judge(self, path: str | Path, *, name: str, cache: str | Path) -> Generator:
-        """The judge: what the section `judge` names, or the model in `path`."""
+        name: of the model, for provenance. spent: of the budget, by earlier rounds.
+        """
+        if names_one(self.config.generator):
+            return open_generator(left(self.config.generator, spent), cache=cache, say=self.say)
+        return self.open_own(path, name=name, cache=cache)
+
+    def open_judge(self, path: str | Path, *, name: str, cache: str | Path, spent: float = 0.0) -> Generator:
+        """Who judges: the model in `path`, or what the section `judge` names."""
         if names_one(self.config.judge):
-            return open_generator(self.config.judge, cache=cache, say=self.say)
-        return self.open(path, name=name, cache=cache)
+            return open_generator(left(self.config.judge, spent), cache=cache, say=self.say)
+        return self.open_own(path, name=name, cache=cache)
+
+    def open_own(self, path: str | Path, *, name: str, cache: str | Path) -> Generator:
+        """The model in `path`, with the options of the section `generator`."""
+        section = {**self.config.generator.to_dict(), "model": name, "base_url": "", "replay": "", "budget": 0.0,
+                   "token_budget": 0}  # fmt: skip
+        return open_generator(section, cache=cache, pretrained=self.load(path), digest=self.digest(path), say=self.say)
 
     def digest(self, path: str | Path) -> str:
         """Of weights, adapter and tokenizer."""
@@ -82,3 +90,9 @@ class Models:
 def names_one(section: Any) -> bool:
     """Whether a section of a generator names who answers."""
     return bool(section.model or section.base_url or section.replay)
+
+
+def left(section: Any, spent: float) -> dict[str, Any]:
+    """A section with what is left of its budget; a budget that is spent lets nothing through."""
+    found = section.to_dict()
+    return found | {"budget": max(found["budget"] - spent, 1e-12)} if found["budget"] else found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
     """Asks the model of the round before, and chooses among its answers."""
     before, tokens, judged = model_of(run, number - 1), Counter(), Counter()
     name, reasons, made = name_of(run, number - 1), Counter(), 0
-    generator = run.models.open(before, name=name, cache=folder / "generations.jsonl")
-    judge = (run.models.open_judge(before, name=name, cache=folder / "judgements.jsonl") if run.recipe.judges else None)
+    spent = [read_state(folder_of(run, t))["make"]["costs"] for t in range(1, number)]
+    generator = run.models.open(before, name=name, cache=folder / "generations.jsonl", spent=total(spent, "answers"))
+    judge = run.models.open_judge(before, name=name, cache=folder / "judgements.jsonl",
+                                  spent=total(spent, "judge")) if run.recipe.judges else None
     try:
         given = Given(asked(generator, tokens), run.recipe, seeds(run.config.seed, number), number,
                       run.config.sampling.max_tokens, run.verify if run.recipe.checks else None, run.read,
@@ -57,14 +59,18 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
                 made += len(found.kept)
                 reasons.update(one.reason for one in found.rejected)
         drift = judge_drift(run, number, given) if judge and run.config.judging.anchors else None
-        accounts = [g.account for g in (generator, judge) if g]
+        accounts = {who: g.account for who, g in (("answers", generator), ("judge", judge)) if g}
     finally:
         for one in filter(None, (generator, judge)):
             one.close()
-    costs = [a["cost"] for a in accounts if a.get("cost") is not None]
+    costs = {who: a["cost"] + a.get("earlier_cost", 0.0) for who, a in accounts.items() if a.get("cost") is not None}
     return {"asked": len(run.problems.problems), "made": made, "reasons": dict(sorted(reasons.items())),
-            "tokens": dict(tokens), "judge_tokens": dict(judged), "calls": sum(a.get("calls", 0) for a in accounts),
-            "cost": sum(costs) if costs else None, "model": dict(generator.identity), "judge_drift": drift}
+            "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity), "judge_drift": drift}
+
+
+def total(rounds: Sequence[Mapping[str, float]], who: str) -> float:
+    """What rounds have cost."""
+    return sum(costs.get(who, 0.0) for costs in rounds)
 
 
 def rejected_line(one: Any) -> bytes:
@@ -188,7 +194,7 @@ def measure(run: Run, number: int, folder: Path) -> dict[str, Any]:
     """Held-out accuracy of the round's model, and the suite where one is named."""
     model, tokens, found = model_of(run, number), Counter(), None
     if run.heldout:
-        generator = run.models.open(model, name=name_of(run, number), cache=folder / "heldout.jsonl")
+        generator = run.models.open_own(model, name=name_of(run, number), cache=folder / "heldout.jsonl")
         try:
             found = evaluate.measure(asked(generator, tokens), run.heldout.problems, run.verify,
                                      max_tokens=run.config.sampling.max_tokens)

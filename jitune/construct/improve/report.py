@@ -184,7 +184,7 @@ def costs(rounds: list) -> Markup:
              c.get("output_tokens", 0)] for r in rounds for what, c in r["tokens"].items()]
     phases = list(dict.fromkeys(name for r in rounds for name in r["seconds"]))
     time = [[f"round {r['round']}", *(seconds(r["seconds"].get(name)) for name in phases)] for r in rounds]
-    paid = [r["cost"] for r in rounds if r["cost"] is not None]
+    paid = [x for r in rounds for x in r["costs"].values()]
     note = Markup("Paid for generations: {}.").format(value(sum(paid))) if paid else ""
     return page.section("Costs", page.table(["", "for", "answers", "lost", "tokens in", "tokens out"], rows)
                         if rows else "", page.table(["", *phases], time, caption="Time"), note=note)

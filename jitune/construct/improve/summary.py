@@ -5,7 +5,7 @@ summary.json has
     jitune, method, source, recipe; name, digest: of the first model; prompts, heldout {count, left_out: {reason: rows}}
     rounds    [{round, asked, made, kept, trained_on, reasons: {reason: count}, accuracy: an Interval or null,
                unscored, gain: the Paired change from the first model, checks: {...}, judge_drift, training: {...},
-               suite: {...}, tokens: {what: {input_tokens, output_tokens}}, cost, seconds: {phase: ...}}]
+               suite: {...}, tokens: {what: {input_tokens, output_tokens}}, costs, seconds: {phase: ...}}]
     stopped   why; last, final: the last round that trained, and the one whose model `final` is
     records   how many the last model was trained on; samples: [{round, prompt, answer, verdict, provenance}]
 """
@@ -55,7 +55,7 @@ def one_round(run: Run, number: int, first: Mapping[str, Any]) -> dict[str, Any]
              "gain": evaluate.gain(first, _json(folder / "eval.json")) if number else None,
              "checks": _json(folder / "checks.json"), "judge_drift": make.get("judge_drift"),
              "training": {k: v for k, v in state.get("train", {}).items() if k != "seconds"},
-             "suite": measured.get("suite", {}), "cost": make.get("cost"), "calls": make.get("calls")}
+             "suite": measured.get("suite", {}), "costs": make.get("costs", {})}
     spent = {"generating": make.get("tokens"), "judging": make.get("judge_tokens"), "held-out": measured.get("tokens")}
     found["tokens"] = {what: counts for what, counts in spent.items() if counts}
     found["seconds"] = {name: phase["seconds"] for name, phase in state.items()}
