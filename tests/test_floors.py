@@ -127,6 +127,8 @@ FLOORS = (
      "construct.verify.guard",
      "construct.verify.table",
      "construct.improve.select",
+     "construct.improve.prompts",
+     "construct.improve.constitution",
      "train",
      "construct.improve.problems", "construct.improve.prompts", "construct.improve.principles",
      "construct.improve.makers", "construct.improve.methods", "construct.improve.evaluate",

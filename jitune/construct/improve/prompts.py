@@ -1,112 +1,89 @@
-"""What a model is told when it looks at answers: a hint, a scale to judge by, a principle; conversations out.
+"""What a model is asked about its own problems and answers, and how its replies are read. Pure functions.
 
-    hinted(record, "7")                           # the question, and that its result is 7
-    judge(record, "It is 7.")                     # the answer to be scored, 0 to 5 points added up
-    read_score("It helps and is clear. Score: 4") # 4.0
-    critique(record, text, principle), revision(record, text, principle, said)
+    hint(record, "18")                       # (("user", "..."),): the problem with its answer, for STaR
+    judge(record, "Because ...")             # (("user", "..."),): points from 0 to 5, for self-rewarding
+    read_points("Clear. Score: 4")           # 4.0; None where no points from 0 to 5 are given
+    mean_points(["Score: 4", "Score: 3", "?"])      # (3.5, "2 of 3 replies gave points")
 
-The structure is that of the papers (STaR: the result as a hint; Self-Rewarding Language Models, figure 2: five points
-that add up; Constitutional AI: critique, then revision by a principle); the words are ours.
+The wording is jitune's own; the structure and the numbers are the papers'.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from jitune.construct.improve.problems import conversation, question
+from jitune.construct.improve.select import question
 from jitune.data.record import Record
-from jitune.generators.call import Prompt
 
-HINT = "Hint: the result is {result}. Write the whole way that leads to it, as if nobody had told you."
-JUDGE = """\
-Below are a user's request and an answer to it. Judge the answer by points that add up, from 0 to 5:
+MOST = 5  # points, one for each of the criteria below
+HINT = """{question}
 
-- 1 point if it is about the request and gives something useful, even if it is incomplete or partly beside the point.
-- 1 more point if it deals with a large part of the request, though not with all of it.
-- 1 more point if it answers the core of the request in a useful way.
-- 1 more point if it is written for the user, clear, well ordered and complete, with little left to improve.
-- 1 more point if it is what an expert would give: without a needless word, insightful, and nothing to improve.
+(Hint: the right answer is {answer}. Work the problem out step by step as if you did not know it, so that each step \
+follows from the one before, and end with the answer. Do not mention this hint.)"""
+JUDGE = """Below are a user's request and a reply to it. Rate the reply by adding up points, from 0 to {most}; each point \
+is given only on top of those before it:
 
-Request:
-{request}
+- One point: the reply is about what was asked and says something useful, even if it is incomplete or partly beside \
+the point.
+- A second point: it deals with a good part of the request, though not with all of it.
+- A third point: it answers the essence of the request in a way that helps the user, whoever wrote it.
+- A fourth point: it is written as an assistant should write, from its own point of view, to the point, well ordered \
+and complete, with little left to improve.
+- A fifth point: it is made for this user by an expert: no needless words, real insight, pleasant to read.
 
-Answer:
-{answer}
+<request>
+{question}
+</request>
 
-Say in at most 100 words why it gets its points. Then end with a line "Score: " and the total, a number from 0 to 5."""
-CRITIQUE = """\
-Below are a user's request and an answer to it. Read the answer in the light of this principle:
+<reply>
+{reply}
+</reply>
 
-{principle}
-
-Request:
-{request}
-
-Answer:
-{answer}
-
-Say precisely what in the answer goes against the principle, and what is missing by it. If nothing does, say so."""
-REVISION = """\
-Below are a user's request, an answer to it, and a critique of that answer by this principle:
-
-{principle}
-
-Request:
-{request}
-
-Answer:
-{answer}
-
-Critique:
-{critique}
-
-Write the answer anew, so that the critique no longer holds. Write nothing but the new answer."""
-# "Score: 4", "score: 3.5 / 5", "**Score:** 4"
-SCORE = re.compile(r"score\W{0,6}(\d+(?:\.\d+)?)(?![\d.]*\d)", re.IGNORECASE)
+First give your reasons in at most 100 words. Then end with one line of this form:
+Score: <points>"""
 
 
-def hinted(record: Record, result: str) -> Prompt:
-    """The problem with its result as a hint, behind the last message of the user."""
-    hint = HINT.format(result=result)
-    asked = question(record)
-    if isinstance(asked, str):
-        return f"{asked}\n{hint}\n"
-    *before, (role, content) = asked
-    return (*before, (role, f"{content}\n\n{hint}"))
+def hint(record: Record, answer: str) -> tuple[tuple[str, str], ...]:
+    """The problem with its right answer as a hint behind the last message, for STaR's rationalization.
+
+    What comes back is kept with the problem itself, without the hint.
+    """
+    turns = _turns(record)
+    role, text = turns[-1]
+    return (*turns[:-1], (role, HINT.format(question=text, answer=answer)))
 
 
-def judge(record: Record, answer: str) -> Prompt:
-    """What a judge is asked about an answer."""
-    return _told(JUDGE, request=request(record), answer=answer)
+def judge(record: Record, reply: str, *, template: str = JUDGE) -> tuple[tuple[str, str], ...]:
+    """The request for points from 0 to 5 (self-rewarding, arXiv 2401.10020, its additive scale).
+
+    template: has the fields {question}, {reply} and {most}.
+    """
+    fields = {"question": shown(record), "reply": reply.strip(), "most": str(MOST)}
+    return (("user", re.sub(r"\{(question|reply|most)\}", lambda m: fields[m[1]], template)),)
 
 
-def read_score(text: str) -> float | None:
-    """The points of a judgement: the last number behind "Score:", where it lies in 0 to 5; else None."""
-    found = SCORE.findall(text)
-    score = float(found[-1]) if found else None
-    return score if score is not None and score <= 5 else None
+def read_points(text: str) -> float | None:
+    """The points behind the last "Score:" of a reply; None without one from 0 to 5. "4/5" is 4."""
+    found = re.findall(r"\bscore\b[*_\s]*[:：=]?[*_\s]*<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?", text, re.IGNORECASE)
+    if not found:
+        return None
+    points, most = float(found[-1][0]), found[-1][1]
+    return points if 0 <= points <= MOST and most in ("", str(MOST)) else None
 
 
-def critique(record: Record, answer: str, principle: str) -> Prompt:
-    """Asks what of an answer goes against a principle."""
-    return _told(CRITIQUE, request=request(record), answer=answer, principle=principle)
+def mean_points(replies: Sequence[str]) -> tuple[float | None, str]:
+    """The mean of the points that replies give (the paper asks three times), and how many gave some; None for none."""
+    points = [found for reply in replies if (found := read_points(reply)) is not None]
+    detail = f"{len(points)} of {len(replies)} replies gave points"
+    return (sum(points) / len(points) if points else None), detail
 
 
-def revision(record: Record, answer: str, principle: str, said: str) -> Prompt:
-    """Asks for a better answer. said: the critique."""
-    return _told(REVISION, request=request(record), answer=answer, principle=principle, critique=said)
+def shown(record: Record) -> str:
+    """The messages before the answer, as a text: the user's words alone where that is all."""
+    turns = _turns(record)
+    return turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {text}" for role, text in turns)
 
 
-def request(record: Record) -> str:
-    """What was asked, as one text; of a conversation of several turns, who said what."""
-    if record.text:
-        return record.text[0][0]
-    messages = conversation(record)
-    if len(messages) == 1:
-        return messages[0].get("content") or ""
-    return "\n\n".join(f"{m['role']}: {m.get('content') or ''}" for m in messages)
-
-
-def _told(template: str, **parts: str) -> Prompt:
-    # One pass, so that braces and names of parts in a text stay as they are.
-    return (("user", re.sub(r"\{(\w+)\}", lambda m: parts[m[1]], template)),)
+def _turns(record: Record) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message.get("content") or "") for message in question(record))

@@ -85,7 +85,7 @@ def _value(match: re.Match, language: str) -> Fraction | None:
         over, under = _one(match["over"], language), _one(match["under"], language)
         value = over / under if over is not None and under else None
     else:
-        value = _one(re.sub(r"\s+(?:and\s+)?", " ", body), language)
+        value = _one(re.sub(r" +(?:and +)?", " ", body), language)
     return value if value is None or not negative else -value
 
 
@@ -96,7 +96,7 @@ def _one(text: str, language: str) -> Fraction | None:
 
 def whole(text: str, language: str = "en") -> Number | None:
     """The number that a short text is: with its unit and words behind it, or an expression of plain arithmetic."""
-    text = text.rpartition("=")[2].strip().strip(".,;:*_ ")
+    text = text.rpartition("=")[2].strip().rstrip(".,;:*_ ").lstrip(",;:*_ ")
     if SPACED_WHOLE.fullmatch(text):
         text = text.replace(" ", "\u00a0")
     if text[:1] == "(" and text[-1:] == ")" and text.count("(") == 1:

@@ -14,6 +14,8 @@ from jitune.types import UserError
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
+STYLES = ("plain", "grouped", "full", "latex", "bengali", "money")
+
 
 def problem(answer) -> Record:
     return Record("r", ({"role": "user", "content": "?"},), meta={"answer": answer})
@@ -36,7 +38,8 @@ RIGHT = [
     # Thousands and decimals.
     ("1234567", "1,234,567"), ("1234567", r"1{,}234{,}567"), ("1234567", r"1,\!234,\!567"), ("1234567", "1.234.567"),
     ("1234.5", "1.234,5"), ("1234.5", "1,234.5"), ("1234567", "12,34,567"), ("1234567", "1 234 567"),
-    ("1234567", "1'234'567"), ("0.5", ".5"), ("18", "18.00"), ("18", "18.0"), ("27000", "2万7000"), ("2000000", "2 million"),
+    ("1234567", "1'234'567"), ("0.5", ".5"), ("18", "18.00"), ("18", "18.0"),
+    ("27000", "2万7000"), ("2000000", "2 million"),
     # Scientific.
     ("1500", "1.5e3"), ("1500", r"1.5 \times 10^3"), ("1500", "1.5×10³"), ("0.0015", r"1.5 \cdot 10^{-3}"),
     ("1500", "1.5 x 10^3"),
@@ -45,7 +48,8 @@ RIGHT = [
     ("25", "２５％"),
     # Currencies and units.
     ("18", "$18"), ("18", r"\$18"), ("$18", "18 dollars"), ("$0.50", "50 cents"), ("$18", "$18 every day"),
-    ("$18", "18 dollars a day"), ("18", "€18"), ("18", "18 €"), ("18", "Rs. 18"), ("1500 m", "1.5 km"), ("90 min", "1.5 hours"),
+    ("$18", "18 dollars a day"), ("18", "€18"), ("18", "18 €"), ("18", "Rs. 18"),
+    ("1500 m", "1.5 km"), ("90 min", "1.5 hours"),
     ("2 kg", "2000 grams"), ("2 kg", "2"), ("2", "2 kg"), ("2 feet", "24 inches"), ("60 mph", "1 mile per minute"),
     ("36 km/h", "10 m/s"), ("10000 cm^2", "1 square meter"), ("1 L", "1000 cm³"), ("2 years", "24 months"),
     ("90°", r"90^\circ"), ("5 apples", "5 eggs"), ("5", "5 in total"), ("5 cm", r"5\text{ cm}"), ("£5", "5 pounds"),
@@ -58,7 +62,7 @@ RIGHT = [
 ]  # fmt: skip
 WRONG = [
     ("18", "17"), ("18", "#### 180"), ("5", "-5"), ("1/2", "0.51"), ("1/3", "0.333"), ("1234", "1.234"),
-    ("5 kg", "5 km"), ("1500 m", "1.5 m"), ("$18", "18 cents"), ("$18", "€18"), ("20 °C", "20 °F"), ("2 km", "2 km/h^2 7"),
+    ("5 kg", "5 km"), ("1500 m", "1.5 m"), ("$18", "18 cents"), ("$18", "€18"), ("20 °C", "20 °F"),
     ("(1, 2)", r"\boxed{(2, 1)}"), ("(1, 2)", r"\boxed{[1, 2]}"), ("{1, 2}", r"\boxed{\{1, 2, 3\}}"),
     ("25%", "0.25%"), ("18", r"18 + 2 = 20, so \boxed{20}"), ("7", "The answer is 3 * 5"), ("3-5", "3 to 6"),
 ]  # fmt: skip
@@ -115,17 +119,20 @@ def test_the_parser_gives_one_form_for_one_number():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(-10**9, 10**9), st.integers(0, 999), st.sampled_from("plain grouped full latex bengali money".split()))
+@given(st.integers(-10**9, 10**9), st.integers(0, 999), st.sampled_from(STYLES))
 def test_numbers_come_back_however_they_are_written(whole, thousandths, style):
     number = Fraction(whole) + (Fraction(thousandths, 1000) if whole >= 0 else -Fraction(thousandths, 1000))
     digits = f"{'-' if whole < 0 else ''}{abs(whole)}.{thousandths:03d}"
     grouped = f"{'-' if whole < 0 else ''}{abs(whole):,}.{thousandths:03d}"
     text = {
-        "plain": digits, "grouped": grouped, "full": digits.translate(str.maketrans("0123456789-", "０１２３４５６７８９－")),
-        "latex": rf"\boxed{{\frac{{{int(number * 1000)}}}{{1000}}}}", "money": grouped.replace("-", "-$") if whole < 0
-        else f"${grouped}", "bengali": digits.translate(str.maketrans("0123456789", "০১২৩৪৫৬৭৮৯")),
-    }[style]  # fmt: skip
-    assert parser()(f"So #### {text}" if style != "latex" else text) == str(number)
+        "plain": f"#### {digits}",
+        "grouped": f"#### {grouped}",
+        "full": "#### " + digits.translate(str.maketrans("0123456789-", "０１２３４５６７８９－")),
+        "bengali": "#### " + digits.translate(str.maketrans("0123456789", "০১২৩৪৫৬৭৮৯")),
+        "money": "#### " + (grouped.replace("-", "-$") if whole < 0 else f"${grouped}"),
+        "latex": rf"\boxed{{\frac{{{int(number * 1000)}}}{{1000}}}}",
+    }[style]
+    assert parser()(f"So {text}") == str(number)
 
 
 @settings(max_examples=60, deadline=2000)
