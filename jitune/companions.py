@@ -12,15 +12,15 @@ Neither is ever trained, or part of a checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from jitune import sharding, tree
 from jitune import state as states
-from jitune.hub import files, peft, peft_config, weights
-from jitune.hub.peft_read import WEIGHTS
+from jitune.hub import files, peft, weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.objectives import build
@@ -69,9 +69,6 @@ def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> None:
     if theirs is not None and (found := differ(tokenizer.get_vocab(), theirs.get_vocab())):
         raise UserError(f"{where}: its vocabulary is not the student's, and its probabilities are of other tokens: "
                         f"{found}")
-    if teacher.config.vocab_size != model_config.vocab_size:
-        raise UserError(f"{where}: it has {teacher.config.vocab_size} logits, the student {model_config.vocab_size}; "
-                        "both must have the same number")
     if 0 < teacher.config.max_positions < config.seq_len:
         raise UserError(f"{where}: its context has {teacher.config.max_positions} tokens, config.seq_len is "
                         f"{config.seq_len}")
@@ -166,15 +163,34 @@ class Company(NamedTuple):
 
 
 def gather(config, tuning: states.Tuning, *, teacher: Teacher | None = None, model: Model | None = None,
-           extras: dict | None = None, judged_extras: dict | None = None) -> Company:  # fmt: skip
-    """Everything for the objective of the config; model: the teacher's.
+           extras: dict | None = None, judged_extras: dict | None = None, vocab: int | None = None) -> Company:  # fmt: skip
+    """Everything for the objective of the config; model: the teacher's. vocab: tokens of the tokenizer.
 
     Where a store has nothing of the evaluation data, these are judged by plain cross-entropy.
     """
     switched = choose_reference(config) == "adapter"
     reference = base_model(config, tuning) if switched else None
-    objective = build.make_objective(config, teacher=model, reference=reference)
+    sizes = {tuning.model_config.vocab_size, *([teacher.config.vocab_size] if teacher else [])}
+    vocab = (vocab or min(sizes)) if len(sizes) > 1 else None  # one of the two has logits that no token has
+    objective = build.make_objective(config, teacher=model, reference=reference, vocab=vocab)
     plain = bool(config.objective.store) and not judged_extras
     others = (teacher.config,) if teacher else (tuning.model_config,) if switched else ()
     return Company(objective, build.make_plain(config) if plain else objective, extras or {}, judged_extras or {},
                    others)  # fmt: skip
+
+
+def abstract(config, tuning: states.Tuning, mesh, *, dtype: str = "") -> tuple[Company, Any]:
+    """(the company of a run, a teacher's parameters or None), shapes in the place of arrays; no weight is read.
+
+    dtype: in place of the config's, where it stands for another.
+    """
+    teacher, model, params = open_teacher(config, patterns=CONFIG_FILES), None, None
+    if teacher:
+        dtype = dtype or teacher.config.dtype
+        teacher = teacher._replace(config=teacher.config.replace(dtype=dtype, param_dtype=dtype))
+        model, params = abstract_teacher(teacher, mesh)
+    stored = choose_reference(config) == "stored"
+    kinds = build.entries(config, stored=stored, k=0)
+    extras = {name: jax.ShapeDtypeStruct((0, *shape), dtype) for name, (shape, dtype) in kinds.items()
+              if name != "sides"}  # fmt: skip
+    return gather(config, tuning, teacher=teacher, model=model, extras=extras), params

@@ -48,7 +48,7 @@ from jitune.step import make_eval_step, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
 from jitune.transforms.build import is_adapter
 from jitune.transforms.weights import base_of
-from jitune.types import Pretrained, TrainState, UserError
+from jitune.types import Pretrained, TrainState
 
 
 class Run(NamedTuple):
@@ -140,7 +140,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
             if missing:
                 write_reference(config, directory, data, tuning, (frozen, trainable), mesh, fingerprint, progress.say)
             company = companions.gather(config, tuning, teacher=teacher, model=model,
-                                        **take_extras(config, directory, data, store))
+                                        **take_extras(config, directory, data))
             run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, company,
                       companions.stand_beside(frozen, others), prompts, stop_ids, checkpoints, fingerprint["model"],
                       peak, progress.say)
@@ -165,6 +165,15 @@ def write_reference(config, directory: Path, data, tuning, params, mesh, fingerp
     references.write(directory, data, model, params, config, mesh, digest=fingerprint["model"], say=say,
                      token_logprobs=token_logprobs)
     wait_for_all("reference written")
+
+
+def take_extras(config, directory: Path, data) -> dict[str, dict]:
+    """Arrays that the batches of training and of evaluation are filled up from, memory-mapped."""
+    found: dict[str, dict] = {"train": {}, "eval": {}}
+    if companions.choose_reference(config) == "stored":
+        for name in (name for name, prepared in data.items() if prepared is not None):
+            found[name]["reference_logprobs"] = references.read(directory, name)
+    return {"extras": found["train"], "judged_extras": found["eval"]}
 
 
 def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> TrainState:

@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jitune"
 # From the ground up; within a floor, in the order of building. A name without a dot covers its folder.
 FLOORS = (
-    ("types", "tree", "recipes", "config"),
+    ("types", "tree", "recipes",
+     "options",
+     "config"),
     ("sharding", "leaves.parts", "leaves.factored", "leaves.rows", "leaves.quantized", "structured", "models.families",
      "models.config", "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
@@ -28,6 +30,8 @@ FLOORS = (
      "transforms.build", "objectives.loss", "objectives.sft",
      "objectives.sequences",
      "objectives.preference",
+     "objectives.divergence", "objectives.distill",
+     "objectives.build",
      "optimizers", "step", "checkpoint",
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.batches", "generation.rows", "generation.generate",
@@ -35,7 +39,9 @@ FLOORS = (
      "hub.peft_config", "hub.adapter", "hub.peft_read", "hub.peft"),
     ("report.style", "report.page", "report.axes", "report.charts", "report.intervals",
      "report.heat",
-     "report.records", "report.run",
+     "report.records",
+     "report.curves",
+     "report.run",
      "compile_cache", "runlog", "rundir", "meter", "profiling", "samples", "state", "stopping", "export",
      "compiling", "interactive",
      "evals.task", "evals.rows", "evals.store", "evals.catalogue", "evals.stats",
@@ -129,6 +135,7 @@ FLOORS = (
      "construct.improve.select",
      "construct.improve.prompts",
      "construct.improve.constitution",
+     "feed", "companions", "references", "own_answers",
      "train",
      "construct.improve.problems", "construct.improve.prompts", "construct.improve.principles",
      "construct.improve.makers", "construct.improve.methods", "construct.improve.evaluate",

@@ -1,7 +1,7 @@
 """From `config.objective` to an objective.
 
-    objective = make_objective(config, teacher=model)     # (model, params, batch, key) -> (loss_sum, weight_sum, metrics)
-    entries(config, k=32)                                 # what its batches hold besides: {"sides": ((), "int32")}
+    objective = make_objective(config, teacher=model)   # (model, params, batch, key) -> (loss_sum, weight_sum, metrics)
+    entries(config, k=32)                               # what its batches hold besides: {"sides": ((), "int32")}
 
 The modules of the objectives are imported where they are asked for.
 """
@@ -17,11 +17,12 @@ from jitune.types import Model
 PREFERENCES = ("dpo", "simpo", "orpo", "kto")
 
 
-def make_objective(config: Any, *, teacher: Model | None = None, reference: Model | None = None) -> Callable:
+def make_objective(config: Any, *, teacher: Model | None = None, reference: Model | None = None,
+                   vocab: int | None = None) -> Callable:  # fmt: skip
     """The objective that the config asks for.
 
     teacher: a model that is run beside; its parameters are `other` of a `Beside`. reference: a model over the run's own
-    (frozen, trainable). Without them the batch must hold what they would have said.
+    (frozen, trainable). Without them the batch must hold what they would have said. vocab: see `distill.distill`.
     """
     o, chunk = config.objective, config.loss_chunk
     if o.name == "sft":
@@ -30,7 +31,7 @@ def make_objective(config: Any, *, teacher: Model | None = None, reference: Mode
         from jitune.objectives.distill import distill
 
         return distill(divergence=o.divergence, jsd_beta=o.jsd_beta, temperature=o.temperature,
-                       sft_weight=o.sft_weight, chunk=chunk, teacher=teacher)  # fmt: skip
+                       sft_weight=o.sft_weight, chunk=chunk, teacher=teacher, vocab=vocab)  # fmt: skip
     from jitune.objectives import preference
 
     if o.name == "dpo":

@@ -13,9 +13,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jitune import compiling, hardware, rundir, sharding
+from jitune import companions, compiling, feed, hardware, rundir, sharding
 from jitune import config as configs
-from jitune import train as trains
 from jitune.data import chat, pipeline
 from jitune.hub import weights
 from jitune.planning import tables
@@ -38,12 +37,15 @@ def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
     compiling.check_batch(config, mesh)
     base = weights.resolve(config.model.path)
     model_config = weights.read_config(base)
-    tokenizer = trains.take_tokenizer(base, config, model_config)
-    prepared = pipeline.prepare(config.data, tokenizer, config.seq_len)
+    tokenizer = feed.take_tokenizer(base, config, model_config)
+    teacher = companions.open_teacher(config)
+    if teacher:
+        companions.check_teacher(teacher, tokenizer, model_config, config)
+    prepared = feed.prepare(config, tokenizer)
     if config.data.eval:
-        pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True)
-    total = trains.count_steps(config, prepared)
-    batch = next(iter(pipeline.batches(prepared, **trains.batching(config))))
+        feed.prepare(config, tokenizer, eval=True)
+    total = feed.count_steps(config, prepared)
+    batch = next(iter(pipeline.batches(prepared, **feed.batching(config))))
     made = study(config, model_config, mesh)
     if jax.process_index() != 0:
         return
