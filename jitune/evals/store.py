@@ -5,7 +5,7 @@
         store.put(key, value)  # on disk before it returns
 
 The first line is the header; a store of another header is refused. A last line that was cut off is dropped. With
-`offsets` the values stay in the file and only their places are in memory, for files of hundreds of thousands of entries.
+`offsets` values stay in the file and only their places are in memory, for files of hundreds of thousands of entries.
 """
 
 from __future__ import annotations

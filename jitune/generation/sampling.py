@@ -4,7 +4,8 @@
     tokens = choose(scores, row_keys(key, row_ids, positions), Sampling(temperature=0.7, top_p=0.9))
 
 Meaning and order are those of transformers' logits processors: repetition penalty, temperature, top-k, top-p,
-min-p; OpenAI's presence and frequency penalties come after the repetition penalty, as in vLLM. A token that is ruled out gets -inf.
+min-p; OpenAI's presence and frequency penalties come after the repetition penalty, as in vLLM. A token that is ruled
+out gets -inf.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Sampling:
       min_p: keep tokens of at least min_p times the highest probability (arXiv 2407.01082); 0: keep all.
       repetition_penalty: divides positive logits of tokens already in the prompt or the answer and multiplies
         negative ones (arXiv 1909.05858); 1: none.
-      presence_penalty: is taken from the logits of tokens that are in the answer already, as OpenAI defines it; 0: none.
-      frequency_penalty: is taken from a token's logit as often as the token is in the answer; 0: none.
+      presence_penalty: is taken from the logits of tokens that are in the answer already, as OpenAI defines it.
+      frequency_penalty: is taken from a token's logit as often as the token is in the answer.
       seed: of the random numbers, below 2**32.
 
     Raises:

@@ -4,9 +4,10 @@
     generator.answer([Call("Name a prime:")])     # [Reply("7", ...)]; in the next run it is in the file
     generator.account                             # {"calls": 1, "cached": 0, "cost": 0.0001, ...}
 
-A source has `identity`, `raw`, `check(call)`, `ask(calls, purse, on_reply, proven)`, `free` and `shared`. Only answers
-are kept: what failed is asked again by the next run. An answer stands in the file before anyone is told of it. Beside
-the answers the file has the identities of who gave them, so that it can be played back (see `replay`).
+A source has `identity`, `raw`, `check(call)`, `ask(calls, purse, keep, tell, proven)` and `shared`, whether all
+processes of a run ask the same. Only answers are kept: what failed is asked again by the next run. An answer stands in
+the file before anyone is told of it. Beside the answers the file has the identities of who gave them, so that it can
+be played back (see `replay`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jitune.evals.store import Store, from_first_process
 from jitune.generators import call as calls_
 from jitune.generators.account import line
 from jitune.generators.call import Call, Lost, Reply
-from jitune.generators.purse import Purse, expected
+from jitune.generators.purse import Purse
 from jitune.types import UserError
 
 # One file may hold what several generators said: the keys tell them apart.
@@ -96,7 +97,7 @@ class Cached:
         known = self._known(unique)
         asked = [call for key, call in unique.items() if key not in known]
         kept = sum(self.key(call) in known for call in calls)
-        tokens = tuple(sum(expected(c)[side] for c in asked) for side in (0, 1))
+        tokens = tuple(sum(self.purse.expected(c)[side] for c in asked) for side in (0, 1))
         return {"calls": len(asked), "answered": kept, "input_tokens": tokens[0], "output_tokens": tokens[1],
                 "cost": self.purse.cost(*tokens)}
 
@@ -161,7 +162,7 @@ def kept(call: Call, reply: Reply, purse: Purse) -> dict:
     value = {k: v for k, v in asdict(reply).items() if k not in OPTIONAL or v not in (None, "")}
     tokens = reply.input_tokens, reply.output_tokens
     if None in tokens:
-        tokens = tuple(guess if count is None else count for count, guess in zip(tokens, expected(call), strict=True))
+        tokens = tuple(guess if count is None else count for count, guess in zip(tokens, purse.expected(call), strict=True))
         value["guessed"] = list(tokens)
     cost = purse.cost(*tokens)
     return value if cost is None else {**value, "cost": cost}

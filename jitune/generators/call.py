@@ -119,6 +119,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(CANONICAL(value).encode()).hexdigest()[:16]
 
 
+def break_up(text: str, controls: Sequence[str]) -> str:
+    """A text in which no control token stands: a space comes after its first character."""
+    for token in controls:
+        while token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
 def prompt_hash(call: Call) -> str:
     """16 hex digits of the SHA-256 of what was asked."""
     return digest(call.prompt)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jitune.evals.task import Generated, Score
-from jitune.generators.call import Call, Lost, Prompt, Reply
+from jitune.generators.call import Call, Lost, Prompt, Reply, break_up
 from jitune.generators.purse import Purse
 from jitune.types import Pretrained, UserError
 
@@ -48,7 +48,7 @@ def open_local(path: str, *, adapter: str = "", batch_size: int = 8, dtype: str 
 
 
 def read_template(name: str, tokenizer: Any) -> str | None:
-    """The Jinja source of a file, chatml or alpaca; `none`: conversations are written plainly; None: the model's own."""
+    """The Jinja source of a file, chatml or alpaca; `none` (conversations are written plainly); None: the model's."""
     from jitune.data import chat
 
     return (name or None) if name in ("", "none") else chat.load_template(name, tokenizer=tokenizer)
@@ -77,7 +77,6 @@ class Local:
     """
 
     raw = True
-    free = True  # nothing is paid for a token
     shared = True  # all processes of a run ask the same
 
     def __init__(self, pretrained: Pretrained, identity: dict, *, batch_size: int = 8, max_length: int = 0,
@@ -205,11 +204,3 @@ def sample(seed: int) -> int:
 def prompt_words(call: Call) -> str:
     """The end of what was asked, for errors."""
     return (call.prompt if isinstance(call.prompt, str) else call.prompt[-1][1] if call.prompt else "")[-40:]
-
-
-def break_up(text: str, controls: Sequence[str]) -> str:
-    """A text in which no control token stands: a space comes after its first character."""
-    for token in controls:
-        while token in text:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text

@@ -75,7 +75,7 @@ def open_generator(section: Mapping[str, Any], *, cache: str | Path | None = Non
     if pretrained is not None:
         source = _in_memory(section, pretrained, digest)
     elif base_url:
-        raise UserError("generator: an endpoint cannot be opened yet")
+        source, purse.longest = _remote(section, model, base_url, calling)
     elif model:
         source = _load(section)
     else:
@@ -98,12 +98,13 @@ def complete(section: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def split_spec(spec: str, base_url: str = "", *, what: str = "generator: model") -> tuple[str, str]:
+def split_spec(spec: str, base_url: str = "", *, what: str = "generator: model", other: str = "a base_url"
+               ) -> tuple[str, str]:
     """(model, base URL) of `MODEL@https://host/v1`; of a directory's or a model's name (name, base_url)."""
     model, at, url = spec.partition("@")
     if at and url.startswith(("http://", "https://")):
         if base_url:
-            raise UserError(f"{what} {spec.partition('?')[0]}: names its endpoint; a base_url must not be given")
+            raise UserError(f"{what} {spec.partition('?')[0]}: names its endpoint; {other} must not be given")
         return model, url
     if at and "://" in url:
         raise UserError(f"{what}: MODEL@http://HOST/v1 or MODEL@https://HOST/v1 is needed")
@@ -130,6 +131,32 @@ def read_parameters(text: Any, *, what: str = "generator: parameters") -> dict:
     if not isinstance(found, dict) or FORBIDDEN & set(found):
         raise UserError(f"{what}: an object is needed, without {', '.join(sorted(FORBIDDEN))}")
     return found
+
+
+def _remote(section: dict, model: str, base_url: str, calling: Mapping[str, Any]):
+    """(the endpoint of a section, how long its answers may be where its parameters say so)."""
+    from jitune.generators.calls import Remote
+    from jitune.generators.endpoint import Endpoint
+
+    if not model:
+        raise UserError("generator: names no model; MODEL@https://host/v1 is needed")
+    if section["adapter"]:
+        raise UserError("generator: an adapter is applied to a model of your own; an endpoint has none")
+    parameters, template = read_parameters(section["parameters"]), section["chat_template"]
+    if template:
+        from jitune.data.chat import load_template
+
+        template = load_template(template)
+    endpoint = Endpoint(base_url, model, key_env=section["key_env"], api=section["api"], parameters=parameters,
+                        chat_template=template, timeout=section["timeout"], tries=section["tries"],
+                        concurrency=section["concurrency"], **calling)
+    return Remote(endpoint), longest(parameters)
+
+
+def longest(parameters: Mapping[str, Any]) -> int:
+    """How many tokens an answer may have where parameters say so; else 0."""
+    found = [n for n in map(parameters.get, ("max_tokens", "max_completion_tokens")) if isinstance(n, int)]
+    return found[0] if found else 0
 
 
 def _load(section: dict):

@@ -24,24 +24,21 @@ def count_tokens(prompt: str | Sequence[tuple[str, str]]) -> int:
     return sum(4 + -(-len(content.encode()) // BYTES_A_TOKEN) for _, content in prompt)
 
 
-def expected(call: Call) -> tuple[int, int]:
-    """About how many tokens go in, and at most how many come out."""
-    return count_tokens(call.prompt), 1 if call.options else call.max_tokens
-
-
 class Purse:
     """Counts of tokens and of money; safe for threads.
 
     prices: for a million tokens of input and of output; None: not known. budget: what may be spent; None: no cap.
     tokens: how many may be used, in and out together; 0: no cap. earlier, earlier_tokens: what is gone already.
+    longest: tokens of an answer, where something else than the calls says how many they may be.
     """
 
-    def __init__(self, prices: tuple[float, float] | None = None, budget: float | None = None, *, tokens: int = 0):
+    def __init__(self, prices: tuple[float, float] | None = None, budget: float | None = None, *, tokens: int = 0,
+                 longest: int = 0):
         if budget is not None and prices is None:
             raise UserError("a budget needs the prices, as in prices=2.5,10 (for a million tokens of input, of output)")
         if budget is not None and not budget >= 0 or prices is not None and not min(prices) >= 0 or tokens < 0:
             raise UserError(f"a budget and prices must be 0 or more; they are {budget}, {prices} and {tokens} tokens")
-        self.prices, self.budget, self.tokens = prices, budget, tokens
+        self.prices, self.budget, self.tokens, self.longest = prices, budget, tokens, longest
         self.settled = threading.Condition()
         self.input_tokens = self.output_tokens = self.uncounted = self.retries = 0
         self.reserved = [0, 0]
@@ -59,6 +56,10 @@ class Purse:
     def spent(self) -> float | None:
         """Since it was opened; None where no prices are known."""
         return self.cost(self.input_tokens, self.output_tokens)
+
+    def expected(self, call: Call) -> tuple[int, int]:
+        """About how many tokens go in, and at most how many come out."""
+        return count_tokens(call.prompt), 1 if call.options else self.longest or call.max_tokens
 
     def reserve(self, input_tokens: int, output_tokens: int, *, wait: bool = True) -> bool:
         """Whether a call of at most so many tokens fits into the budget; what it may cost is then set aside.

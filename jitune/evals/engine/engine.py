@@ -155,8 +155,9 @@ class Engine:
 
         max_new_tokens, stop (texts), temperature: of all prompts, or a list with one of each. samples: numbers that
         tell samples of one prompt apart, by default how often the prompt was there before. sampling: top_k, top_p,
-        min_p and penalties, of all or a list with one of each; those of equal ones are answered together. A prompt is cut on the left to the context less max_new_tokens; where that leaves
-        nothing, the answer has half of the context. on_done, name: as in `score_tokens`.
+        min_p and penalties, of all or a list with one of each; equal ones are answered together. A prompt is cut on the
+        left to the context less max_new_tokens; where that leaves nothing, the answer has half of the context. on_done,
+        name: as in `score_tokens`.
         """
         name = name or (lambda i: f"prompt {i + 1} of {len(prompts)}")
         seen: dict[Any, int] = {}
