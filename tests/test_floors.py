@@ -138,7 +138,7 @@ FLOORS = (
      "construct.improve.constitution",
      "feed", "companions", "references", "own_answers",
      "train",
-     "construct.improve.problems", "construct.improve.prompts", "construct.improve.principles",
+     "construct.improve.problems",
      "construct.improve.makers", "construct.improve.methods", "construct.improve.evaluate",
      "construct.improve.config", "construct.improve.models", "construct.improve.frame",
      "construct.improve.phases", "construct.improve.rounds", "construct.improve.summary",

@@ -64,7 +64,8 @@ def defaults() -> ConfigDict:
             "max_tokens": 512,
             "anchors": 16,  # answers of the first round that are judged again in each, for drift
         },
-        "principles": "",  # of constitutional: a file with one a line; "": three on harm, honesty and help
+        "principles": "",  # of constitutional: a JSON list or JSONL of sentences, or {name, critique, revision}
+        "revisions": 1,  # of constitutional: critiques and revisions of an answer, each by another principle
         "generator": generators.defaults(),  # who answers, where it is not the model itself
         "judge": generators.defaults(),  # who judges, where it is not the model itself
         "curate": _curate(),  # what is made goes through these stages, none by default
@@ -112,7 +113,7 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.{name}={flat[name]!r} is not known; known are {known}")
     for name, least in (("rounds", 1), ("limit", 0), ("heldout_limit", 0), ("sampling.samples", 0),
                         ("sampling.keep", 0), ("sampling.max_tokens", 1), ("sampling.top_k", -1), ("judging.times", 1),
-                        ("judging.max_tokens", 1), ("judging.anchors", 0)):  # fmt: skip
+                        ("judging.max_tokens", 1), ("judging.anchors", 0), ("revisions", 1)):  # fmt: skip
         if flat[name] < least:
             raise UserError(f"config.{name}={flat[name]} must be at least {least}")
     for name in ("sampling.temperature", "sampling.top_p"):

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jitune.construct.distill.method import Rejected
-from jitune.construct.improve import prompts, select
-from jitune.construct.improve.problems import conversation, question, reference
-from jitune.construct.improve.select import Chosen, Sample
-from jitune.data.record import Record, changed, digest, named
+from jitune.construct.improve import constitution, prompts, select
+from jitune.construct.improve.problems import question, reference
+from jitune.construct.improve.select import Chosen, Sample, as_record
+from jitune.data.record import Record, changed, named
 from jitune.generators.call import Call, Lost, Prompt, Reply, provenance
 from jitune.types import UserError
 
@@ -36,7 +36,7 @@ class Given(NamedTuple):
       model: the model of now. judge: who judges, which may be the same; None where nobody does.
       verify: a guarded verifier, or None. read: what reads the answer of a text, or None.
       recipe: the method with its options. judging: times, temperature, max_tokens. max_tokens: of an answer.
-      principles: of constitutional. seeds: `(number of a sample) -> seed`, other ones in each round.
+      principles, revisions: of constitutional. seeds: `(number of a sample) -> seed`, other ones in each round.
       round: counted from 1.
     """
 
@@ -49,7 +49,8 @@ class Given(NamedTuple):
     read: Callable[[str], str | None] | None = None
     judge: Asked | None = None
     judging: Any = None
-    principles: Sequence[str] = ()
+    principles: Sequence[constitution.Principle] = ()
+    revisions: int = 1
 
 
 Maker = Callable[[Given, Sequence[Record]], Chosen]
@@ -134,7 +135,7 @@ def star(given: Given, problems: Sequence[Record]) -> Chosen:
     samples, lost = sample(given, problems)
     missed = [i for i, group in enumerate(samples)
               if not any(s.checked.right for s in group) and reference(problems[i])]
-    hints = [prompts.hinted(problems[i], result_of(given, problems[i])) for i in missed]
+    hints = [prompts.hint(problems[i], result_of(given, problems[i])) for i in missed]
     hinted, more = sample(given, [problems[i] for i in missed], hints)
     second = dict(zip(missed, hinted, strict=True))
     return together([select.star(group, second.get(i, ())) for i, group in enumerate(samples)
@@ -160,54 +161,79 @@ def judged(given: Given, answers: Sequence[tuple[Record, str]]) -> list[float | 
     times = given.judging.times
     calls = [Call(prompts.judge(record, text), given.judging.max_tokens, given.judging.temperature, seed=k)
              for record, text in answers for k in range(times)]
-    replies = given.judge.ask(calls)
-    read = [prompts.read_score(r.text) if isinstance(r, Reply) else None for r in replies]
-    means = []
-    for start in range(0, len(read), times):
-        known = [x for x in read[start : start + times] if x is not None]
-        means.append(sum(known) / len(known) if known else None)
-    return means
+    said = [r.text if isinstance(r, Reply) else "" for r in given.judge.ask(calls)]
+    return [prompts.mean_points(said[start : start + times])[0] for start in range(0, len(said), times)]
 
 
 def constitutional(given: Given, problems: Sequence[Record]) -> Chosen:
-    """Constitutional critique and revision: an answer, what a principle finds wrong with it, and a better one."""
-    samples, rejected = sample(given, problems)
-    flat = [s for group in samples for s in group]
-    rejected += [Rejected("empty" if not s.text else "cut_by_length", "", s.record.provenance.source, s.text)
-                 for s in flat if not s.text or s.finish_reason == "length"]
-    flat = [s for s in flat if s.text and s.finish_reason != "length"]
-    rules = [principle_of(given, s) for s in flat]
-    critiques = given.model.ask([call_of(given, prompts.critique(s.record, s.text, rule))
-                                 for s, rule in zip(flat, rules, strict=True)])
-    usable = [(s, rule, c.text.strip()) for s, rule, c in zip(flat, rules, critiques, strict=True)
-              if isinstance(c, Reply) and c.text.strip()]
-    rejected += [Rejected("no_critique", getattr(c, "detail", ""), s.record.provenance.source, s.text)
-                 for s, c in zip(flat, critiques, strict=True) if not (isinstance(c, Reply) and c.text.strip())]
-    calls = [call_of(given, prompts.revision(s.record, s.text, rule, said)) for s, rule, said in usable]
-    kept = []
-    for (s, rule, said), call, reply in zip(usable, calls, given.model.ask(calls), strict=True):
-        text = reply.text.strip() if isinstance(reply, Reply) else ""
-        fault = reply.reason if isinstance(reply, Lost) else "empty" if not text else (
-            "cut_by_length" if reply.finish_reason == "length" else "")
-        if fault:
-            rejected.append(Rejected(fault, getattr(reply, "detail", ""), s.record.provenance.source, text))
+    """Constitutional critique and revision: an answer, what a principle finds wrong with it, and a better one.
+
+    Where a critique finds nothing, the answer stays as it is; one that is never revised is not kept (no_problem).
+    """
+    samples, lost = sample(given, problems)
+    whole = [s for group in samples for s in group if s.text and s.finish_reason != "length"]
+    lost += [fault_of(s, s.finish_reason, s.text) for group in samples for s in group
+             if not s.text or s.finish_reason == "length"]
+    drawn = [constitution.draw(given.principles, given.revisions, seed=f"{given.seeds(0)}:{s.record.id}:{s.seed}")
+             for s in whole]
+    going = [Revised(s, s.text) for s in whole]
+    for step in range(given.revisions):
+        going = revise(given, going, [principles[step] for principles in drawn])
+    parts = [finish(one) for one in going]
+    return together(parts, lost)
+
+
+class Revised(NamedTuple):
+    """An answer on its way: as it is now, the last call and reply, the principles that changed it, what ended it."""
+
+    first: Sample
+    text: str
+    call: Call | None = None
+    reply: Reply | None = None
+    used: tuple = ()
+    fault: Rejected | None = None
+
+
+def revise(given: Given, going: Sequence[Revised], principles: Sequence[constitution.Principle]) -> list[Revised]:
+    """One critique and one revision of every answer that nothing has ended."""
+    found = list(going)
+    alive = [i for i, one in enumerate(going) if one.fault is None]
+    asked = [constitution.critique(going[i].first.record, going[i].text, principles[i]) for i in alive]
+    critiques = given.model.ask([call_of(given, prompt) for prompt in asked])
+    due = []
+    for i, reply in zip(alive, critiques, strict=True):
+        if isinstance(reply, Lost):
+            found[i] = going[i]._replace(fault=fault_of(going[i].first, reply, ""))
+        elif said := constitution.read_critique(reply.text):
+            due.append((i, call_of(given, constitution.revision(going[i].first.record, going[i].text, said,
+                                                                principles[i]))))
+    for (i, call), reply in zip(due, given.model.ask([call for _, call in due]), strict=True):
+        if isinstance(reply, Lost):
+            found[i] = going[i]._replace(fault=fault_of(going[i].first, reply, ""))
             continue
-        notes = {"first_answer": s.text, "critique": said, "principle": rule}
-        kept.append(answered(s.record, text, origin(given, s.record, call), notes))
-    return Chosen(kept, rejected)
+        text = constitution.read_revision(reply.text)
+        source = origin(given, going[i].first.record, call)
+        found[i] = going[i]._replace(first=going[i].first._replace(provenance=source), call=call, reply=reply,
+                                     text=text or "", used=(*going[i].used, principles[i]))
+        if not text or reply.finish_reason == "length":
+            found[i] = found[i]._replace(fault=fault_of(going[i].first, reply.finish_reason, reply.text))
+    return found
 
 
-def principle_of(given: Given, sample: Sample) -> str:
-    """A principle for a sample, drawn by the problem and the seed."""
-    drawn = int(digest([sample.record.id, sample.seed, given.round]), 16)
-    return given.principles[drawn % len(given.principles)]
+def finish(one: Revised) -> Chosen:
+    """The record of a revised answer, or why there is none."""
+    if one.fault:
+        return Chosen([], [one.fault])
+    if one.reply is None:
+        return Chosen([], [Rejected("no_problem", "no principle was gone against", one.first.record.provenance.source,
+                                    one.first.text)])
+    return constitution.revised(one.first, one.reply.text, principles=one.used)
 
 
-def answered(problem: Record, text: str, source: Any, meta: Mapping[str, Any] | None = None) -> Record:
-    """The problem with an answer, as a record of its own."""
-    words = {"text": ((problem.text[0][0], 0.0), (text, 1.0))} if problem.text else {
-        "messages": (*conversation(problem), {"role": "assistant", "content": text})}
-    return named(Record("", tools=problem.tools, meta=dict(meta or {}), provenance=source, **words))
+def fault_of(first: Sample, what: str | Lost, text: str) -> Rejected:
+    """Why an answer ends: what was lost, cut_by_length, or empty. what: its finish_reason, or what took its place."""
+    reason = what.reason if isinstance(what, Lost) else "cut_by_length" if what == "length" else "empty"
+    return Rejected(reason, getattr(what, "detail", ""), first.record.provenance.source, text)
 
 
 def own(target: str) -> Maker:
@@ -265,6 +291,6 @@ def asking(given: Given, words: Sequence[Prompt]) -> list[str | None]:
 def finished(item: str | Record, first: Sample) -> Record:
     """What a method of one's own made, with its origin."""
     if isinstance(item, str):
-        return answered(first.record, item.strip(), first.provenance)
+        return as_record(first, "own", text=item.strip())
     known = item.provenance
     return named(changed(item, provenance=first.provenance) if not known.method else item)

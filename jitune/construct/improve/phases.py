@@ -28,9 +28,8 @@ from jitune.construct.improve.frame import (
 )
 from jitune.construct.improve.makers import Given
 from jitune.construct.improve.problems import reference
-from jitune.construct.record_files import read
 from jitune.construct.whole_file import whole_file
-from jitune.data.record import CANONICAL, Record, changed
+from jitune.data.record import CANONICAL, Record, changed, named
 from jitune.data.record_rows import from_row, to_line, to_row
 
 CALLS = 20_000  # answers that are held in memory at once, at most, but those to one prompt
@@ -47,7 +46,8 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
     try:
         given = Given(asked(generator, tokens), run.recipe, seeds(run.config.seed, number), number,
                       run.config.sampling.max_tokens, run.verify if run.recipe.checks else None, run.read,
-                      judge and asked(judge, judged), run.config.judging, run.principles)
+                      judge and asked(judge, judged), run.config.judging, run.principles,
+                      run.config.revisions)
         size = max(1, CALLS // run.recipe.samples)
         with whole_file(folder / "made.jsonl") as kept, whole_file(folder / "rejected.jsonl") as rejected:
             for start in range(0, len(run.problems.problems), size):
@@ -65,7 +65,8 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
             one.close()
     costs = {who: a["cost"] + a.get("earlier_cost", 0.0) for who, a in accounts.items() if a.get("cost") is not None}
     return {"asked": len(run.problems.problems), "made": made, "reasons": dict(sorted(reasons.items())),
-            "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity), "judge_drift": drift}
+            "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity),
+            "judge_drift": drift}
 
 
 def total(rounds: Sequence[Mapping[str, float]], who: str) -> float:
@@ -87,8 +88,8 @@ def judge_drift(run: Run, number: int, given: Given) -> dict[str, Any] | None:
     """
     path = run.folder / "anchors.json"
     if number == 1 and not path.exists():
-        rows = list(read(folder_of(run, 1) / "made.jsonl")) if (folder_of(run, 1) / "made.jsonl").stat().st_size else []
-        sides = [(r, side[-1]["content"]) for r in rows for side in (r.chosen, r.rejected) if side]
+        sides = [(r, side[-1]["content"]) for r in records(folder_of(run, 1) / "made.jsonl")
+                 for side in (r.chosen, r.rejected) if side]
         sides = sides[: run.config.judging.anchors]
         write_json(path, [{"record": to_row(r), "text": text, "score": score}
                           for (r, text), score in zip(sides, makers.judged(given, sides), strict=True)])
@@ -97,8 +98,14 @@ def judge_drift(run: Run, number: int, given: Given) -> dict[str, Any] | None:
     return collapse.judge_drift([a["score"] for a in anchors], now) if anchors else None
 
 
+def records(path: Path) -> list[Record]:
+    """The records of a file of a round."""
+    with open(path, "rb") as lines:
+        return [from_row(json.loads(line), (str(path), number)) for number, line in enumerate(lines, 1)]
+
+
 def curate(run: Run, number: int, folder: Path) -> dict[str, Any]:
-    """Sends what was made through the stages of the config."""
+    """Sends what was made through the stages of the config; what was made twice is kept once."""
     from jitune.construct.curate import config as curation
     from jitune.construct.curate.run import curate as run_stages
 
@@ -115,7 +122,10 @@ def curate(run: Run, number: int, folder: Path) -> dict[str, Any]:
         reasons = {f"{row['name']}: {reason}": count for row in result["stages"]
                    for reason, count in row["reasons"].items()}
         made = folder / "curated" / "kept.jsonl"
-    return {"kept": write_lines(folder / "kept.jsonl", lines_of([made])), "reasons": reasons}
+    with open(made, "rb") as lines:
+        came = sum(1 for _ in lines)
+    kept = write_lines(folder / "kept.jsonl", lines_of([made]))
+    return {"kept": kept, "reasons": reasons | ({"duplicate": came - kept} if came > kept else {})}
 
 
 def lines_of(paths: Iterable[Path]) -> Iterable[bytes]:
@@ -156,7 +166,8 @@ def as_trained(problem: Record) -> Record:
     """A problem with its own answer as the last message, which it may have in its meta alone."""
     if problem.text or problem.messages[-1]["role"] == "assistant":
         return problem
-    return makers.answered(problem, reference(problem), problem.provenance)
+    answer = {"role": "assistant", "content": reference(problem)}
+    return named(changed(problem, id="", messages=(*problem.messages, answer), message_weights=None))
 
 
 def train(run: Run, number: int, folder: Path) -> dict[str, Any]:
@@ -213,8 +224,8 @@ def measure(run: Run, number: int, folder: Path) -> dict[str, Any]:
 
 def check(run: Run, number: int, folder: Path) -> dict[str, Any]:
     """What speaks of collapse, beside the round before."""
-    before = list(read(folder_of(run, number - 1) / "kept.jsonl")) if number > 1 else None
-    found = {"round": number, **collapse.measure(list(read(folder / "kept.jsonl")), before)}
+    before = records(folder_of(run, number - 1) / "kept.jsonl") if number > 1 else None
+    found = {"round": number, **collapse.measure(records(folder / "kept.jsonl"), before)}
     found["judge_drift"] = read_state(folder)["make"]["judge_drift"]
     write_json(folder / "checks.json", found)
     return {}

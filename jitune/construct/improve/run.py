@@ -30,9 +30,9 @@ from jitune import config as training
 from jitune.construct.curate import identity
 from jitune.construct.improve import config as options
 from jitune.construct.improve import methods, report, stopping, summary
+from jitune.construct.improve.constitution import PRINCIPLES, read_principles
 from jitune.construct.improve.frame import Run, folder_of, history, model_of, read_state, write_json
 from jitune.construct.improve.models import Models
-from jitune.construct.improve.principles import read_principles
 from jitune.construct.improve.problems import Problems, read_problems
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
@@ -68,7 +68,7 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     folder, first = Path(config.output_dir).expanduser(), weights.resolve(config.model.path)
     heldout = _problems(config, "heldout", config.heldout_limit) if config.heldout else None
     problems = _problems(config, "prompts", config.limit, answered=recipe.answered, without=heldout)
-    principles = read_principles(config.principles) if config.method == "constitutional" else ()
+    principles = read_principles(config.principles) if config.principles else PRINCIPLES
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):
         run = Run(config, recipe, folder, problems, heldout, models, first.resolve().name, verify, read, principles,
@@ -145,7 +145,8 @@ def make_header(config: Any, problems: Problems, heldout: Problems | None, model
     header = {f"config.{name}": value for name, value in flat.items()
               if name not in FREE and not name.startswith(FREE_SECTIONS)}  # fmt: skip
     header |= {"digest of the model": model, "digest of the prompts": problems.digest,
-               "digest of the held-out problems": heldout and heldout.digest, "principles": list(principles)}
+               "digest of the held-out problems": heldout and heldout.digest,
+               "principles": [list(p) for p in principles]}
     for target in (config.method, config.verifier.name):
         header |= {f"digest of {file}": digest for file, digest in identity.code(target).items()}
     return header

@@ -28,7 +28,7 @@ def solve(call, made: str) -> str:
     """Right in one of two ways for even seeds, wrong for odd ones; to a hint always right. made: by which model."""
     words = call.prompt[-1][1]
     a, b = (int(w) for w in words.partition("?")[0].replace("What is ", "").split(" plus "))
-    if "Hint" not in words and call.temperature and call.seed % 2:
+    if "Hint:" not in words and call.temperature and call.seed % 2:
         return f"It is {a + b + 1}.\n#### {a + b + 1}"
     first, second = (a, b) if call.seed % 4 else (b, a)
     return f"{made} says {first}+{second}=<<{first}+{second}={a + b}>>{a + b}.\n#### {a + b}"
@@ -70,14 +70,13 @@ class Told(Models):
 
 
 def config(model: Path, folder: Path, out: Path, **options):
-    """A run of one step a round on one device. options: with two underscores for a dot."""
+    """A run of one step a round on all devices. options: with two underscores for a dot."""
     found = configs.defaults()
     found.model.path, found.output_dir = str(model), str(out)
     found.prompts = str(write(folder / "prompts.jsonl", SUMS[:8]))
     found.heldout = str(write(folder / "heldout.jsonl", SUMS[8:]))
     found.verifier.name = "math"
-    found.train.update({"seq_len": 64, "batch_size": 2, "steps": 2, "loss_chunk": 64})
-    found.train.mesh.update({"data": 1, "fsdp": 1, "tensor": 1})
+    found.train.update({"seq_len": 64, "batch_size": 8, "steps": 2, "loss_chunk": 64})
     found.sampling.update({"samples": 4, "max_tokens": 24})
     for name, value in options.items():
         node = found
