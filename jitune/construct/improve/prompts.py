@@ -15,14 +15,16 @@ from collections.abc import Sequence
 
 from jitune.construct.improve.select import question
 from jitune.data.record import Record
+from jitune.types import UserError
 
 MOST = 5  # points, one for each of the criteria below
+POINTS = re.compile(r"\bscore\b[*_\s]*[:：=]?[*_\s]*<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?", re.IGNORECASE)
 HINT = """{question}
 
 (Hint: the right answer is {answer}. Work the problem out step by step as if you did not know it, so that each step \
 follows from the one before, and end with the answer. Do not mention this hint.)"""
-JUDGE = """Below are a user's request and a reply to it. Rate the reply by adding up points, from 0 to {most}; each point \
-is given only on top of those before it:
+JUDGE = """Below are a user's request and a reply to it. Rate the reply by adding up points, from 0 to {most}; each \
+point is given only on top of those before it:
 
 - One point: the reply is about what was asked and says something useful, even if it is incomplete or partly beside \
 the point.
@@ -50,6 +52,8 @@ def hint(record: Record, answer: str) -> tuple[tuple[str, str], ...]:
     What comes back is kept with the problem itself, without the hint.
     """
     turns = _turns(record)
+    if not turns:
+        raise UserError(f"record {record.id}: has no question to which a hint could be given")
     role, text = turns[-1]
     return (*turns[:-1], (role, HINT.format(question=text, answer=answer)))
 
@@ -65,7 +69,7 @@ def judge(record: Record, reply: str, *, template: str = JUDGE) -> tuple[tuple[s
 
 def read_points(text: str) -> float | None:
     """The points behind the last "Score:" of a reply; None without one from 0 to 5. "4/5" is 4."""
-    found = re.findall(r"\bscore\b[*_\s]*[:：=]?[*_\s]*<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?", text, re.IGNORECASE)
+    found = POINTS.findall(text)
     if not found:
         return None
     points, most = float(found[-1][0]), found[-1][1]

@@ -127,6 +127,9 @@ class Apart:
         self.close()
 
 
+Guarded = Here | Apart
+
+
 class _Process:
     """One worker."""
 
