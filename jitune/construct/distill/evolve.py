@@ -31,8 +31,8 @@ from typing import Any
 
 from jitune.construct.curate import words
 from jitune.construct.distill import evolve_prompts as prompts
-from jitune.construct.distill.forms import FORMS, asked, instruction_of, limits
 from jitune.construct.distill.faults import fault, first_line, seed_of
+from jitune.construct.distill.forms import FORMS, asked, instruction_of, limits
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.construct.distill.stop_words import only_stop_words, read_words
 from jitune.data.record import Record, named

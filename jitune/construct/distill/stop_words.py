@@ -25,8 +25,8 @@ ENGLISH = frozenset(
     "and or but if then else because as until while of at by for with about against between into through during before "
     "after above below to from up down in out on off over under again further once upon than so too very just only "
     "here there when where why how now "
-    "t s d ll m o re ve don doesn didn isn aren wasn weren hasn haven hadn won wouldn couldn shouldn mustn mightn needn "
-    "ain shan".split())
+    "t s d ll m o re ve don doesn didn isn aren wasn weren hasn haven hadn won wouldn couldn shouldn mustn mightn "
+    "needn ain shan".split())
 
 
 def only_stop_words(text: str, more: Collection[str] = ()) -> bool:

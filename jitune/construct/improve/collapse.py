@@ -38,9 +38,11 @@ from jitune.construct.curate.filters import repetition
 from jitune.construct.curate.pieces import text_of
 from jitune.construct.curate.stage import Reject
 from jitune.construct.curate.words import tokens
+from jitune.construct.improve.stopping import LIMITS, stop_reason
 from jitune.data.record import Record, answer, content_of, digest, turns
 from jitune.evals import stats
 
+__all__ = ["LIMITS", "heldout", "judge_drift", "measure", "near_duplicates", "profile", "stop_reason"]
 SIZES = (100, 300, 1000, 3000, 10_000, 30_000)  # in words
 ORDERS = (1, 2, 3, 4)
 MOST = 10_000
@@ -67,7 +69,8 @@ def measure(records: Sequence[Record], previous: Sequence[Record] | None = None,
         **{f"distinct_{n}": last["distinct"][n - 1] if last else None for n in ORDERS},
         "entropy": first["entropy"] if first else None, "bigram_entropy": first["bigram_entropy"] if first else None,
         "opening_entropy": entropy(openings) if asked else None,
-        "length_mean": fmean(map(len, said)) if said else None, "length_median": median(map(len, said)) if said else None,
+        "length_mean": fmean(map(len, said)) if said else None,
+        "length_median": median(map(len, said)) if said else None,
         "near_duplicates": within, "near_duplicates_of_previous": against,
         **_answers(answers), "at": at,
     }

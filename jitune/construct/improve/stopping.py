@@ -5,7 +5,7 @@
 
 A round's figures are `collapse.measure`'s, and where they are known `accuracy` with `accuracy_se`
 (`collapse.heldout`), and `judge_drift` (`collapse.judge_drift`). `round` numbers it; else its place does. A figure
-that is missing or None says nothing.
+that is missing or None says nothing, and so does an accuracy without an error.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 
 from jitune.types import UserError
 
-# None switches a limit off. No paper gives them: they are meant to let sound rounds pass, and to stop what has
-# plainly gone wrong.
-LIMITS: dict[str, float | None] = {
-    "records": 1,  # of a round, at least
+# A negative number switches a limit off. No paper gives them: they are meant to let sound rounds pass, and to stop
+# what has plainly gone wrong.
+LIMITS: dict[str, float] = {
+    "records": 1.0,  # of a round, at least
     "distinct_2": 0.6,  # of answers, at least so much of round 0's
     "entropy": 0.8,  # of the words of instructions, at least so much of round 0's
     "length": 2.0,  # median length of answers, at most so many times round 0's, and no less than round 0's over it
     "near_duplicates": 0.5,  # share within a round, at most, where round 0 was below
-    "near_duplicates_of_previous": None,  # share, at most; samples of one pool of prompts may well come again
+    "near_duplicates_of_previous": -1.0,  # share, at most; off, for samples of one pool of prompts may well come again
     "looping": 0.1,  # share of answers that repeat themselves, at most so much above round 0's
     "top_answer": 0.3,  # share of the most frequent answer, at most so much above round 0's
     "judge_drift": 0.0,  # shift of the judge's mean on anchors, beyond its interval too
@@ -32,7 +32,7 @@ LIMITS: dict[str, float | None] = {
 }
 
 
-def stop_reason(history: Sequence[Mapping[str, Any]], limits: Mapping[str, float | None] | None = None) -> str:
+def stop_reason(history: Sequence[Mapping[str, Any]], limits: Mapping[str, float] | None = None) -> str:
     """What the last round of a history breaks, all of it joined by "; ", or "".
 
     limits: in place of those of `LIMITS` of the same names.
@@ -43,7 +43,7 @@ def stop_reason(history: Sequence[Mapping[str, Any]], limits: Mapping[str, float
     unknown = [name for name in limits or () if name not in LIMITS]
     if unknown:
         raise UserError(f"limits.{unknown[0]} is not known; there are {', '.join(LIMITS)}")
-    bounds = {name: value for name, value in {**LIMITS, **(limits or {})}.items() if value is not None}
+    bounds = {name: value for name, value in {**LIMITS, **(limits or {})}.items() if value >= 0}
     if not history:
         return ""
     rounds = [{"round": number, **one} for number, one in enumerate(history)]
@@ -95,14 +95,14 @@ def _above(name: str, limit: float, rounds: Sequence[Mapping]) -> Iterator[str]:
     """A share that must not pass that of round 0 by more."""
     before, after = (one.get(name) for one in (rounds[0], rounds[-1]))
     if before is not None and after is not None and after > before + limit:
-        words = {"looping": "answers that repeat themselves", "top_answer": "the share of the most frequent answer"}[name]
+        words = {"looping": "answers that repeat themselves", "top_answer": "the most frequent answer's share"}[name]
         yield (f"{words} went from {before:.3f} in round {rounds[0]['round']} to {after:.3f} in round "
                f"{rounds[-1]['round']}, by more than {limit:g}")
 
 
 def _drift(name: str, limit: float, rounds: Sequence[Mapping]) -> Iterator[str]:
-    one = rounds[-1].get("judge_drift") or {}
-    if one.get("drifted") and abs(one["shift"]) > limit:
+    one = rounds[-1].get("judge_drift")
+    if isinstance(one, Mapping) and one.get("drifted") and abs(one["shift"]) > limit:
         yield (f"the judge's mean on anchors moved from {one['then']:.3f} to {one['now']:.3f} in round "
                f"{rounds[-1]['round']}: by {one['shift']:+.3f}, interval {one['low']:+.3f} to {one['high']:+.3f}")
 
@@ -113,8 +113,9 @@ def _accuracy(name: str, limit: float, rounds: Sequence[Mapping]) -> Iterator[st
     if not known or now is None:
         return
     best = max(known, key=lambda one: one["accuracy"])
-    error = math.hypot(best.get("accuracy_se") or 0.0, rounds[-1].get("accuracy_se") or 0.0)
-    if best["accuracy"] - now > limit * error:
+    errors = [one["accuracy_se"] for one in (best, rounds[-1]) if one.get("accuracy_se") is not None]
+    error = math.hypot(*errors)
+    if errors and best["accuracy"] - now > limit * error:
         yield (f"held-out accuracy fell from {best['accuracy']:.3f} in round {best['round']} to {now:.3f} in round "
                f"{rounds[-1]['round']}, by more than {limit:g} standard errors of {error:.3f}")
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from jitune.construct.distill import evolve
 from jitune.construct.distill import evolve_prompts as prompts
 from jitune.generators.call import Lost, Reply
@@ -127,8 +128,8 @@ def test_a_parent_that_was_not_evolved_is_tried_again():
     assert answers[0].seed != answers[1].seed  # the second round asks anew, not out of the cache
 
 
-HOMES = [a + b for a in "north south east west up down in out".split() for b in "ward gate hill side port town way land "
-         "wood ford well mill".split()]
+HOMES = [a + b for a in "north south east west up down in out".split() for b in "ward gate hill side port town way "
+         "land wood ford well mill".split()]
 
 
 def test_sorry_in_a_long_answer_is_no_elimination():
