@@ -12,6 +12,8 @@ Neither is ever trained, or part of a checkpoint.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +22,11 @@ import jax
 
 from jitune import sharding, tree
 from jitune import state as states
-from jitune.hub import files, peft, weights
+from jitune.data import token_store
+from jitune.hub import files, peft, peft_config, weights
+from jitune.hub.peft_read import WEIGHTS
 from jitune.hub.tokenizer import load_tokenizer
+from jitune.hub.vocabulary import check_vocabulary, vocabulary_digest
 from jitune.models import decoder
 from jitune.objectives import build
 from jitune.transforms.build import is_adapter, parse_merges
@@ -61,36 +66,42 @@ def open_teacher(config, *, patterns=None) -> Teacher | None:
         attention=config.model.attention))  # fmt: skip
 
 
-def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> None:
-    """Raises UserError where teacher and student do not share a vocabulary, or rows are beyond its context."""
+def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> int:
+    """How many tokens teacher and student share. Raises UserError where they do not share all of them, or where rows
+    are longer than the teacher's context."""
     own = load_tokenizer(weights.resolve(teacher.adapter, peft.PATTERNS)) if teacher.adapter else None
-    theirs = own or load_tokenizer(teacher.base)
     where = f"config.objective.teacher={teacher.path}"
-    if theirs is not None and (found := differ(tokenizer.get_vocab(), theirs.get_vocab())):
-        raise UserError(f"{where}: its vocabulary is not the student's, and its probabilities are of other tokens: "
-                        f"{found}")
+    try:
+        count = check_vocabulary(tokenizer, own or load_tokenizer(teacher.base), model_config, teacher.config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     if 0 < teacher.config.max_positions < config.seq_len:
         raise UserError(f"{where}: its context has {teacher.config.max_positions} tokens, config.seq_len is "
                         f"{config.seq_len}")
+    return count
 
 
-def differ(mine: dict[str, int], theirs: dict[str, int]) -> str:
-    """In words, the first difference of two vocabularies; "" for none."""
-    if mine == theirs:
-        return ""
-    for token, number in sorted(mine.items(), key=lambda item: item[1]):
-        if theirs.get(token) != number:
-            other = f"is {theirs[token]}" if token in theirs else "is not there"
-            return f"{token!r} is {number} for the student and {other} for the teacher"
-    return f"the teacher has {len(theirs)} tokens, the student {len(mine)}"
+def digests(config, teacher: Teacher | None) -> dict[str, str]:
+    """What tells a teacher, and a store, from others; "" for none. Raises UserError for a store that is none."""
+    found = files.digest(teacher.base) if teacher else ""
+    if teacher and teacher.adapter:
+        directory = weights.resolve(teacher.adapter, peft.PATTERNS)
+        for name in (peft_config.FILE, WEIGHTS):
+            found += f"-{hashlib.sha256((directory / name).read_bytes()).hexdigest()[:16]}"
+    header = read_store(config)
+    return {"teacher": found, "store": hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+            if header else ""}  # fmt: skip
 
 
-def digest(teacher: Teacher | None) -> str:
-    """What tells a teacher from others; "" for none."""
-    if teacher is None:
-        return ""
-    adapter = f"+{files.digest(weights.resolve(teacher.adapter, peft.PATTERNS))}" if teacher.adapter else ""
-    return files.digest(teacher.base) + adapter
+def read_store(config) -> dict[str, Any]:
+    """The header of the store that the config names; {} where it names none."""
+    o = config.objective
+    if o.name != "distill" or not o.store:
+        return {}
+    try:
+        return token_store.read_header(Path(o.store).expanduser())
+    except UserError as error:
+        raise UserError(f"config.objective.store={o.store}: {error}") from None
 
 
 def load_teacher(teacher: Teacher, mesh) -> tuple[Model, Any]:
@@ -110,16 +121,57 @@ def abstract_teacher(teacher: Teacher, mesh) -> tuple[Model, Any]:
     return decoder.build(teacher.config), states.lay(shapes, sharding.shardings(shapes, mesh))
 
 
+class Store(NamedTuple):
+    """Stored log-probabilities of a teacher, memory-mapped. evaluation: {} where there are none of that data. vocab:
+    tokens that they are of."""
+
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    vocab: int
+
+
+def open_store(config, data: dict[str, Any], tokenizer) -> Store | None:
+    """The store that the config names, for the documents of {"train": Prepared, "eval": Prepared or None}.
+
+    Those of the evaluation data are in its folder eval. None where the config names none. Raises UserError for one of
+    other documents or of another vocabulary.
+    """
+    if not (header := read_store(config)):
+        return None
+    folder, vocabulary = Path(config.objective.store).expanduser(), vocabulary_digest(tokenizer)
+    evaluation = {}
+    try:
+        training = token_store.open_store(folder, data["train"], vocabulary=vocabulary)
+        if data["eval"] is not None and (folder / "eval").is_dir():
+            evaluation = token_store.open_store(folder / "eval", data["eval"], vocabulary=vocabulary)
+    except UserError as error:
+        raise UserError(f"config.objective.store={config.objective.store}: {error}") from None
+    return Store(training, evaluation, header["vocab"])
+
+
 def stand_beside(frozen, params):
     """The frozen part as the step takes it; params: of a teacher, None without one."""
     return frozen if params is None else Beside(frozen, params)
 
 
-def describe(teacher: Teacher, params, kind: str) -> str:
-    """A line about a teacher: "teacher qwen3-8b beside: 8,190,735,360 parameters, 15.3 GiB, forward KL"."""
-    size = tree.count_bytes(params)
-    size = f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
-    return f"teacher {teacher.path} beside: {tree.count_params(params):,} parameters, {size}, frozen; {kind}"
+def describe(config, company: Company, beside) -> str:
+    """A line, with its end, on what the objective learns from; "" for sft.
+
+    "distill, forward KL from TEACHER: 8,190,735,360 parameters beside, frozen, 15.3 GiB"
+    """
+    o, found = config.objective, ""
+    if o.name == "distill":
+        found = f", {o.divergence} divergence from {o.teacher or o.store}"
+    if o.teacher:
+        size = tree.count_bytes(beside.other)
+        words = f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+        found += f": {tree.count_params(beside.other):,} parameters beside, frozen, {words}"
+    if o.on_policy:
+        found += f"; {o.on_policy:.0%} of the steps on its own answers"
+    reference = {"adapter": ", against the adapter switched off", "stored": ", against stored log-probabilities"}
+    found += reference.get(choose_reference(config), "")
+    judged = "; evaluation is plain cross-entropy" if company.judged is not company.objective else ""
+    return "" if o.name == "sft" else f"{o.name}{found}{judged}\n"
 
 
 def choose_reference(config) -> str:
@@ -163,15 +215,16 @@ class Company(NamedTuple):
 
 
 def gather(config, tuning: states.Tuning, *, teacher: Teacher | None = None, model: Model | None = None,
-           extras: dict | None = None, judged_extras: dict | None = None, vocab: int | None = None) -> Company:  # fmt: skip
+           extras: dict | None = None, judged_extras: dict | None = None, vocab: int | None = None,
+           ) -> Company:  # fmt: skip
     """Everything for the objective of the config; model: the teacher's. vocab: tokens of the tokenizer.
 
     Where a store has nothing of the evaluation data, these are judged by plain cross-entropy.
     """
     switched = choose_reference(config) == "adapter"
     reference = base_model(config, tuning) if switched else None
-    sizes = {tuning.model_config.vocab_size, *([teacher.config.vocab_size] if teacher else [])}
-    vocab = (vocab or min(sizes)) if len(sizes) > 1 else None  # one of the two has logits that no token has
+    sizes = {tuning.model_config.vocab_size, *([teacher.config.vocab_size] if teacher else []), vocab} - {None}
+    vocab = min(sizes) if len(sizes) > 1 else None  # a model has logits that no token has
     objective = build.make_objective(config, teacher=model, reference=reference, vocab=vocab)
     plain = bool(config.objective.store) and not judged_extras
     others = (teacher.config,) if teacher else (tuning.model_config,) if switched else ()
@@ -190,7 +243,9 @@ def abstract(config, tuning: states.Tuning, mesh, *, dtype: str = "") -> tuple[C
         teacher = teacher._replace(config=teacher.config.replace(dtype=dtype, param_dtype=dtype))
         model, params = abstract_teacher(teacher, mesh)
     stored = choose_reference(config) == "stored"
-    kinds = build.entries(config, stored=stored, k=0)
-    extras = {name: jax.ShapeDtypeStruct((0, *shape), dtype) for name, (shape, dtype) in kinds.items()
-              if name != "sides"}  # fmt: skip
-    return gather(config, tuning, teacher=teacher, model=model, extras=extras), params
+    extras = {"reference_logprobs": jax.ShapeDtypeStruct((0,), "float32")} if stored else {}
+    header = read_store(config)
+    extras |= {name: jax.ShapeDtypeStruct((0, *spec["shape"]), spec["dtype"])
+               for name, spec in header.get("arrays", {}).items()}  # fmt: skip
+    return gather(config, tuning, teacher=teacher, model=model, extras=extras,
+                  vocab=header.get("vocab")), params  # fmt: skip

@@ -50,7 +50,9 @@ def abstract_batch(config, mesh, extras=None) -> dict:
     """
     home, shape = sharding.batch_sharding(mesh), (config.batch_size, config.seq_len)
     kinds = dict.fromkeys(("tokens", "targets", "segment_ids", "positions"), ((), "int32"))
-    kinds |= {"loss_weights": ((), "float32"), **build.entries(config)}
+    kinds["loss_weights"] = (), "float32"
+    if build.compares(config):
+        kinds["sides"] = (), "int32"
     kinds |= {name: (x.shape[1:], x.dtype) for name, x in (extras or {}).items()}
     return {name: jax.ShapeDtypeStruct((*shape, *more), jnp.dtype(dtype), sharding=home)
             for name, (more, dtype) in kinds.items()}  # fmt: skip

@@ -14,39 +14,48 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from jitune import sharding
 from jitune.evals.engine.answers import Job, answer
+from jitune.generation.batches import round_up
 from jitune.generation.decode_loop import slots_in_front
 from jitune.generation.sampling import Sampling
+from jitune.objectives import on_policy
 from jitune.types import Model
 
-ROWS = 16  # prompts answered at once, at most; on a mesh a multiple of its batch shards
+ROWS = 8  # prompts answered at once, at least; with bigger batches as many as they have rows
 
 
 def renew(batch, model: Model, params, tokenizer: Any, config, *, step: int, stop_ids: Sequence[int],
-          rows: int = ROWS, context: int = 0) -> tuple[dict, dict[str, float]]:  # fmt: skip
+          context: int = 0) -> tuple[dict, dict[str, float]]:  # fmt: skip
     """(the batch of a step, numbers about it): with the model's answers where the step is one of them, else as it is.
 
-    batch: whole, arrays of the host. params: (frozen, trainable) as they are now. rows: of a generation batch.
-    context: the model's. Numbers: on_policy (1 or 0) and generated_per_second, in tokens.
+    batch: whole, arrays of the host. params: (frozen, trainable) as they are now. context: the model's. Numbers:
+    on_policy (1 or 0), generated_per_second (tokens), and answers_dropped and answers_cut, for which the rows had no
+    room.
     """
-    from jitune.objectives import on_policy
-
-    o = config.objective
-    if not on_policy.coin(config.seed, step, o.on_policy):
+    if not on_policy.coin(config.seed, step, config.objective.on_policy):
         return batch, {"on_policy": 0.0}
     began = time.perf_counter()
-    prompts = on_policy.prompts_of(batch, max_new_tokens=o.max_new_tokens)
-    limit = config.seq_len
-    if context:
-        limit = min(limit, context - slots_in_front(model))
-    seed = int.from_bytes(hashlib.sha256(f"{config.seed}/{step}".encode()).digest()[:4], "little")
-    sampling = Sampling(seed=seed)
-    jobs = [Job(tuple(prompt), o.max_new_tokens, temperature=o.sampling_temperature, sample=i, sampling=sampling)
-            for i, prompt in enumerate(prompts)]  # fmt: skip
+    prompts = on_policy.prompts_of(batch, max_new_tokens=config.objective.max_new_tokens)
+    answers = write(prompts, model, params, tokenizer, config, step=step, stop_ids=stop_ids, context=context)
+    placed = on_policy.place(prompts, answers, *batch["tokens"].shape)
+    seconds = time.perf_counter() - began
+    return on_policy.batch_of(prompts, answers, batch, placed), {
+        "on_policy": 1.0, "generated_per_second": sum(map(len, answers)) / seconds,
+        "answers_dropped": float(placed.dropped), "answers_cut": float(placed.cut),
+    }  # fmt: skip
+
+
+def write(prompts, model: Model, params, tokenizer: Any, config, *, step: int, stop_ids: Sequence[int],
+          context: int = 0) -> list[list[int]]:  # fmt: skip
+    """The model's answers to prompts at a step, as token ids with their end; sampled anew for each step and prompt."""
+    o, mesh = config.objective, sharding.mesh_of(params)
+    rows = round_up(max(ROWS, config.batch_size), sharding.batch_shards(mesh) if mesh else 1)
+    limit = min(config.seq_len, context - slots_in_front(model)) if context else config.seq_len
+    seed = int.from_bytes(hashlib.sha256(f"answers/{config.seed}/{step}".encode()).digest()[:4], "little")
+    jobs = [Job(tuple(prompt), o.max_new_tokens, temperature=o.sampling_temperature, sample=i,
+                sampling=Sampling(seed=seed)) for i, prompt in enumerate(prompts)]  # fmt: skip
     found: dict[int, list[int]] = {}
     for done in answer(model, params, tokenizer, jobs, stop_ids=stop_ids, rows=rows, limit=limit):
         found.update({i: generation.tokens for i, generation in done})
-    answers = [found[i] for i in range(len(jobs))]
-    new = on_policy.batch_of(prompts, answers, batch)
-    seconds = time.perf_counter() - began
-    return new, {"on_policy": 1.0, "generated_per_second": sum(map(len, answers)) / seconds}
+    return [found[i] for i in range(len(jobs))]

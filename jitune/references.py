@@ -22,11 +22,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jitune import feed, sharding
 from jitune.data import pipeline
 from jitune.hub import files
+from jitune.objectives.sequences import token_logprobs
 from jitune.runlog import write_atomically
 from jitune.types import Model, UserError
 
@@ -60,13 +62,12 @@ def digest(prepared) -> str:
 
 
 def write(directory: Path, data: dict[str, Any], model: Model, params, config, mesh, *, digest: str,
-          say: Callable[[str], None], token_logprobs: Callable) -> None:  # fmt: skip
+          say: Callable[[str], None]) -> None:  # fmt: skip
     """Computes and writes the files of all sets of data. All processes call this; the first one writes.
 
-    model, params: the reference. token_logprobs: `objectives.sequences.token_logprobs`. Raises UserError for numbers
-    that are not finite.
+    model, params: the reference. digest: of the model. Raises UserError for numbers that are not finite.
     """
-    step = make_step(model, config.loss_chunk, mesh, token_logprobs)
+    step = make_step(model, config.loss_chunk, mesh)
     for name, prepared in data.items():
         if prepared is None:
             continue
@@ -81,9 +82,11 @@ def write(directory: Path, data: dict[str, Any], model: Model, params, config, m
             f"in {directory / NAMES[name]}")
     if jax.process_index() == 0:
         write_atomically(directory / RECORD, json.dumps(record(data, digest), indent=2) + "\n")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("reference written")
 
 
-def make_step(model: Model, chunk: int, mesh, token_logprobs: Callable) -> Callable:
+def make_step(model: Model, chunk: int, mesh) -> Callable:
     """Makes `step(params, batch) -> (places, log-probabilities)`, [batch, seq] each, whole on every process."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 

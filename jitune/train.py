@@ -26,28 +26,25 @@ from jitune import (
     compile_cache,
     compiling,
     feed,
+    finish,
     meter,
     optimizers,
     own_answers,
     references,
     rundir,
     sharding,
-    tree,
 )
 from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
 from jitune.evals import during
-from jitune.export import with_stop_ids
-from jitune.hub import peft, weights
+from jitune.hub import weights
 from jitune.models import decoder
 from jitune.profiling import Profile
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
 from jitune.step import make_eval_step, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
-from jitune.transforms.build import is_adapter
-from jitune.transforms.weights import base_of
 from jitune.types import Pretrained, TrainState
 
 
@@ -106,10 +103,9 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
     teacher = companions.open_teacher(config)
-    if teacher:
-        companions.check_teacher(teacher, tokenizer, tuning.model_config, config)
+    vocab = companions.check_teacher(teacher, tokenizer, tuning.model_config, config) if teacher else None
     suite = during.prepare(config.evals, base_config.max_positions)
-    fingerprint = rundir.make_fingerprint(base, tokenizer, config, teacher=companions.digest(teacher))
+    fingerprint = rundir.make_fingerprint(base, tokenizer, config, **companions.digests(config, teacher))
     writer, held = jax.process_index() == 0, None
     if resume:
         held = rundir.lock(directory) if writer else None
@@ -118,6 +114,9 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     prepared = feed.prepare(config, tokenizer)
     progress.say(pipeline.summary(prepared.stats))
     evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
+    data = {"train": prepared, "eval": evaluation}
+    store = companions.open_store(config, data, tokenizer)
+    vocab = store.vocab if store else vocab
     total = feed.count_steps(config, prepared)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})
@@ -126,7 +125,6 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         checkpoints = open_checkpoints() if resume else None
         stored = resume and checkpoints.latest_step() is not None
-        data = {"train": prepared, "eval": evaluation}
         missing = companions.choose_reference(config) == "stored" and not references.stand(
             directory, data, fingerprint["model"])
         frozen, trainable = states.init_weights(tuning, base, mesh, config.seed, stored=stored and not missing)
@@ -138,16 +136,17 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
             rundir.write_data(directory, config, prepared, evaluation)
         with held or contextlib.nullcontext(), contextlib.closing(checkpoints or open_checkpoints()) as checkpoints:
             if missing:
-                write_reference(config, directory, data, tuning, (frozen, trainable), mesh, fingerprint, progress.say)
-            company = companions.gather(config, tuning, teacher=teacher, model=model,
-                                        **take_extras(config, directory, data))
+                references.write(directory, data, companions.base_model(config, tuning) or tuning.model,
+                                 (frozen, trainable), config, mesh, digest=fingerprint["model"], say=progress.say)
+            company = companions.gather(config, tuning, teacher=teacher, model=model, vocab=vocab,
+                                        **take_extras(config, directory, data, store))
             run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, company,
                       companions.stand_beside(frozen, others), prompts, stop_ids, checkpoints, fingerprint["model"],
                       peak, progress.say)
             state = fit(run, trainable, prepared, loggers, progress, startup, profile)
             if config.export == "best":
-                state = state._replace(trainable=restore_best(run, state))
-            save_final(run, state.trainable)
+                state = state._replace(trainable=finish.restore_best(run, state))
+            finish.save_final(run, state.trainable)
     return directory
 
 
@@ -157,19 +156,9 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def write_reference(config, directory: Path, data, tuning, params, mesh, fingerprint, say) -> None:
-    """Computes what the model says of the data before it is tuned, for objectives that compare with it."""
-    from jitune.objectives.sequences import token_logprobs
-
-    model = companions.base_model(config, tuning) or tuning.model
-    references.write(directory, data, model, params, config, mesh, digest=fingerprint["model"], say=say,
-                     token_logprobs=token_logprobs)
-    wait_for_all("reference written")
-
-
-def take_extras(config, directory: Path, data) -> dict[str, dict]:
+def take_extras(config, directory: Path, data, store) -> dict[str, dict]:
     """Arrays that the batches of training and of evaluation are filled up from, memory-mapped."""
-    found: dict[str, dict] = {"train": {}, "eval": {}}
+    found = {"train": dict(store.training), "eval": dict(store.evaluation)} if store else {"train": {}, "eval": {}}
     if companions.choose_reference(config) == "stored":
         for name in (name for name, prepared in data.items() if prepared is not None):
             found[name]["reference_logprobs"] = references.read(directory, name)
@@ -189,7 +178,7 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     if position is not None:
         batches.set_state(position)
     counts = states.count(run.tuning, state.trainable)
-    run.say(describe(run, state, start, **counts))
+    run.say(finish.describe(run, state, start, **counts))
     startup.lap("weights")
     with compile_cache.reads() as hits:
         step_fn = compile_step(run, optimizer, state, key)
@@ -329,40 +318,3 @@ def run_suite(run: Run, trainable, step: int) -> dict[str, float]:
     pretrained = Pretrained(run.model, (run.frozen, trainable), run.tokenizer, run.model_config)
     return during.run(run.suite, pretrained, out=during.folder(run.directory, step), step=step, say=run.say,
                       digest=f"{run.digest}-{rundir.read_id(run.directory)}")
-
-
-def describe(run: Run, state: TrainState, start: int, parameters: int, trained_parameters: int) -> str:
-    """What is about to be trained, and on what, in three lines, or four where weights are frozen."""
-    mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
-    resumed = f", from step {start}" if start else ""
-    held, frozen = f"optimizer state {tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB", tree.count_bytes(run.frozen)
-    held = f"\n{held}, frozen weights {frozen / 2**20:,.1f} MiB" if frozen else f", {held}"
-    return (
-        f"training {trained_parameters:,} of {parameters:,} parameters ({trained_parameters / parameters:.2%})"
-        f"{held}\n"
-        f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}\n"
-        f"{meter.explain(run.peak, run.mesh, run.config.model.dtype)}"
-    )
-
-
-def restore_best(run: Run, state: TrainState):
-    """The trained weights of the step of lowest eval loss."""
-    step = checkpoint.best_step(run.checkpoints)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.trainable)
-    run.say(f"final/ holds the best checkpoint, step {step}")
-    return checkpoint.restore_trainable(run.checkpoints, abstract, step)
-
-
-def save_final(run: Run, trainable) -> None:
-    """Writes final/: an adapter, or a model with the stop ids that the chat template taught it."""
-    config = with_stop_ids(run.model_config, run.tokenizer)
-    final = run.directory / "final"
-    if is_adapter(run.config.transform):
-        pretrained = Pretrained(run.tuning.plain, base_of(run.frozen), run.tokenizer, config)
-        peft.save(final, pretrained, run.tuning.transform, trainable, frozen=run.frozen, base=run.config.model.path,
-                  base_digest=run.digest, rslora=run.config.transform.rslora)
-        run.say(f"saved {final}, an adapter")
-        return
-    params = run.tuning.transform.merge(run.frozen, trainable)
-    weights.save(final, Pretrained(decoder.build(config), params, run.tokenizer, config))
-    run.say(f"saved {run.directory / 'final'}")

@@ -1,7 +1,7 @@
 """From `config.objective` to an objective.
 
     objective = make_objective(config, teacher=model)   # (model, params, batch, key) -> (loss_sum, weight_sum, metrics)
-    entries(config, k=32)                               # what its batches hold besides: {"sides": ((), "int32")}
+    compares(config)                                    # whether its data are pairs, or answers with labels
 
 The modules of the objectives are imported where they are asked for.
 """
@@ -59,18 +59,3 @@ def needs_reference(config: Any) -> bool:
 def compares(config: Any) -> bool:
     """Whether the objective compares answers: its data are pairs, or answers with labels."""
     return config.objective.name in PREFERENCES
-
-
-def entries(config: Any, *, stored: bool = False, k: int = 0) -> dict[str, tuple[tuple[int, ...], str]]:
-    """What a batch holds besides what all batches hold: {name: (the shape of an entry, its dtype)}.
-
-    stored: log-probabilities of the reference. k: tokens a position of stored log-probabilities of a teacher.
-    """
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
-    if compares(config):
-        found["sides"] = (), "int32"
-    if stored:
-        found["reference_logprobs"] = (), "float32"
-    if k:
-        found |= {"teacher_ids": ((k,), "int32"), "teacher_logprobs": ((k,), "float32")}
-    return found

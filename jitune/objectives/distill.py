@@ -97,7 +97,7 @@ def _take_apart(params, batch, teacher):
         return params, None
     frozen, trainable = params
     if not isinstance(frozen, Beside):
-        raise UserError("distill: the teacher's parameters are not there; params are (Beside(frozen, other), trainable)")
+        raise UserError("distill: the teacher's parameters are not there; frozen is Beside(frozen, other)")
     return (frozen.frozen, trainable), jax.lax.stop_gradient(frozen.other)
 
 

@@ -89,7 +89,7 @@ _dense.defvjp(_forward, _backward)
 def sparse(kind: str, ids, logprobs, student: jax.Array, *, beta: float = 0.5, temperature: float = 1.0):
     """The divergence over the teacher's k likeliest tokens and the rest, see above.
 
-    ids: [..., k] int; logprobs: [..., k] float32, of the teacher at temperature 1; student: logits [..., vocab]
+    ids: [..., k] integers; logprobs: [..., k] floats, of the teacher at temperature 1; student: logits [..., vocab]
     float32. Returns [...].
     """
     teacher, student = classes(ids, logprobs, student)
@@ -100,7 +100,7 @@ def sparse(kind: str, ids, logprobs, student: jax.Array, *, beta: float = 0.5, t
 
 def classes(ids, logprobs, student):
     """Log-probabilities of the k tokens and of the rest, by teacher and student: [..., k + 1] each, or k = vocab."""
-    logprobs = jax.lax.stop_gradient(logprobs.astype(jnp.float32))
+    ids, logprobs = ids.astype(jnp.int32), jax.lax.stop_gradient(logprobs.astype(jnp.float32))
     chosen = jnp.take_along_axis(student, ids, axis=-1)
     if ids.shape[-1] == student.shape[-1]:
         return logprobs, jax.nn.log_softmax(chosen, axis=-1)

@@ -97,7 +97,8 @@ def test_a_row_by_hand():
     expected = {
         "tokens": [5, 6, 5, 7, 8, 9, 9, 0], "targets": [6, 0, 7, 8, 0, 0, 0, 0],
         "loss_weights": [1, 0, 1, 1, 0, 0, 0, 0], "segment_ids": [1, 1, 2, 2, 2, 3, 4, 0],
-        "positions": [0, 1, 0, 1, 2, 0, 0, 0], "sides": [1, 1, -1, -1, -1, 1, 2, 0], "of": [10, 11, 12, 13, 14, 15, 16, 0],
+        "positions": [0, 1, 0, 1, 2, 0, 0, 0], "sides": [1, 1, -1, -1, -1, 1, 2, 0],
+        "of": [10, 11, 12, 13, 14, 15, 16, 0],
     }  # fmt: skip
     assert {key: value[0].tolist() for key, value in batch.items()} == expected
 

@@ -29,21 +29,22 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from jitune.construct.readers.common import (
+from jitune.data import formats
+from jitune.data.record import Candidate, Record, from_example, named
+from jitune.data.row_parts import (
     CONTEXTS,
     CONVERSATIONS,
     PROMPTS,
     Drop,
     Messages,
     Origin,
+    Reader,
     as_messages,
     first,
     say,
     source,
     without,
 )
-from jitune.data import formats
-from jitune.data.record import Candidate, Record, from_example, named
 from jitune.types import UserError
 
 # Where HH's texts change speaker; each of its dialogues begins with the first.
@@ -254,3 +255,12 @@ def _number(value: Any, what: str) -> float | None:
     if not math.isfinite(found):
         raise UserError(f"{what} must be a number, got {value!r:.60}")
     return found
+
+
+# Asked in this order; the first that knows a row reads it.
+READERS = {
+    "two_outputs": Reader(is_two_outputs, two_outputs, "output_1, output_2, label", renames=True),
+    "pairs": Reader(is_pair, pairs, "chosen, rejected", renames=True),
+    "kto": Reader(is_kto, kto, "messages or prompt and completion, with a true/false label", renames=True),
+    "ranking": Reader(is_ranking, ranking, "prompt, and answers with ranks or scores", renames=True),
+}
