@@ -6,8 +6,9 @@ installed). --quick takes a minute or two, and its numbers mean nothing.
 
 Out, in OUT:
 
-    data/                the tasks' questions: what the models read before, the teacher's records, the test
-    student/, teacher/   the bases (`jitune init`, then a little reading); teacher/tuned/final: the teacher
+    data/                what the student reads before, the teacher's records, the test
+    student/, teacher/   fresh models (`jitune init`); student/final: after it has read questions without answers, and
+                         words that come twice; teacher/tuned/final: the teacher
     seed-S/data/         the experts' records, and what the teacher made, curated; seed-S/stores/: its likeliest tokens
     seed-S/RUN/          one run of `jitune train` each, and its result.json
     table.md             shares of the test that are right, over seeds, with what each row has cost
@@ -15,7 +16,7 @@ Out, in OUT:
 A part whose result is there is not made again, and a training run that was stopped continues. Questions of the test are
 held out by the hash of their content (see `jitune.quickstart.tasks`), for the teacher too; what the teacher writes is
 decontaminated against the test. A seed draws the experts' records, what the teacher samples, and the order of training.
-The teacher and both bases are the same for all seeds.
+The teacher and the student's base are the same for all seeds.
 """
 
 from __future__ import annotations
@@ -79,13 +80,15 @@ def parse():
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--records", type=int, default=0, help="N, of experts (400; 30 with --quick)")
     p.add_argument("--steps", type=int, default=0, help="of each run (300; 5 with --quick)")
-    p.add_argument("--teacher_steps", type=int, default=0, help="(2000; 10 with --quick)")
+    p.add_argument("--reading_steps", type=int, default=0, help="of the student's base (1500; 5 with --quick)")
+    p.add_argument("--teacher_steps", type=int, default=0, help="(2400; 10 with --quick)")
     p.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="these alone")
     p.add_argument("--quick", action="store_true")
     a = p.parse_args()
     a.records = a.records or (30 if a.quick else 400)
     a.steps = a.steps or (5 if a.quick else 300)
-    a.teacher_steps = a.teacher_steps or (10 if a.quick else 2000)
+    a.reading_steps = a.reading_steps or (5 if a.quick else 1500)
+    a.teacher_steps = a.teacher_steps or (10 if a.quick else 2400)
     a.per_task = 2 if a.quick else 40
     return a
 
@@ -94,19 +97,38 @@ def parse():
 
 
 def write_data(a) -> None:
-    """Writes data/: text.jsonl (questions alone), teacher.jsonl, test.jsonl."""
-    from jitune.quickstart import tasks
-
+    """Writes data/: text.jsonl (no answers), teacher.jsonl, test.jsonl."""
     folder = a.out / "data"
     if (folder / "test.jsonl").exists():
         return
     folder.mkdir(exist_ok=True)
     number = 500 if a.quick else 30_000
     rng = random.Random("teacher")
-    drawn = [tasks.draw(rng.choice(TASKS), rng, held_out=False) for _ in range(number)]
-    write_rows(folder / "text.jsonl", ({"text": q.prompt} for q in drawn))
+    drawn = [draw(rng) for _ in range(number)]
+    read = [q.prompt if number % 2 else echo(rng) for number, q in enumerate(drawn)]
+    write_rows(folder / "text.jsonl", ({"text": text} for text in read))
     write_rows(folder / "teacher.jsonl", (q.row() for q in drawn))
     write_rows(folder / "test.jsonl", (q.row() for q in test_questions(a)))
+
+
+def draw(rng: random.Random):
+    """A question that is not held out; tasks that take long to learn come more often, as in the quickstart."""
+    from jitune.quickstart import tasks
+
+    (task,) = rng.choices(TASKS, [tasks.WEIGHTS.get(name, 1) for name in TASKS])
+    return tasks.draw(task, rng, held_out=False)
+
+
+def echo(rng: random.Random) -> str:
+    """Words, names or numbers, twice over, as texts repeat themselves; none of the test's."""
+    from jitune.quickstart import tasks
+    from jitune.quickstart.words import NAMES, WORDS
+
+    while True:
+        some = rng.choice((WORDS, WORDS, NAMES, [str(n) for n in range(10, 60)]))
+        found = " ".join(rng.sample(some, rng.randint(2, 6)))
+        if not tasks.is_held_out("repeat", found):
+            return f"{found}\n{found}"
 
 
 def test_questions(a) -> list:
@@ -127,7 +149,7 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def make_models(a) -> None:
-    """Fresh models of one tokenizer, which read the questions; and the teacher, tuned on whole conversations."""
+    """Fresh models of one tokenizer; the student reads, the teacher is tuned on whole conversations, for Magpie."""
     from jitune.hub import fresh
     from jitune.models.families import FAMILIES
 
@@ -140,13 +162,13 @@ def make_models(a) -> None:
                                 tokenizer_from=str(source))  # fmt: skip
             print(f"{name}: {fresh.describe(made)}")
     student, teacher = a.out / "student", a.out / "teacher"
-    tune(a, student, model=student / "base", data=a.out / "data" / "text.jsonl", steps=a.steps)
+    tune(a, student, model=student / "base", data=a.out / "data" / "text.jsonl", steps=a.reading_steps)
     tune(a, teacher / "tuned", model=teacher / "base", data=a.out / "data" / "teacher.jsonl", steps=a.teacher_steps,
          train_on="all")  # fmt: skip
 
 
-def config_of(a, out: Path, *, model: Path, data: Path, steps: int, seed: int, train_on: str = "assistant",
-              objective: dict[str, Any] | None = None):  # fmt: skip
+def config_of(a, out: Path, *, model: Path, data: Path, steps: int, seed: int = 0,
+              train_on: str = "assistant", objective: dict[str, Any] | None = None):  # fmt: skip
     """The config of a run of `jitune train`."""
     from jitune import config as configs
 
@@ -201,14 +223,12 @@ def measured(a, model: Path, path: Path, **more: Any) -> dict:
 
 def make_seed(a, seed: int) -> None:
     """The data of a seed: the experts' N and 4N records, the teacher's answers to the N prompts, its own N and 4N."""
-    from jitune.quickstart import tasks
-
     folder, n = a.out / f"seed-{seed}" / "data", a.records
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "experts4.jsonl").exists():
         rng, found = random.Random(f"experts {seed}"), {}
         while len(found) < 4 * n:
-            question = tasks.draw(rng.choice(TASKS), rng, held_out=False)
+            question = draw(rng)
             found.setdefault(question.prompt, question)
         rows = [q.row() for q in found.values()]
         write_rows(folder / "experts.jsonl", rows[:n])

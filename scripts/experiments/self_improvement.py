@@ -6,7 +6,7 @@ minute or two, and its numbers mean nothing.
 
 Out, in OUT:
 
-    data/, base/, read/   stories without solutions and loose sums; a fresh model; that model after it has read these
+    data/, base/, read/   loose sums, and stories without solutions; a fresh model; that model trained on these
     seed-S/data/          worked.jsonl: a few stories with solutions; prompts.jsonl: these and many more, all with their
                           result alone; all.jsonl: prompts.jsonl with solutions; heldout.jsonl
     seed-S/start/         the model tuned on worked.jsonl: what is improved
@@ -33,14 +33,15 @@ from distillation import interval, markdown, read_rows, write_rows
 
 from jitune import compile_cache, host_memory
 
-SIZES = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
+SIZES = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
          "num_key_value_heads": 4, "head_dim": 32, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
          "rope_theta": 1000.0, "tie_word_embeddings": True, "initializer_range": 0.06}  # fmt: skip
 VOCABULARY, TOKENS = 1024, 64
 METHODS = {"rft": {"samples": 8}, "rest_em": {"samples": 8, "keep": 4}, "star": {}, "lmsi": {"samples": 8}}
 ROUNDS = 2
+SIGNS = {"+": "plus", "-": "minus", "*": "times"}
 # One in so many stories is held out; of so many sums the model reads this share.
-HELD_OUT, READ = 5, 0.5
+HELD_OUT, READ = 5, 0.7
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon")
 THINGS = ("apples", "books", "cards", "coins", "eggs", "marbles", "pens", "shells", "stamps", "stones")
 # Of each kind of story: how it is told, in two ways, and its two steps, of which the second takes the first's result d.
@@ -92,11 +93,11 @@ def parse():
     p.add_argument("--worked", type=int, default=0, help="stories with solutions (300; 20 with --quick)")
     p.add_argument("--prompts", type=int, default=0, help="stories with results alone (1000; 20 with --quick)")
     p.add_argument("--steps", type=int, default=0, help="of each training (250; 5 with --quick)")
-    p.add_argument("--reading_steps", type=int, default=0, help="(600; 5 with --quick)")
+    p.add_argument("--reading_steps", type=int, default=0, help="(1500; 5 with --quick)")
     p.add_argument("--quick", action="store_true")
     a = p.parse_args()
     for name, whole, quick in (("worked", 300, 20), ("prompts", 1000, 20), ("steps", 250, 5),
-                               ("reading_steps", 600, 5)):  # fmt: skip
+                               ("reading_steps", 1500, 5)):  # fmt: skip
         setattr(a, name, getattr(a, name) or (quick if a.quick else whole))
     a.heldout = 20 if a.quick else 500
     return a
@@ -140,15 +141,16 @@ def stories(rng: random.Random, count: int, *, held_out: bool = False, taken=())
     return list(found.values())
 
 
-def sums(rng: random.Random) -> str:
-    """A few loose sums of those that the model may read."""
-    found = []
-    while len(found) < 8:
-        sign = rng.choice("+-*")
-        a, b = (rng.randint(2, 9), rng.randint(2, 9)) if sign == "*" else (rng.randint(2, 100), rng.randint(2, 60))
-        if a >= b and hash_of(f"{a}{sign}{b}") % 100 < 100 * READ or sign == "*":
-            found.append(f"{a}{sign}{b}={ {'+': a + b, '-': a - b, '*': a * b}[sign]}")
-    return "\n".join(found)
+def loose_sum(rng: random.Random) -> dict:
+    """A sum by itself, of those that the model may see before it is tuned."""
+    while True:
+        sign = rng.choice("++--*")
+        a, b = (rng.randint(2, 9), rng.randint(2, 9)) if sign == "*" else (rng.randint(2, 80), rng.randint(2, 60))
+        if sign == "*" or a >= b * (sign == "-") and hash_of(f"{a}{sign}{b}") % 100 < 100 * READ:
+            break
+    result = {"+": a + b, "-": a - b, "*": a * b}[sign]
+    asked = f"What is {a} {SIGNS[sign]} {b}?"
+    return problem(asked, result, f"{a}{sign}{b}=<<{a}{sign}{b}={result}>>{result}\nAnswer: {result}")
 
 
 def problem(question: str, answer: int, solution: str = "") -> dict:
@@ -167,19 +169,21 @@ def make_base(a) -> None:
     from jitune.hub import fresh
     from jitune.models.families import FAMILIES
 
-    folder, text = a.out / "data", a.out / "data" / "text.jsonl"
+    folder = a.out / "data"
+    sums, text = folder / "sums.jsonl", folder / "stories.jsonl"
     if not text.exists():
         folder.mkdir(exist_ok=True)
-        rng = random.Random("text")
+        rng = random.Random("read")
         number = 200 if a.quick else 6000
-        rows = [{"text": s[0]} for s in stories(rng, number)] + [{"text": sums(rng)} for _ in range(number)]
-        write_rows(text, rows)
+        write_rows(sums, (loose_sum(rng) for _ in range(4 * number)))
+        write_rows(text, ({"text": question} for question, _, _ in stories(rng, number)))
+        write_rows(folder / "both.jsonl", read_rows(sums) + read_rows(text))  # for the tokenizer
     if not (a.out / "base").exists():
         FAMILIES["llama"].presets["experiment"] = SIZES
         made = fresh.create(a.out / "base", family="llama", preset="experiment", vocab_size=VOCABULARY,
-                            tokenizer_from=str(text))  # fmt: skip
+                            tokenizer_from=str(folder / "both.jsonl"))  # fmt: skip
         print(fresh.describe(made))
-    tune(a, a.out / "read", a.out / "base", text, 0, steps=a.reading_steps)
+    tune(a, a.out / "read", a.out / "base", f"{sums},{text}", 0, steps=a.reading_steps)
 
 
 def make_seed(a, seed: int) -> Path:
@@ -198,13 +202,13 @@ def make_seed(a, seed: int) -> Path:
 
 def training(config, steps: int, seed: int) -> None:
     """Sets the options of a training run."""
-    config.update({"seq_len": 128, "batch_size": 8, "loss_chunk": 1024, "steps": steps, "seed": seed, "loggers": ""})
+    config.update({"seq_len": 256, "batch_size": 4, "loss_chunk": 1024, "steps": steps, "seed": seed, "loggers": ""})
     config.mesh.update({"data": -1, "fsdp": 1})
     config.optimizer.update({"name": "muon", "learning_rate": 1e-2, "b2": 0.98, "weight_decay": 0.01,
                              "final_ratio": 0.05})  # fmt: skip
 
 
-def tune(a, out: Path, model: Path, data: Path, seed: int, *, steps: int = 0) -> None:
+def tune(a, out: Path, model: Path, data: Path | str, seed: int, *, steps: int = 0) -> None:
     """One run of `jitune train` in out/train."""
     from jitune import config as configs
     from jitune.train import train
