@@ -7,6 +7,7 @@ from jitune.commands import (
     data_annotate,
     data_convert,
     data_curate,
+    data_distill,
     data_show,
 )
 
@@ -15,6 +16,7 @@ COMMANDS = (
     data_annotate,
     data_convert,
     data_curate,
+    data_distill,
     data_show,
 )
 

@@ -19,9 +19,9 @@ from jitune.evals import choose, harness, sandbox, screen, task
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.judge import options
 from jitune.evals.judge.classifier import open_classifier
-from jitune.evals.judge.local import identify
 from jitune.evals.pages.evaluation import write_page
 from jitune.evals.run import NEEDS, evaluate
+from jitune.generators.local import identify
 from jitune.hub import peft, peft_config, weights
 from jitune.hub.tokenizer import tokenizer_digest
 from jitune.types import Pretrained, UserError

@@ -6,17 +6,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from jitune.evals.progress import Bars
-from jitune.evals.store import Store
+from jitune.evals.store import Store, from_first_process
 from jitune.evals.task import Generate, Generated, LogLikelihood, Request, Response, Rolling, Score, digest
 
 
@@ -68,16 +64,3 @@ def shown(engine: Any, request: Request) -> dict:
 def revive(value: dict) -> Response:
     """A response from what the store has of it."""
     return Generated(**value) if "text" in value else LogLikelihood(**value)
-
-
-def from_first_process(values: dict) -> dict:
-    """The first process's values, in every process."""
-    if jax.process_count() == 1:
-        return dict(values)
-    from jax.experimental.multihost_utils import broadcast_one_to_all
-
-    data = np.frombuffer(json.dumps(values).encode(), np.uint8)
-    size = int(broadcast_one_to_all(np.int64(len(data))))
-    padded = np.zeros(size, np.uint8)
-    padded[: min(size, len(data))] = data[:size]
-    return json.loads(bytes(np.asarray(broadcast_one_to_all(padded))))

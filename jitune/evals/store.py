@@ -4,7 +4,8 @@
         store.get(key)         # None where it is not there
         store.put(key, value)  # on disk before it returns
 
-The first line is the header; a store of another header is refused. A last line that was cut off is dropped.
+The first line is the header; a store of another header is refused. A last line that was cut off is dropped. With
+`offsets` values stay in the file and only their places are in memory, for files of hundreds of thousands of entries.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,12 +26,18 @@ except ImportError:  # Windows, where processes do not keep each other out
 
 
 class Store:
-    """A dict on disk, JSON lines of {"key", "value"}; safe for threads of one process."""
+    """A dict on disk, JSON lines of {"key", "value"}; safe for threads of one process.
 
-    def __init__(self, path: str | Path, header: dict):
-        self.path, self.header = Path(path), header
-        self.values: dict[str, Any] = {}
-        self.lock = threading.Lock()
+    offsets: `values` are read from the file when they are asked for. each: told (key, value) of every entry that is
+    there already.
+    """
+
+    def __init__(self, path: str | Path, header: dict, *, offsets: bool = False,
+                 each: Callable[[str, Any], None] | None = None):
+        self.path, self.header, self.each = Path(path), header, each
+        self.lock = threading.RLock()
+        self.places: dict[str, int] | None = {} if offsets else None
+        self.values: Mapping[str, Any] = Places(self) if offsets else {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(self.path, "a+b")
         try:
@@ -46,19 +54,23 @@ class Store:
     def _read(self) -> int:
         """Fills `values`; returns where the last whole line ends."""
         self.file.seek(0)
-        end, lines = 0, self.file.read().splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
+        end, number = 0, 0
+        while line := self.file.readline():
+            number += 1
             entry = parse(line, ("key", "value") if number > 1 else ("header",))
             if entry is None:
                 # Cut off by a kill; a file of something else is not ours to cut.
-                if number == len(lines) and (number > 1 or to_line({"header": self.header}).startswith(line)):
+                last = not self.file.read(1)
+                if last and (number > 1 or to_line({"header": self.header}).startswith(line)):
                     break
                 raise UserError(f"{self.path}:{number}: is not a line of a cache; give another folder, or move the "
                                 "file away to start anew")
             if number == 1:
                 self._check(entry["header"])
             else:
-                self.values[entry["key"]] = entry["value"]
+                self._hold(entry["key"], entry["value"], end)
+                if self.each:
+                    self.each(entry["key"], entry["value"])
             end += len(line)
         return end
 
@@ -75,6 +87,12 @@ class Store:
         self.file.write(to_line(entry))
         self.file.flush()
 
+    def _hold(self, key: str, value: Any, start: int) -> None:
+        if self.places is None:
+            self.values[key] = value
+        else:
+            self.places[key] = start
+
     def get(self, key: str) -> Any:
         """The value of a key, or None."""
         return self.values.get(key)
@@ -82,8 +100,9 @@ class Store:
     def put(self, key: str, value: Any) -> None:
         """Keeps a value."""
         with self.lock:
-            self.values[key] = value
+            start = self.file.seek(0, os.SEEK_END) if self.places is not None else 0
             self._write({"key": key, "value": value})
+            self._hold(key, value, start)
 
     def close(self) -> None:
         """Leaves everything on disk."""
@@ -96,6 +115,40 @@ class Store:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+class Places(Mapping):
+    """The values of a store that lie in its file."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def __getitem__(self, key: str) -> Any:
+        with self.store.lock:
+            self.store.file.seek(self.store.places[key])
+            return json.loads(self.store.file.readline())["value"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.store.places)
+
+    def __len__(self) -> int:
+        return len(self.store.places)
+
+
+def from_first_process(values: Mapping[str, Any]) -> dict:
+    """The first process's values, in every process of a run with jax."""
+    import jax
+
+    if jax.process_count() == 1:
+        return dict(values)
+    import numpy as np
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    data = np.frombuffer(json.dumps(dict(values)).encode(), np.uint8)
+    size = int(broadcast_one_to_all(np.int64(len(data))))
+    padded = np.zeros(size, np.uint8)
+    padded[: min(size, len(data))] = data[:size]
+    return json.loads(bytes(np.asarray(broadcast_one_to_all(padded))))
 
 
 def lock(file: IO, path: str | Path) -> None:

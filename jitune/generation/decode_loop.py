@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jitune.generation.sampling import Sampling, choose, process, row_keys
+from jitune.generation.sampling import Sampling, choose, counts_tokens, process, row_keys
 from jitune.types import BATCH_AXES, KVCache, Model, Unfilled
 
 CHUNK = 512  # prompt tokens that go through the model at once; it bounds the attention scores in memory
@@ -45,7 +45,7 @@ class State(NamedTuple):
 
     token: chosen last, not in the cache yet; position: its place in its row; left: tokens still to generate,
     0 where the row is finished; seen: bool [batch, vocab], or None without a repetition penalty; temperatures: as in
-    Prompts.
+    Prompts; counts: int32 [batch, vocab], tokens of the answer, or None without a presence or frequency penalty.
     """
 
     cache: Any
@@ -56,6 +56,7 @@ class State(NamedTuple):
     key: Any
     seen: Any
     temperatures: Any = None
+    counts: Any = None
 
 
 class Block(NamedTuple):
@@ -108,7 +109,8 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     if sampling.repetition_penalty != 1:
         seen = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], prompts.tokens].max(positions >= 0)
     row_state = (prompts.tokens[:, -1], prompts.lengths - 1, prompts.left, prompts.row_ids)
-    state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures)
+    generated = jnp.zeros(logits.shape, jnp.int32) if counts_tokens(sampling) else None
+    state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)
     return state, _replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left))
@@ -161,24 +163,28 @@ def _draw(logits, state: State, stop_ids, sampling: Sampling):
         token = jnp.where(alive, _choose_each(logits, state, position, sampling), 0)
     else:
         keys = row_keys(state.key, state.row_ids, position) if sampling.temperature > 0 else None
-        token = jnp.where(alive, choose(process(logits, state.seen, sampling), keys, sampling), 0)
+        token = jnp.where(alive, choose(process(logits, state.seen, sampling, state.counts), keys, sampling), 0)
     chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
     left = jnp.where(alive & ~jnp.isin(token, stop_ids), state.left - 1, 0)
     seen = None if state.seen is None else state.seen.at[jnp.arange(token.size), token].set(True)
-    state = state._replace(token=token, position=position, left=left, seen=seen)
+    counts = None if state.counts is None else state.counts.at[jnp.arange(token.size), token].add(alive)
+    state = state._replace(token=token, position=position, left=left, seen=seen, counts=counts)
     return state, chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def _choose_each(logits, state: State, position, sampling: Sampling):
     """Every row's next token at its own temperature. Nothing is drawn where all rows are greedy."""
-    greedy, sampling = replace(sampling, temperature=0.0), replace(sampling, temperature=1.0)
-    best = choose(process(logits, state.seen, greedy), None, greedy)
+    greedy = replace(sampling, temperature=0.0)
+    # Penalties first: what they take from a logit is meant before it is divided by the temperature.
+    logits = process(logits, state.seen, greedy, state.counts)
+    best = choose(logits, None, greedy)
+    filters = replace(sampling, temperature=1.0, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
 
     def draw():
         warm = state.temperatures > 0
         scores = logits / jnp.where(warm, state.temperatures, 1)[:, None]
         keys = row_keys(state.key, state.row_ids, position)
-        return jnp.where(warm, choose(process(scores, state.seen, sampling), keys, sampling), best)
+        return jnp.where(warm, choose(process(scores, None, filters), keys, filters), best)
 
     return jax.lax.cond(jnp.any(state.temperatures > 0), draw, lambda: best)
 

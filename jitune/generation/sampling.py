@@ -4,7 +4,8 @@
     tokens = choose(scores, row_keys(key, row_ids, positions), Sampling(temperature=0.7, top_p=0.9))
 
 Meaning and order are those of transformers' logits processors: repetition penalty, temperature, top-k, top-p,
-min-p. A token that is ruled out gets -inf.
+min-p; OpenAI's presence and frequency penalties come after the repetition penalty, as in vLLM. A token that is ruled
+out gets -inf.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ class Sampling:
 
     Attributes:
       temperature: divides the logits; 0 takes the most likely token (the lowest id of equals), and then only
-        repetition_penalty counts of the others.
+        penalties count of the others.
       top_k: keep the k highest logits and those equal to the last of them; 0: keep all.
       top_p: keep the smallest set of tokens whose probability exceeds top_p (arXiv 1904.09751); 1: keep all.
       min_p: keep tokens of at least min_p times the highest probability (arXiv 2407.01082); 0: keep all.
       repetition_penalty: divides positive logits of tokens already in the prompt or the answer and multiplies
         negative ones (arXiv 1909.05858); 1: none.
+      presence_penalty: is taken from the logits of tokens that are in the answer already, as OpenAI defines it.
+      frequency_penalty: is taken from a token's logit as often as the token is in the answer.
       seed: of the random numbers, below 2**32.
 
     Raises:
@@ -42,6 +45,8 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self):
         for name, allowed, ok in (
@@ -50,6 +55,8 @@ class Sampling:
             ("top_p", "above 0 and at most 1 (off)", lambda v: 0 < v <= 1),
             ("min_p", "from 0 (off) to 1", lambda v: 0 <= v <= 1),
             ("repetition_penalty", "a positive number, 1 is off", lambda v: 0 < v < math.inf),
+            ("presence_penalty", "a number, 0 is off", math.isfinite),
+            ("frequency_penalty", "a number, 0 is off", math.isfinite),
             ("seed", "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32 and v == int(v)),
         ):
             value = getattr(self, name)
@@ -60,15 +67,19 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def process(logits: jax.Array, seen: jax.Array | None, sampling: Sampling) -> jax.Array:
+def process(logits: jax.Array, seen: jax.Array | None, sampling: Sampling, counts: jax.Array | None = None
+            ) -> jax.Array:
     """The scores that tokens are drawn from, [batch, vocab].
 
     seen: bool [batch, vocab], the tokens of the prompt and of the answer so far; it is looked at only with a
-    repetition penalty. Example, top_p=0.7 over probabilities (0.5, 0.3, 0.2): the first two stay.
+    repetition penalty. counts: int [batch, vocab], how often a token is in the answer so far; only with a presence or
+    frequency penalty. Example, top_p=0.7 over probabilities (0.5, 0.3, 0.2): the first two stay.
     """
     scores = logits
     if sampling.repetition_penalty != 1:
         scores = penalize(scores, seen, sampling.repetition_penalty)
+    if counts_tokens(sampling):
+        scores = discourage(scores, counts, sampling.presence_penalty, sampling.frequency_penalty)
     if sampling.temperature == 0:
         return scores
     scores = scores / sampling.temperature
@@ -84,6 +95,17 @@ def process(logits: jax.Array, seen: jax.Array | None, sampling: Sampling) -> ja
 def penalize(scores: jax.Array, seen: jax.Array, penalty: float) -> jax.Array:
     """Makes seen tokens less likely (penalty > 1): 2.0 -> 1.0 and -2.0 -> -4.0 with penalty 2."""
     return jnp.where(seen, jnp.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def counts_tokens(sampling: Sampling) -> bool:
+    """Whether the tokens of the answer are counted."""
+    return sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
+
+
+def discourage(scores: jax.Array, counts: jax.Array, presence: float, frequency: float) -> jax.Array:
+    """scores - presence [count > 0] - frequency * count: a token that was generated twice loses 0.5 + 2 * 0.25 with
+    presence 0.5 and frequency 0.25 (OpenAI's API reference, "frequency and presence penalties")."""
+    return scores - presence * (counts > 0) - frequency * counts
 
 
 def keep_top_k(scores: jax.Array, k: int) -> jax.Array:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
 from jitune.data.record import CANONICAL, Provenance
 
 # A text that is continued as it is, or a conversation of (role, content).
 Prompt = str | tuple[tuple[str, str], ...]
+FLOATS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,36 @@ class Generator(Protocol):
 
 
 def key(identity: Mapping[str, Any], call: Call) -> str:
-    """Under which a reply is kept: sha256 of who is asked, how, and what; the seed of a greedy call is left out."""
-    asked = asdict(call)
+    """Under which a reply is kept: sha256 of who is asked, how, and what.
+
+    The seed of a greedy call is left out, and the name of a model that has a digest: a folder that was moved holds the
+    same model. Options with their default are left out, so that what is kept outlives new ones.
+    """
+    asked = {f.name: value for f in fields(Call) if (value := getattr(call, f.name)) != f.default}
+    asked |= {name: float(asked[name]) for name in FLOATS if name in asked}
+    asked["max_tokens"] = call.max_tokens
     if not call.temperature:
-        asked.pop("seed")
-    return hashlib.sha256(CANONICAL([dict(identity), asked]).encode()).hexdigest()
+        asked.pop("seed", None)
+    who = {name: value for name, value in identity.items() if name != "model" or not identity.get("digest")}
+    return hashlib.sha256(CANONICAL([who, asked]).encode()).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of the SHA-256 of what is JSON."""
+    return hashlib.sha256(CANONICAL(value).encode()).hexdigest()[:16]
+
+
+def break_up(text: str, controls: Sequence[str]) -> str:
+    """A text in which no control token stands: a space comes after its first character."""
+    for token in controls:
+        while token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def prompt_hash(call: Call) -> str:
     """16 hex digits of the SHA-256 of what was asked."""
-    return hashlib.sha256(CANONICAL(call.prompt).encode()).hexdigest()[:16]
+    return digest(call.prompt)
 
 
 def provenance(identity: Mapping[str, Any], call: Call, *, method: str, parents: Sequence[str] = (),

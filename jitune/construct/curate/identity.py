@@ -59,7 +59,7 @@ def model(value: Any) -> dict[str, str]:
     there = isinstance(value, (str, Path)) and os.path.isdir(os.path.expanduser(value))
     if not there and str(value).count("/") != 1:  # neither a folder nor org/name
         return {}
-    from jitune.evals.judge.local import identify
+    from jitune.generators.local import identify
     from jitune.hub import peft, weights
 
     try:

@@ -85,9 +85,13 @@ class Tally:
 
     def keep(self, input: int, found: Facts) -> None:
         """One more record of the output."""
-        self.tree["kept"] += 1
         self.tree["inputs"][str(input)]["kept"] += 1
         _count(self.tree["inputs"][str(input)]["licenses"], found.license)
+        self.made(found)
+
+    def made(self, found: Facts) -> None:
+        """One more record of the output, whatever input it is made of."""
+        self.tree["kept"] += 1
         _count_facts(self.tree["after"], found)
         _count(self.tree["after"]["language"], found.language)
 

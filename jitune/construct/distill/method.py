@@ -8,6 +8,10 @@ The runner writes a step's records and its state before the next one begins, and
 the last step: the method is called with what was kept and the state as they stood then. Within a step, replies that
 have come are in the cache, so that asking again costs nothing; calls must therefore follow from `Given` alone, never
 from a clock, from chance without `seed`, or from the order in which replies come.
+
+A method is a module with `defaults() -> dict`, its section of the config in plain values, and `run(given)`. It may have
+`total(options, records) -> int`, what there is to do, such as records to answer, and `reads(options) -> list[str]`,
+files that its options name.
 """
 
 from __future__ import annotations
@@ -34,11 +38,18 @@ class Rejected(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a step brought. state: JSON that the method needs to go on behind it."""
+    """What a step brought.
+
+    state: JSON, small, that the method needs to go on behind it; it takes the place of the last step's. Its `ended`
+    says, for people, why the method stops before its aim. memory: JSON values that are added to `Given.memory`, for
+    what grows, such as a pool of instructions. done: how much of `total` is done (see below), for the progress bar.
+    """
 
     kept: Sequence[Record] = ()
     rejected: Sequence[Rejected] = ()
     state: Mapping[str, Any] = {}
+    memory: Sequence[Any] = ()
+    done: int = 0
 
 
 class Given(NamedTuple):
@@ -46,7 +57,8 @@ class Given(NamedTuple):
 
     ask: `(calls) -> answers in order`, of the teacher. generator: the teacher itself, for its identity. options: the
     method's section of the config. records: the input, such as seeds, prompts or documents. seed: of the run. kept,
-    state: of the steps before, of an earlier process too. second: another generator, where the method has two.
+    state, memory: of the steps before, of an earlier process too. second: another generator, where the method has two;
+    ask_second: `ask` of it.
     """
 
     ask: Callable[[Sequence[Call]], list[Reply | Lost]]
@@ -57,6 +69,8 @@ class Given(NamedTuple):
     kept: Sequence[Record] = ()
     state: Mapping[str, Any] = {}
     second: Generator | None = None
+    ask_second: Callable[[Sequence[Call]], list[Reply | Lost]] | None = None
+    memory: Sequence[Any] = ()
 
 
 Method = Callable[[Given], Iterator[Step]]

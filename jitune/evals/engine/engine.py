@@ -148,24 +148,26 @@ class Engine:
 
     def generate_tokens(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int | Sequence[int],
                         stop: Sequence[str] | Sequence[Sequence[str]] = (), temperature: float | Sequence[float] = 0.0,
-                        samples: Sequence[int] | None = None, sampling: Sampling = GREEDY,
+                        samples: Sequence[int] | None = None,
+                        sampling: Sampling | Sequence[Sampling] = GREEDY,
                         on_done: OnDone | None = None, name: Name | None = None) -> list[Generated]:  # fmt: skip
         """Answers to prompts of token ids, in their order; equal ones are computed once.
 
         max_new_tokens, stop (texts), temperature: of all prompts, or a list with one of each. samples: numbers that
         tell samples of one prompt apart, by default how often the prompt was there before. sampling: top_k, top_p,
-        min_p and repetition_penalty. A prompt is cut on the left to the context less max_new_tokens; where that leaves
-        nothing, the answer has half of the context. on_done, name: as in `score_tokens`.
+        min_p and penalties, of all or a list with one of each; equal ones are answered together. A prompt is cut on the
+        left to the context less max_new_tokens; where that leaves nothing, the answer has half of the context. on_done,
+        name: as in `score_tokens`.
         """
         name = name or (lambda i: f"prompt {i + 1} of {len(prompts)}")
         seen: dict[Any, int] = {}
         jobs: dict[answers.Job, list[int]] = {}
         cuts, found = [], {}
         for i, prompt in enumerate(map(tuple, prompts)):
-            new, texts, heat = (_each(x, i) for x in (max_new_tokens, stop, temperature))
+            new, texts, heat, how = (_each(x, i) for x in (max_new_tokens, stop, temperature, sampling))
             number = samples[i] if samples is not None else seen.get(prompt, 0)
             seen[prompt] = seen.get(prompt, 0) + 1
-            job = self._job(prompt, new, texts, heat, number, sampling, name(i))
+            job = self._job(prompt, new, texts, heat, number, how, name(i))
             jobs.setdefault(job, []).append(i)
             cuts.append(len(prompt) - len(job.prompt))
         self.counts["truncated"] += sum(cut > 0 for cut in cuts)

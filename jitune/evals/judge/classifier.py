@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jitune.evals.judge.endpoint import KEY_ENV, Endpoint, Failed, post, scrub
 from jitune.evals.store import Store
 from jitune.evals.task import Classify, Verdict
+from jitune.generators.endpoint import KEY_ENV, Endpoint, Failed, post, scrub
 from jitune.types import UserError
 
 BATCH = 32

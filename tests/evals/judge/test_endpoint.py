@@ -11,9 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from jitune.evals.judge import endpoint
 from jitune.evals.judge.judge import open_judge
 from jitune.evals.task import Ask
+from jitune.generators import endpoint
 from jitune.types import UserError
 from tests.evals.judge.fake import reply, serve
 

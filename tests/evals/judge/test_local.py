@@ -4,35 +4,55 @@ import json
 
 import pytest
 
-from jitune.evals.judge import local, prompts
+from jitune.evals.judge import prompts
 from jitune.evals.judge.judge import Judge, open_judge
-from jitune.evals.task import Ask, Generate, Generated, LogLikelihood, Verdict
+from jitune.evals.task import Ask, Generated, LogLikelihood, Score, Verdict
+from jitune.generators.local import Local
+from jitune.types import Pretrained
 from tests.conftest import make_toy_model
 
 
 class Tokenizer:
+    """A token a character."""
+
     all_special_tokens = ["<|im_end|>", "</s>", "<s>", "[INST]", "\n"]
+    bos_token_id = eos_token_id = 0
+    chat_template = None
+
+    def __call__(self, texts, **_):
+        ids = [[ord(c) for c in text] for text in ([texts] if isinstance(texts, str) else texts)]
+        return {"input_ids": ids[0] if isinstance(texts, str) else ids}
 
 
 class Engine:
-    """Answers in two batches, the second half first."""
+    """Answers in two batches, the second half first. answer: `(text of the prompt) -> Generated or LogLikelihood`."""
+
+    limit = 300
 
     def __init__(self, answer):
-        self.answer_one, self.requests = answer, []
+        self.answer_one, self.prompts = answer, []
 
-    def answer(self, requests, *, on_done=None):
-        self.requests += requests
-        found = [self.answer_one(r) for r in requests]
+    def generate_tokens(self, prompts, *, max_new_tokens, temperature, on_done, **_):
+        assert set(max_new_tokens) == {50} and set(temperature) == {0}
+        texts = ["".join(map(chr, ids)) for ids in prompts]
+        self.prompts += texts
+        self._give([self.answer_one(text) for text in texts], on_done)
+
+    def answer(self, requests, *, on_done):
+        assert all(isinstance(r, Score) for r in requests)
+        self._give([self.answer_one(r.continuation) for r in requests], on_done)
+
+    def _give(self, found, on_done):
         half = len(found) // 2
         for part in (range(half, len(found)), range(half)):
             on_done([(i, found[i]) for i in part])
-        return found
 
 
 def opened(answer, **options):
     engine = Engine(answer)
-    return engine, Judge({"kind": "local", "model": "m"}, local.asker(engine, Tokenizer()),
-                         lambda q: {"max_tokens": q.max_tokens}, **options)
+    source = Local(Pretrained(None, None, Tokenizer(), None), {"kind": "local", "model": "m"}, chat_template="none",
+                   engine=engine)
+    return engine, Judge(source, lambda call: {"max_tokens": call.max_tokens}, **options)
 
 
 def asks(*texts):
@@ -40,35 +60,31 @@ def asks(*texts):
 
 
 def test_answers_come_in_order_and_are_kept(tmp_path):
-    def answer(request):
-        assert isinstance(request, Generate) and request.max_new_tokens == 50 and request.temperature == 0
-        return Generated(request.prompt[1][1].upper(), "stop", 3)
-
-    engine, judge = opened(answer, cache=tmp_path / "c.jsonl")
+    engine, judge = opened(lambda text: Generated(text.split()[-1].upper(), "stop", 3), cache=tmp_path / "c.jsonl")
     seen = []
     assert [v.value for v in judge.answer(asks("a", "b", "c"), seen.extend)] == ["A", "B", "C"]
     assert [i for i, _ in seen] == [1, 2, 0] and judge.account["output_tokens"] == 9
     judge.answer(asks("a", "b", "c"))
-    assert len(engine.requests) == 3
+    assert len(engine.prompts) == 3
 
 
 def test_what_does_not_fit_or_is_cut_off_is_no_verdict():
-    _, judge = opened(lambda r: Generated("[[A]]", "length" if "long" in r.prompt[1][1] else "stop", 50,
-                                          7 if "wide" in r.prompt[1][1] else 0))
-    found = judge.answer(asks("good", "long", "wide"))
+    _, judge = opened(lambda text: Generated("[[A]]", "length" if "long" in text else "stop", 50))
+    wide = "w" * (300 - 16 - len("Judge.\n\n\n"))  # leaves 16 tokens to answer in, but for the seven more
+    found = judge.answer(asks("good", "long", wide + "w" * 7))
     assert found == [Verdict("[[A]]"), Verdict(None, "judge: the answer was cut off at 50 tokens"),
                      Verdict(None, "judge: the question does not fit its context (7 tokens too many)")]
 
 
 def test_no_control_token_of_the_judge_is_left_in_what_it_reads():
-    engine, judge = opened(lambda r: Generated("x", "stop", 1))
+    engine, judge = opened(lambda text: Generated("x", "stop", 1))
     judge.answer(asks("a</s>b [INST] <s><|im_end|>\n<<s>s>"))
-    text = engine.requests[0].prompt[1][1]
+    text = engine.prompts[0]
     assert not any(t in text for t in ("</s>", "<s>", "[INST]", "<|im_end|>")) and "\n" in text
 
 
 def test_first_tokens_by_scores():
-    _, judge = opened(lambda r: LogLikelihood({"A": -1.0, "B": -2.0}[r.continuation], False, 1))
+    _, judge = opened(lambda option: LogLikelihood({"A": -1.0, "B": -2.0}[option], False, 1))
     assert judge.prefer([prompts.letter("Q", "x", "y")])[0].value == pytest.approx(1 / (1 + 2.718281828 ** -1))
 
 

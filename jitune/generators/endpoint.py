@@ -1,7 +1,9 @@
-"""A model behind an HTTP endpoint that speaks OpenAI's chat protocol: one call, tried again where that may help.
+"""A model behind an HTTP endpoint that speaks OpenAI's protocol: one request, tried again where that may help.
 
-    e = Endpoint("http://localhost:8000/v1", "my-judge")
-    ask(e, [("user", "Which is better?")], max_tokens=512)   # Reply("... [[A]]", "stop", 120, 44)
+    e = Endpoint("http://localhost:8000/v1", "my-teacher")
+    post(e, "chat/completions", {"model": "my-teacher", "messages": [...]}, read=lambda reply: reply["choices"])
+
+What is sent and how a reply is read is in `wire`.
 
 The key is read from an environment variable when a call is made. It is in no error, no record and no repr. Failed
 (for one question) and UserError (nothing will work: wrong key, wrong model, nothing listens) are what can go wrong.
@@ -13,7 +15,6 @@ import datetime
 import email.utils
 import http.client
 import json
-import math
 import os
 import random
 import re
@@ -21,7 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,14 +33,20 @@ LONGEST_WAIT = 120.0
 LARGEST_REPLY = 16 << 20
 # Of codes below 500: timeouts and "too many" pass; the others say that the request is wrong.
 PASSING = (408, 409, 425, 429)
+TOO_LONG = ("context_length", "context length", "context size", "maximum model length", "too many tokens",
+            "prompt is too long", "exceed_context")
+FILTERED = ("content_filter", "content management policy", "responsibleaipolicy", "content_policy_violation")
 
 
 class Failed(Exception):
-    """One call failed after its last try. `status`: the HTTP code, or 0. `reached`: whether a server answered."""
+    """One call failed after its last try. `status`: the HTTP code, or 0. `reached`: whether a server answered.
 
-    def __init__(self, reason: str, *, status: int = 0, reached: bool = True):
+    kind: as `call.Lost` has it. used: the tokens that it took all the same, where they were counted.
+    """
+
+    def __init__(self, reason: str, *, status: int = 0, reached: bool = True, kind: str = "failed", used=None):
         super().__init__(reason)
-        self.status, self.reached = status, reached
+        self.status, self.reached, self.kind, self.used = status, reached, kind, used
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,10 @@ class Endpoint:
     Attributes:
       base_url: as in `https://host/v1`; a query (`?api-version=...`) is kept for calls and not shown.
       key_env: the name of the environment variable with the key; none is sent where it is not set.
+      api: `chat`, or `completion`, which continues plain texts.
       parameters: added to every request; None takes one out ({"temperature": None} for models that refuse it).
+      chat_template: Jinja source that renders conversations for api=completion; "": they are refused there.
+      empty: whether an answer without a text is an answer; otherwise it is a failure.
       timeout: seconds for a call. tries: calls of one question at most. concurrency: calls at a time.
       sleep, chance: how waiting is done and where jitter comes from; tests give their own.
     """
@@ -57,7 +67,10 @@ class Endpoint:
     base_url: str
     model: str
     key_env: str = KEY_ENV
+    api: str = "chat"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    chat_template: str = ""
+    empty: bool = True
     timeout: float = 120.0
     tries: int = 6
     concurrency: int = 8
@@ -73,7 +86,9 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname or not printable:
             raise UserError(f"the endpoint's URL {self.shown!r}: http://HOST/v1 or https://HOST/v1 is needed")
         if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
-            raise UserError("the key's environment variable: its name is needed (--judge_key_env NAME), not the key")
+            raise UserError("the key's environment variable: its name is needed (key_env=NAME), not the key")
+        if self.api not in ("chat", "completion"):
+            raise UserError(f"the endpoint's api={self.api!r} is not one of chat, completion")
         if self.concurrency < 1 or self.tries < 1 or not self.timeout > 0:
             raise UserError("an endpoint's concurrency and tries must be 1 or more, and its timeout above 0")
 
@@ -88,18 +103,6 @@ class Endpoint:
         return f"{self.shown}/{path}" + (f"?{query}" if query else "")
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer. tokens: as the endpoint counted them, or None where it did not. choices: first token -> logprob."""
-
-    text: str
-    finish_reason: str
-    input_tokens: int | None
-    output_tokens: int | None
-    model: str = ""
-    choices: Mapping[str, float] | None = None
-
-
 class _Stay(urllib.request.HTTPRedirectHandler):
     """A redirect is an error: following it would carry the key to another host."""
 
@@ -108,25 +111,6 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 OPENER = urllib.request.build_opener(_Stay)
-
-
-def body_of(e: Endpoint, messages: Sequence[tuple[str, str]], max_tokens: int, first_token: bool = False) -> dict:
-    """What is sent: temperature 0, and with `first_token` the likeliest first tokens asked for."""
-    body = {"model": e.model, "messages": [{"role": r, "content": c} for r, c in messages], "temperature": 0.0,
-            "max_tokens": max_tokens}
-    if first_token:
-        body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-    return {name: value for name, value in {**body, **e.parameters}.items() if value is not None}
-
-
-def ask(e: Endpoint, messages: Sequence[tuple[str, str]], max_tokens: int, *, first_token: bool = False,
-        patient: bool = True) -> Reply:
-    """One answer. Raises Failed after the last try, UserError where no call will ever work.
-
-    first_token: one token and the log-probabilities of what it might have been. patient: see `post`.
-    """
-    return post(e, "chat/completions", body_of(e, messages, max_tokens, first_token),
-                lambda reply: _read_reply(e, reply, first_token), patient=patient)
 
 
 def post(e: Endpoint, path: str, body: dict, read: Callable[[Any], Any], *, patient: bool = True) -> Any:
@@ -147,7 +131,7 @@ def post(e: Endpoint, path: str, body: dict, read: Callable[[Any], Any], *, pati
             except (KeyError, TypeError, IndexError, AttributeError, ValueError):
                 raise Failed(f"a reply that is not understood: {scrub(e, json.dumps(reply))}") from None
         except Failed as error:
-            passing = not error.status or error.status in PASSING or error.status >= 500
+            passing = error.kind == "failed" and (not error.status or error.status in PASSING or error.status >= 500)
             pause = min(60.0, 2.0 ** (number - 1)) * (0.5 + 0.5 * e.chance())
             wait = max(pause, getattr(error, "after", 0.0))
             if not passing or number == e.tries or wait > LONGEST_WAIT or not (patient or error.reached):
@@ -158,10 +142,13 @@ def post(e: Endpoint, path: str, body: dict, read: Callable[[Any], Any], *, pati
 
 def scrub(e: Endpoint, text: str) -> str:
     """A text as it may be shown: on one line, 200 characters at most, without the key."""
+    return " ".join(hide(e, text).split())[:200]
+
+
+def hide(e: Endpoint, text: str) -> str:
+    """A text without the key."""
     key = os.environ.get(e.key_env, "").strip()
-    if key:
-        text = text.replace(key, "***").replace(json.dumps(key)[1:-1], "***")
-    return " ".join(text.split())[:200]
+    return text.replace(key, "***").replace(json.dumps(key)[1:-1], "***") if key else text
 
 
 def _send(e: Endpoint, path: str, body: dict) -> Any:
@@ -225,9 +212,18 @@ def _refusal(e: Endpoint, error: urllib.error.HTTPError, end: float) -> Exceptio
         return UserError(f"{e.shown}: the account's quota is used up: HTTP {status}{more}")
     if 300 <= status < 400:
         return UserError(f"{e.shown}: redirects, which is not followed (HTTP {status}); give the final base URL")
-    failed = Failed(f"HTTP {status}{more}{unset if status == 403 else ''}", status=status)
+    failed = Failed(f"HTTP {status}{more}{unset if status == 403 else ''}", status=status,
+                    kind=_kind(said) if 400 <= status < 500 else "failed")
     failed.after = _seconds(error.headers.get("Retry-After"))
     return failed
+
+
+def _kind(said: str) -> str:
+    """What a refusal is about, by the codes and words of OpenAI, Azure, vLLM, llama.cpp and others."""
+    said = said.lower()
+    if any(words in said for words in TOO_LONG):
+        return "too_long"
+    return "filtered" if any(words in said for words in FILTERED) else "failed"
 
 
 def _message(raw: bytes) -> str:
@@ -250,20 +246,3 @@ def _seconds(after: str | None) -> float:
         return max(0.0, (at - datetime.datetime.now(datetime.UTC)).total_seconds())
     except (TypeError, ValueError):
         return 0.0
-
-
-def _read_reply(e: Endpoint, reply: Any, first_token: bool) -> Reply:
-    choice = reply["choices"][0]
-    usage = reply.get("usage") or {}
-    counts = [n if isinstance(n, int) and n >= 0 else None
-              for n in (usage.get("prompt_tokens"), usage.get("completion_tokens"))]
-    text, choices = choice["message"]["content"], None
-    if first_token:
-        if not (choice.get("logprobs") or {}).get("content"):
-            raise UserError(f"{e.shown}: gives no log-probabilities of first tokens")
-        top = choice["logprobs"]["content"][0]["top_logprobs"]
-        choices = {t["token"]: float(t["logprob"]) for t in reversed(top) if not math.isnan(float(t["logprob"]))}
-        text = text or ""
-    if not isinstance(text, str) or not (text.strip() or first_token):
-        raise ValueError("no text")
-    return Reply(text, str(choice.get("finish_reason") or "stop"), *counts, str(reply.get("model") or ""), choices)
