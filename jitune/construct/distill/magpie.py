@@ -70,6 +70,13 @@ def total(options: Mapping[str, Any], records: Sequence[Record]) -> int:
     return options["count"]
 
 
+def reads(options: Mapping[str, Any]) -> list[str]:
+    """Files that options name."""
+    folder = options["tokenizer"]
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    return [options["chat_template"], *(f"{folder}/{name}" for name in names if folder)]
+
+
 @dataclass(frozen=True)
 class Try:
     """A conversation on its way. number: of the sample. turns: (question, answer). start: what it begins with."""

@@ -1,5 +1,8 @@
 """Magpie: what stands around a user's text, sampling from it, grades, duplicates, and teachers that do badly."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from jitune.construct.distill import magpie, magpie_prompts
@@ -203,14 +206,27 @@ def test_more_turns_and_one_that_fails_later():
 def test_a_local_teachers_own_template_and_system_messages():
     teacher = Replay(lambda call: f"What of {call.seed}, and of {len(call.prompt)}?" if call.prompt.endswith("user\n")
                      else "Quality: good" if "You grade" in call.prompt else "So it is.")
-    teacher.tokenizer, teacher.chat_template = tokenizer(QWEN), None
+    teacher.source = SimpleNamespace(tokenizer=tokenizer(QWEN), chat_template=None)  # as `generators.cached` has it
     systems = [ask_record("-", i, system=text) for i, text in enumerate(["You teach.", "You cook well."])]
     more = magpie.defaults() | {"count": 4, "duplicates": "none"}
     kept, rejected, _ = run_all(magpie, given(teacher, systems, more))
     assert rejected == [] and [r.messages[0]["content"] for r in kept] == ["You teach.", "You cook well."] * 2
     assert teacher.asked[0].prompt == "<|im_start|>system\nYou teach.<|im_end|>\n<|im_start|>user\n"
+    other = more | {"chat_template": "alpaca"}
+    teacher.asked.clear()
+    run_all(magpie, given(teacher, [], other))
+    assert teacher.asked[0].prompt == "### Instruction:\n" and teacher.asked[0].stop[0] == "\n\n### Response:"
     with pytest.raises(UserError, match="not known of this teacher; name a folder"):
         run_all(magpie, given(good, [], more))
+
+
+def test_the_template_of_a_folder_for_an_endpoint(tmp_path):
+    tokenizer(LLAMA, bos="<|begin_of_text|>").save_pretrained(tmp_path)
+    teacher = Replay(good)
+    more = magpie.defaults() | {"count": 1, "tokenizer": str(tmp_path)}
+    run_all(magpie, given(teacher, [], more))
+    assert teacher.asked[0].prompt == "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
+    assert [name for name in magpie.reads(more) if name and Path(name).exists()]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
