@@ -21,6 +21,7 @@ def get_config():
     config.method = "magpie"
     config.magpie.count = 1000  # instructions that are sampled
     config.magpie.turns = 1
+    config.magpie.one_line = True  # as published; False lets instructions have several lines
     config.magpie.temperature = 1.0  # of instructions; answers are greedy
     config.magpie.top_p = 1.0
     config.magpie.qualities = "good,excellent"

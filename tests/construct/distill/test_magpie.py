@@ -126,10 +126,13 @@ def test_questions_are_sampled_and_answered():
     assert rejected == [] and len(kept) == 6 and state == {"at": 6}
     question, judge, answer = (next(c for c in teacher.asked if kind(c) == k) for k in ("question", "judge", "answer"))
     assert question.prompt == "<|user|>\n" and (question.temperature, question.top_p) == (1.0, 1.0)
-    assert question.stop == ("<|end|>", "<|user|>") and question.max_tokens == 2048
+    assert question.stop == ("<|end|>", "<|user|>", "\n") and question.max_tokens == 512
     text = "What is the 1th letter, and which words begin with number 0?"
     assert answer.prompt == f"<|user|>\n{text}<|end|>\n<|assistant|>\n"
-    assert answer.temperature == 0.0 and answer.max_tokens == 4096
+    assert answer.temperature == 0.0 and answer.max_tokens == 2048 and answer.stop == ("<|end|>", "<|user|>")
+    whole = Replay(good)
+    run_all(magpie, given(whole, [], options(one_line=False)))
+    assert whole.asked[0].stop == ("<|end|>", "<|user|>")
     assert judge.prompt.startswith("<|user|>\nYou grade") and judge.prompt.endswith("<|end|>\n<|assistant|>\n")
     assert kept[0].messages[0] == {"role": "user", "content": text}
     assert kept[0].provenance.method == "magpie" and kept[0].provenance.source == "sample 0"
