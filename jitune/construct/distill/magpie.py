@@ -4,8 +4,8 @@
 
 In: nothing, or records whose system messages are drawn from in turn. Out: conversations. The model continues its
 template's text up to the user's first word (temperature 1, top_p 1) until it ends the line or the turn, and then
-answers as it would (temperature 0). It needs raw completion: a chat API puts its template around what it is given, so that the
-model answers an empty question, with a greeting. Xu et al. 2024 (arXiv 2406.08464) and its code. Left out are
+answers as it would (temperature 0). It needs raw completion: a chat API puts its template around what it is given, so
+that the model answers an empty question, with a greeting. Xu et al. 2024 (arXiv 2406.08464) and its code. Left out are
 
 | reason | what |
 |---|---|
