@@ -103,7 +103,7 @@ def test_the_rest_is_one_class(kind, wanted):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_tokens_never_say_more(kind):
     teacher, student = random_logits(3)
-    found = [sparse(kind, *likeliest(teacher, k), student) for k in (1, 4, 16, 39)] + [dense(kind, teacher, student)]
+    found = [sparse(kind, *likeliest(teacher, k), student) for k in (1, 4, 16)] + [dense(kind, teacher, student)]
     for fewer, more in zip(found, found[1:], strict=False):
         assert (fewer <= more * (1 + 1e-5)).all() and (fewer >= 0).all()
 
