@@ -1,4 +1,4 @@
-"""The objective: its slow twin, what is never computed or held, meshes, stores, batches of the student's own answers."""
+"""The objective: its slow twin, what is never computed or held, meshes, stores."""
 
 import functools
 
