@@ -157,13 +157,14 @@ def test_a_store_of_all_tokens_is_the_teacher():
     (_, params), (teacher, other), batch = make_model(), make_teacher(), make_batch()
     options = {"divergence": "jsd", "chunk": 64}
     whole = stored(batch, VOCAB)
-    wanted = graded(lambda p: loss_of(distill(**options, teacher=teacher), p, batch, other)[0])(params)
-    found = graded(lambda p: loss_of(distill(**options), p, whole)[0])(params)
+    # Batches are arguments: XLA takes long to fold what it can of constants.
+    wanted = graded(lambda p, b: loss_of(distill(**options, teacher=teacher), p, b, other)[0])(params, batch)
+    found = graded(lambda p, b: loss_of(distill(**options), p, b)[0])(params, whole)
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-6)
     for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(wanted[1]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     few = {**whole, **{name: whole[name][..., :8] for name in ("teacher_ids", "teacher_logprobs")}}
-    some = jax.jit(lambda p: loss_of(distill(**options), p, few)[0])(params)
+    some = jax.jit(lambda p, b: loss_of(distill(**options), p, b)[0])(params, few)
     assert 0 < some < wanted[0]
 
 
