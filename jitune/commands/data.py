@@ -9,6 +9,7 @@ from jitune.commands import (
     data_curate,
     data_distill,
     data_show,
+    data_teacher,
 )
 
 COMMANDS = (
@@ -18,6 +19,7 @@ COMMANDS = (
     data_curate,
     data_distill,
     data_show,
+    data_teacher,
 )
 
 

@@ -41,12 +41,14 @@ def score_targets(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax
 def chunked(function, hidden, targets, weights, *, chunk: int):
     """Sums `function(hidden, targets, weights) -> (loss, more)` over chunks of the sequence axis.
 
-    hidden: [batch, seq, dim]; targets, weights: [batch, seq]; loss: a scalar, the only output that has a
-    gradient. A chunk has about `chunk` tokens. Its gradient is taken together with its loss, while its logits
+    hidden: [batch, seq, dim]; weights: [batch, seq]; targets: an array or a tree of arrays [batch, seq, ...] of
+    any dtype, such as the hidden states of a teacher, which have no gradient; loss: a scalar, the only output that
+    has one. A chunk has about `chunk` tokens. Its gradient is taken together with its loss, while its logits
     are there: neither pass holds [batch, seq, vocab], and no product is taken twice (the fused loss of Liger
     Kernel, arXiv 2410.10989). The batch axis stays whole, so that its sharding does.
     """
-    rows, seq = targets.shape
+    rows, seq = weights.shape
+    targets = jax.lax.stop_gradient(targets)
     width = max(1, min(seq, chunk // rows))
     count = math.ceil(seq / width)
     pad = count * width - seq
@@ -57,10 +59,10 @@ def chunked(function, hidden, targets, weights, *, chunk: int):
 
     if count == 1:
         return function(hidden, targets, weights)
-    parts = cut(hidden), cut(weights), cut(targets)
+    parts = jax.tree.map(cut, (hidden, weights, targets))
     # The head, which the function closes over, becomes an argument, for its gradient is a sum over the chunks.
     pure, closed = jax.closure_convert(
-        lambda hidden, weights, targets: function(hidden, targets, weights), *(part[0] for part in parts)
+        lambda hidden, weights, targets: function(hidden, targets, weights), *jax.tree.map(lambda part: part[0], parts)
     )
     return _sum_chunks(pure, parts, closed)
 
@@ -85,7 +87,8 @@ def _scan_sum(function, parts):
 
 def _forward(function, parts, closed):
     """The sums, and for the backward pass the gradients of the summed loss; none of what is frozen."""
-    parts, moving, closed = [p.value for p in parts], [c.perturbed for c in closed], [c.value for c in closed]
+    moving = [c.perturbed for c in closed]
+    parts, closed = jax.tree.map(lambda x: x.value, (parts, closed))
     free = [c for c, moves in zip(closed, moving, strict=True) if moves]
 
     def grade(part):

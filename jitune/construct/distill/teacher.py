@@ -1,0 +1,247 @@
+"""What a teacher says of the training data: its k likeliest tokens at every place, into a store that is mapped.
+
+    write_stores(config, "teacher", k=64, batch_size=8)       # config: of `jitune train`, with objective.teacher
+
+In: the config of a training run, whose documents are prepared as the run prepares them. Out: `data/token_store.py`'s
+folder, and in its subfolder `eval` one of the evaluation data, where there is some. Documents go through the teacher
+in their order, as many at a time as fill a batch; after each batch the files are committed, and a run that was killed
+goes on behind it and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jitune.construct.ledger import Ledger
+from jitune.data import token_store
+from jitune.data.pipeline import Prepared, prepare, summary
+from jitune.evals.progress import Bars
+from jitune.types import UserError
+
+EVAL = "eval"
+EVERY = 1.0  # seconds between commits, at least
+
+
+class Filled(NamedTuple):
+    """A batch of documents that follow each other: where each lies, as (row, first slot, length)."""
+
+    batch: dict[str, np.ndarray]
+    places: list[tuple[int, int, int]]
+
+
+def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int = 0, logprobs: str = "float32",
+                 shown: bool = False) -> list[Path]:  # fmt: skip
+    """Writes what the teacher says of the data of a training run; returns the folders.
+
+    Args:
+      config: of `jitune train`: model.path (the student), data, seq_len, objective.teacher, mesh, model.dtype.
+      k: tokens a place; as many as the vocabulary has, at most.
+      batch_size: rows of seq_len at a time; 0: config.batch_size.
+      logprobs: float32 or float16.
+
+    Raises:
+      UserError: the config, the teacher, or a folder that holds something else.
+    """
+    import jax
+
+    from jitune import sharding
+    from jitune.hub import weights
+    from jitune.hub.vocabulary import check_vocabulary, vocabulary_digest
+
+    _check(config, k, logprobs)
+    mesh = sharding.make_mesh(**config.mesh)
+    rows = -(-(batch_size or config.batch_size) // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
+    student = weights.resolve(config.model.path)
+    tokenizer = _student_tokenizer(student, config)
+    documents = {"": prepare(config.data, tokenizer, config.seq_len)}
+    if config.data.eval:
+        documents[EVAL] = prepare(config.data, tokenizer, config.seq_len, eval=True)
+    teacher, identity = open_teacher(config.objective.teacher, dtype=config.model.dtype, mesh=mesh)
+    _check_length(config, teacher.config)
+    own = weights.read_config(student)
+    own = own.replace(vocab_size=max(own.vocab_size, len(tokenizer))) if config.data.add_tokens else own
+    vocab = check_vocabulary(tokenizer, teacher.tokenizer, own, teacher.config)
+    if k > vocab:
+        raise UserError(f"--k {k}: the vocabulary has {vocab} tokens")
+    made = {"k": k, "vocab": vocab, "vocabulary": vocabulary_digest(tokenizer), "teacher": identity}
+    folders = []
+    with Bars(shown=shown) as bars, jax.set_mesh(mesh):
+        ask = make_ask(teacher, mesh, k=k, vocab=vocab, chunk=config.loss_chunk, rows=rows)
+        for name, prepared in documents.items():
+            bars.say(summary(prepared.stats, name=name or "train"))
+            header = token_store.make_header(prepared, **made, logprobs=logprobs)
+            folders.append(Path(out).expanduser() / name)
+            _write(folders[-1], header, prepared, ask, (rows, config.seq_len), bars, name or "train")
+    return folders
+
+
+def _check(config: Any, k: int, logprobs: str) -> None:
+    for name, value in (("model.path", config.model.path), ("data.train", config.data.train),
+                        ("objective.teacher", config.objective.teacher)):
+        if not value:
+            raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
+    if k < 1:
+        raise UserError(f"--k {k}: must be at least 1")
+    if logprobs not in ("float32", "float16"):
+        raise UserError(f"--logprobs {logprobs}: is not one of float32, float16")
+    if config.objective.name not in ("sft", "distill"):
+        raise UserError(f"config.objective.name={config.objective.name}: a teacher is asked for objective.name=distill")
+
+
+def _check_length(config: Any, teacher: Any) -> None:
+    if 0 < teacher.max_positions < config.seq_len:
+        raise UserError(f"config.seq_len={config.seq_len}: the teacher's context has {teacher.max_positions} tokens")
+
+
+def _student_tokenizer(directory: Path, config: Any) -> Any:
+    """As a training run takes it: with the tokens that it adds, and the template that it names."""
+    from jitune.data import chat
+    from jitune.hub.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(directory)
+    if tokenizer is None:
+        raise UserError(f"{directory}: has no tokenizer, and the data are text")
+    if config.data.add_tokens:
+        tokenizer.add_tokens(config.data.add_tokens.split(","))
+    if config.data.chat_template:
+        tokenizer.chat_template = chat.load_template(config.data.chat_template, tokenizer=tokenizer)
+    return tokenizer
+
+
+def open_teacher(path: str, *, dtype: str, mesh: Any) -> tuple[Any, dict[str, str]]:
+    """(the teacher as a `Pretrained` on the mesh, what it is): a model, or an adapter that names its base.
+
+    Raises UserError naming config.objective.teacher.
+    """
+    from jitune.hub import files, peft, weights
+
+    try:
+        base, adapter = peft.find_base(path)
+        pretrained = weights.load(base, dtype=dtype, mesh=mesh)
+        identity = {"path": str(path), "digest": files.digest(base), "dtype": dtype}
+        if adapter:
+            pretrained = peft.open_adapters(pretrained, {"teacher": adapter}, base=base)["teacher"]
+            identity["adapter"] = _digest(weights.resolve(adapter, peft.PATTERNS))
+    except UserError as error:
+        raise UserError(f"config.objective.teacher={path}: {error}") from None
+    return pretrained, identity
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over the files of an adapter, which are small."""
+    import hashlib
+
+    state = hashlib.sha256()
+    for file in sorted(folder.glob("adapter_*")):
+        state.update(file.name.encode() + file.read_bytes())
+    return state.hexdigest()
+
+
+def make_ask(teacher: Any, mesh: Any, *, k: int, vocab: int, chunk: int, rows: int) -> Callable:
+    """Makes `ask(batch) -> (ids, logprobs)`, [rows, seq, k] each: the likeliest next tokens, best first.
+
+    The log-probabilities are those among the first `vocab` tokens, at temperature 1. Logits are there for about
+    `chunk` tokens at a time.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from jitune import sharding
+
+    model, params = teacher.model, teacher.params
+
+    def best(params, hidden):
+        logits = model.unembed(params, hidden)[..., :vocab]
+        values, ids = jax.lax.top_k(logits, k)
+        return ids, values - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+    def run(params, batch):
+        hidden = model.hidden(params, batch)[0]
+        seq = hidden.shape[1]
+        width = max(1, min(seq, chunk // rows))
+        hidden = jnp.pad(hidden, ((0, 0), (0, -seq % width), (0, 0)))
+        parts = jnp.moveaxis(hidden.reshape(rows, -1, width, hidden.shape[-1]), 1, 0)
+        found = jax.lax.map(lambda part: best(params, part), parts)
+        return [jnp.moveaxis(x, 0, 1).reshape(rows, -1, k)[:, :seq] for x in found]
+
+    jitted = jax.jit(run)
+    return lambda batch: jitted(params, sharding.put_whole(batch, mesh))
+
+
+def fill(source: Iterator[np.ndarray], rows: int, seq_len: int) -> Iterator[Filled]:
+    """Documents, [length] of tokens each, into batches of rows, each into the first that has room.
+
+    A batch ends before the first document that fits into none of its rows, so that it follows from where it begins.
+    """
+    waiting, places, free = [], [], [seq_len] * rows
+    for tokens in source:
+        length = len(tokens)
+        row = next((r for r in range(rows) if free[r] >= length), -1)
+        if row < 0:
+            yield _lay(waiting, places, rows, seq_len)
+            waiting, places, free, row = [], [], [seq_len] * rows, 0
+        places.append((row, seq_len - free[row], length))
+        waiting.append(tokens)
+        free[row] -= length
+    if waiting:
+        yield _lay(waiting, places, rows, seq_len)
+
+
+def _lay(documents, places, rows: int, seq_len: int) -> Filled:
+    batch = {name: np.zeros((rows, seq_len), np.int32) for name in ("tokens", "segment_ids", "positions")}
+    numbers = [0] * rows
+    for tokens, (row, start, length) in zip(documents, places, strict=True):
+        numbers[row] += 1
+        at = slice(start, start + length)
+        batch["tokens"][row, at], batch["segment_ids"][row, at] = tokens, numbers[row]
+        batch["positions"][row, at] = np.arange(length)
+    return Filled(batch, places)
+
+
+def _documents(prepared: Prepared) -> Iterator[np.ndarray]:
+    for source in prepared.sources:
+        yield from (source[i]["tokens"] for i in range(len(source)))
+
+
+def _write(folder: Path, header: dict, prepared: Prepared, ask: Callable, shape, bars: Bars, name: str) -> None:
+    """Writes one store, from its last commit on; one that is whole already is left as it is."""
+    files = tuple(token_store.file_of(array) for array in header["arrays"])
+    kept = {**header, "teacher": {key: value for key, value in header["teacher"].items() if key != "path"}}
+    lengths = np.concatenate([np.diff(source.offsets) for source in prepared.sources])
+    with Ledger(folder, files, kept, others=(token_store.HEADER,)) as ledger:
+        done, before, began = ledger.done, None, time.monotonic()
+        written, committed = 0, began
+        batches = fill(islice(_documents(prepared), done, None), *shape)
+        with bars.bar(f"teacher, {name}", int(lengths[done:].sum())) as advance:
+            # The next batch is on the devices while this one is written.
+            for filled in chain(batches, [None]):
+                running = (filled.places, ask(filled.batch)) if filled else None
+                if before:
+                    _put(ledger, header, *before, done)
+                    done += len(before[0])
+                    count, now = sum(length for _, _, length in before[0]), time.monotonic()
+                    written += count
+                    advance(count, f"{written / (now - began):,.0f} tokens/s")
+                    if not filled or now - committed > EVERY:
+                        ledger.commit(done)
+                        committed = now
+                before = running
+    if not (folder / token_store.HEADER).exists():
+        token_store.finish(folder, header)
+
+
+def _put(ledger: Ledger, header: dict, places, found, done: int) -> None:
+    """Writes what was found of a batch, document by document; `done` of them are written already."""
+    for (name, spec), array in zip(header["arrays"].items(), map(np.asarray, found), strict=True):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"the teacher's log-probabilities of documents {done + 1} to {done + len(places)} are not "
+                            "finite: broken weights, or a dtype that overflows")  # fmt: skip
+        stored = array.astype(np.dtype(spec["dtype"]).newbyteorder("<"))
+        for row, start, length in places:
+            ledger.write(token_store.file_of(name), stored[row, start : start + length].tobytes())

@@ -1,0 +1,51 @@
+"""Whether two models speak of the same tokens: what distillation by logits needs.
+
+    size = check_vocabulary(student.tokenizer, teacher.tokenizer, student.config, teacher.config)    # 32000
+
+Compared is which token has which id, special ones included. A model may have logits for more tokens than its tokenizer
+(padding to a round number); they belong to no token, and distillation leaves them out. Which token ends a text may
+differ: both read what the student's tokenizer has rendered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from jitune.types import UserError
+
+
+def check_vocabulary(student: Any, teacher: Any, student_config: Any, teacher_config: Any) -> int:
+    """The number of tokens that both models know, those of the tokenizers.
+
+    student, teacher: tokenizers, or None where a model has none; the configs have `vocab_size`.
+
+    Raises:
+      UserError: the first difference of the vocabularies, or a model with fewer logits than tokens.
+    """
+    for name, tokenizer in (("student", student), ("teacher", teacher)):
+        if tokenizer is None:
+            raise UserError(f"distill: the {name} has no tokenizer, so nothing says that both models have the same "
+                            "vocabulary")  # fmt: skip
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    if ours != theirs:
+        raise UserError(f"distill: teacher and student need the same vocabulary; {_difference(ours, theirs)}")
+    size = max(ours.values()) + 1
+    for name, config in (("student", student_config), ("teacher", teacher_config)):
+        if config.vocab_size < size:
+            raise UserError(f"distill: the {name} has logits of {config.vocab_size} tokens, its tokenizer has {size}")
+    return size
+
+
+def _difference(ours: dict[str, int], theirs: dict[str, int]) -> str:
+    sizes = "" if len(ours) == len(theirs) else f"the teacher has {len(theirs)} tokens, the student {len(ours)}; "
+    mine, other = ({i: token for token, i in vocab.items()} for vocab in (ours, theirs))
+    first = min(i for i in mine.keys() | other.keys() if mine.get(i) != other.get(i))
+    told = [f"{vocab[first]!r}" if first in vocab else "no token" for vocab in (other, mine)]
+    return f"{sizes}the first difference is id {first}: {told[0]} of the teacher, {told[1]} of the student"
+
+
+def vocabulary_digest(tokenizer: Any) -> str:
+    """sha256 over which token has which id."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
