@@ -24,7 +24,7 @@ from jitune.types import MISMATCHED
 from tests.data import toy
 from tests.objectives.stub import MODEL, documents, draw
 from tests.parity.test_sft import RAW, TEMPLATE, load_torch, words
-from tests.references import GRADIENT, make_weights, relative, write_checkpoint
+from tests.references import GRADIENT, LOSS, make_weights, relative, write_checkpoint
 
 torch.set_num_threads(1)
 PARITY = 1e-6  # of losses and of gradients of log-probabilities, relative
@@ -288,7 +288,7 @@ def test_a_step_of_the_trainer(make_trainer, checkpoints, tokenizer, tmp_path):
     run = jax.jit(jax.value_and_grad(lambda p, batch: mean(dpo(beta=BETA, chunk=200), policy.model, p, batch)))
     for batch in (packed, alone):
         value, found = run(policy.params, batch)
-        assert abs(value - loss.item()) < PARITY
+        assert abs(value - loss.item()) < LOSS  # two forward passes of float32; the loss itself is held to PARITY above
         found = dict(export_tensors(found))
         assert max(relative(found[name], grad) for name, grad in grads.items()) < GRADIENT
     np.testing.assert_allclose(run(policy.params, alone)[0], run(policy.params, packed)[0], rtol=PARITY)
