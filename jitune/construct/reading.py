@@ -12,7 +12,7 @@
 | dolly | instruction, context, response, category |
 | self_instruct | instruction, and instances of input and output |
 | prompts | questions without an answer, to be written: prompt, instruction (and input) or question |
-| pairs, two_outputs, ranking, kto | preferences, see `jitune.construct.readers.preference` |
+| pairs, two_outputs, ranking, kto | preferences, see `jitune.data.preferences` |
 | oasst | trees of OpenAssistant, nested |
 | oasst_flat | their messages, one a row, linked by parent |
 | label_studio, label_studio_min | exports of Label Studio, JSON and JSON_MIN |
@@ -30,11 +30,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jitune.construct.readers import argilla, label_studio, oasst, own, preference, training
-from jitune.construct.readers.common import Origin, Reader
+from jitune.construct.readers import argilla, label_studio, oasst, own, training
+from jitune.data import preferences
 from jitune.data.formats import FORMATS
 from jitune.data.pipeline import parse_fields
 from jitune.data.record import Record, changed
+from jitune.data.row_parts import Origin, Reader
 from jitune.data.streams import Bad, stream
 from jitune.types import UserError
 
@@ -55,12 +56,7 @@ READERS = {
                     options=oasst.OPTIONS),
     "oasst_flat": Reader(oasst.is_flat, oasst.read_flat, "message_id, parent_id, text, role", oasst.group,
                          method="annotation", options=oasst.OPTIONS),
-    "two_outputs": Reader(preference.is_two_outputs, preference.two_outputs, "output_1, output_2, label", renames=True),
-    "pairs": Reader(preference.is_pair, preference.pairs, "chosen, rejected", renames=True),
-    "kto": Reader(preference.is_kto, preference.kto, "messages or prompt and completion, with a true/false label",
-                  renames=True),
-    "ranking": Reader(preference.is_ranking, preference.ranking, "prompt, and answers with ranks or scores",
-                      renames=True),
+    **preferences.READERS,
     "dolly": Reader(training.is_dolly, training.dolly, "instruction, context, response", method="annotation",
                     renames=True),
     "self_instruct": Reader(training.is_self_instruct, training.self_instruct, "instruction, instances",

@@ -58,7 +58,7 @@ def to_example(row: Mapping, origin: tuple[str, int], *, format: str = "auto",
       UserError: the row does not fit; the message is `file:row: what is wrong`.
     """
     try:
-        row = _renamed(_plain(row), fields or {})
+        row = renamed(plain(row), fields or {})
         name = detect(row) if format == "auto" else format
         example = _converted(load_format(name), row, name)
     except UserError as error:
@@ -74,8 +74,8 @@ def detect(row: Mapping) -> str:
     ranked = {"prompt", "candidates"} <= filled and not filled & {"completion", "response"}
     if labelled or ranked or {"chosen", "rejected"} <= filled:
         what = "several candidates" if ranked else "chosen and rejected, or a true/false label"
-        raise UserError(f"the row is a preference ({what}), which would be ignored; name the format to train on the "
-                        "rest all the same")
+        raise UserError(f"the row is a preference ({what}), which would be ignored; the objectives dpo, simpo, orpo "
+                        "and kto learn from it; name the format to train on the rest all the same")
     for keys in (filled, set(row)):
         for name, needed in SIGNATURES:
             if keys.issuperset(needed):
@@ -308,17 +308,18 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Rows of pandas and Arrow hold numpy arrays and scalars: make lists and numbers of them."""
     if isinstance(value, Mapping):
-        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
+        return {key: item if type(item) is str else plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    plain = value.tolist() if hasattr(value, "tolist") else value
-    return plain if type(plain) is type(value) else _plain(plain)
+        return [plain(item) for item in value]
+    found = value.tolist() if hasattr(value, "tolist") else value
+    return found if type(found) is type(value) else plain(found)
 
 
-def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
+def renamed(row: dict, fields: Mapping[str, str]) -> dict:
+    """The row with the columns that `fields` names, the format's name -> the row's, under the format's names."""
     for actual in fields.values():
         if actual not in row:
             raise UserError(f"fields: no column '{actual}'; the row has keys {list(row)}")

@@ -15,6 +15,11 @@ one row, 5 6 7 (7 is trained) and 8 9 (9 is trained), at seq_len 8:
     segment_ids   1 1 1 2 2 0 0 0
     positions     0 1 2 0 1 0 0 0
 
+A unit of two answers (a pair) travels as one document whose tokens say which side they are on, and becomes two segments
+of its row: nothing of the first predicts the second, and each has positions of its own. 5 6 wanted, 5 7 not:
+
+    tokens 5 6 5 7   sides 1 1 -1 -1   segment_ids 1 1 2 2   positions 0 1 0 1   targets 6 0 7 0
+
 Packing is best fit over a window of bins, by grain (`BestFitPackIterDataset`); fed by decreasing length with
 enough bins it makes the bins of best-fit decreasing (Ding et al. 2024, arXiv:2404.10830).
 """
@@ -22,7 +27,8 @@ enough bins it makes the bins of best-fit decreasing (Ding et al. 2024, arXiv:24
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -83,41 +89,82 @@ def _count(stats: DataStats, length: int, pieces: list[Rendered], kept: list[Ren
         stats.notes[note] = stats.notes.get(note, 0) + len(pieces) - len(kept)
 
 
-def pack(dataset, seq_len: int, *, num_bins=64, shuffle=False, seed=0):
+def pack(dataset, seq_len: int, *, num_bins=64, shuffle=False, seed=0, more=()):
     """A grain IterDataset of documents to one of packed rows [seq_len]; no document is longer than `seq_len`.
 
     Args:
       num_bins: rows that are open at a time; the window is emitted when a document fits none of them.
       shuffle: emit the rows of a window in an order drawn from `seed`.
+      more: what documents hold besides, one value a token, which stands in the rows beside it; `sides` cut units.
     """
     import grain
 
     packed = grain.experimental.BestFitPackIterDataset(
         dataset,
-        length_struct={"tokens": seq_len, "loss_weights": seq_len},
+        length_struct=dict.fromkeys(("tokens", "loss_weights", *more), seq_len),
         num_packing_bins=num_bins,
         shuffle_bins=shuffle,
         seed=seed,
     )
-    return packed.map(_from_grain)
+    return packed.map(partial(_from_grain, more=more))
 
 
-def _from_grain(row: dict) -> Batch:
-    return shift(row["tokens"], row["loss_weights"], row["tokens_segment_ids"], row["tokens_positions"])
+def _from_grain(row: dict, more) -> Batch:
+    return _row(row, row["tokens_segment_ids"], row["tokens_positions"], more)
 
 
-def unpacked(dataset, seq_len: int):
-    """A grain dataset of documents to one of rows [seq_len] with one document each."""
-    return dataset.map(lambda document: _alone(document, seq_len))
+def unpacked(dataset, seq_len: int, *, more=()):
+    """A grain dataset of documents to one of rows [seq_len] with one document, or unit, each; more: as of `pack`."""
+    return dataset.map(partial(_alone, seq_len=seq_len, more=more))
 
 
-def _alone(document: dict, seq_len: int) -> Batch:
-    length = len(document["tokens"])
-    tokens, weights = np.zeros(seq_len, np.int32), np.zeros(seq_len, np.float32)
-    tokens[:length], weights[:length] = document["tokens"], document["loss_weights"]
+def _alone(document: dict, seq_len: int, more) -> Batch:
+    length, row = len(document["tokens"]), {}
+    for key in ("tokens", "loss_weights", *more):
+        row[key] = np.zeros(seq_len, document[key].dtype)
+        row[key][:length] = document[key]
     places = np.arange(seq_len, dtype=np.int32)
     inside = places < length
-    return shift(tokens, weights, inside.astype(np.int32), np.where(inside, places, 0).astype(np.int32))
+    return _row(row, inside.astype(np.int32), np.where(inside, places, 0).astype(np.int32), more)
+
+
+def _row(row: dict, segment_ids, positions, more) -> Batch:
+    """A row of the documents in it, with what they hold besides."""
+    if "sides" in more:
+        segment_ids, positions = cut_units(row["sides"], segment_ids, positions)
+    batch = shift(row["tokens"], row["loss_weights"], segment_ids, positions)
+    return {**batch, **{key: row[key] for key in more}} if more else batch
+
+
+def cut_units(sides, segment_ids, positions):
+    """(segment_ids, positions) with a segment of its own wherever the side changes within a unit; all are [seq_len]."""
+    begins = segment_ids > 0
+    begins[1:] &= (segment_ids[1:] != segment_ids[:-1]) | (sides[1:] != sides[:-1])
+    starts = np.flatnonzero(begins)
+    if not len(starts):
+        return segment_ids, positions
+    inside, numbers = segment_ids > 0, np.cumsum(begins, dtype=np.int32)
+    first = positions[starts][np.maximum(numbers - 1, 0)]
+    return np.where(inside, numbers, 0).astype(np.int32), np.where(inside, positions - first, 0).astype(np.int32)
+
+
+def gather(batch: Batch, extras: Mapping[str, np.ndarray]) -> Batch:
+    """The batch with what arrays say of its tokens, in place of its `index` [rows, seq_len].
+
+    index: of each slot the number of its token, from 1, and 0 in padding. extras: name -> array [all tokens, ...],
+    on a disk too (`np.memmap`): what follows each other is read at once. Rows get [rows, seq_len, ...], 0 in padding.
+    """
+    batch = dict(batch)
+    index = batch.pop("index").reshape(-1)
+    edges = np.flatnonzero((np.diff(index, prepend=0) != 1) | (index == 1))
+    edges = edges[index[edges] > 0]
+    ends = np.flatnonzero((np.diff(index, append=0) != 1) & (index > 0)) + 1
+    for name, array in extras.items():
+        found = np.zeros((len(index), *array.shape[1:]), array.dtype)
+        for start, end in zip(edges, ends, strict=True):
+            found[start:end] = array[index[start] - 1 : index[end - 1]]
+        batch[name] = found.reshape(*batch["tokens"].shape, *array.shape[1:])
+    return batch
 
 
 def shift(tokens, loss_weights, segment_ids, positions) -> Batch:

@@ -17,7 +17,7 @@ processes there are. A state holds for the same data, seed, seq_len, batch_size,
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, islice
@@ -27,7 +27,7 @@ import numpy as np
 
 from jitune.data import chat
 from jitune.data.formats import to_example
-from jitune.data.packing import count_rows, fit, pack, pad_batch, unpacked
+from jitune.data.packing import count_rows, fit, gather, pack, pad_batch, unpacked
 from jitune.data.sources import split_specs
 from jitune.data.streams import stream
 from jitune.types import DataStats, Example, UserError
@@ -37,18 +37,24 @@ CHUNK = 512  # examples rendered at a time: enough to keep the tokenizer's threa
 
 @dataclass(frozen=True)
 class Documents:
-    """Documents end to end: tokens int32 and loss_weights float32 [all tokens], offsets int64 [count + 1]."""
+    """Documents end to end: tokens int32 and loss_weights float32 [all tokens], offsets int64 [count + 1].
+
+    sides: int8 [all tokens], or None. Where they are there, what lies between two offsets is a unit: answers that
+    belong together, one after the other, which packing keeps in one row. See `types.Batch`.
+    """
 
     tokens: np.ndarray
     loss_weights: np.ndarray
     offsets: np.ndarray
+    sides: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> dict:
         place = slice(self.offsets[index], self.offsets[index + 1])
-        return {"tokens": self.tokens[place], "loss_weights": self.loss_weights[place]}
+        document = {"tokens": self.tokens[place], "loss_weights": self.loss_weights[place]}
+        return document if self.sides is None else {**document, "sides": self.sides[place].astype(np.int32)}
 
 
 class Prepared(NamedTuple):
@@ -128,6 +134,7 @@ def batches(
     process_index=0,
     process_count=1,
     prefetch=0,
+    extras=None,
 ):
     """A grain IterDataset of batches: this process's `batch_size / process_count` rows of each.
 
@@ -138,30 +145,55 @@ def batches(
       packing: several documents a row, or else one.
       num_bins: rows open at a time in packing; more of them pack tighter.
       prefetch: batches that a thread makes ahead; the state stays that of the batches taken.
+      extras: name -> array [all tokens of all sources, ...], memory-mapped or not, of which a batch gets what belongs
+        to its tokens, 0 in padding. Entry i is of token i and lies in its slot, as what it predicts does in targets.
+
+    Documents with sides give batches with `sides`.
     """
     import grain
 
     if batch_size % process_count:
         raise UserError(f"data: batch_size={batch_size} does not divide among {process_count} processes")
-    starts = list(accumulate((len(source) for source in prepared.sources), initial=0))
-
-    def read(index):
-        which = bisect_right(starts, index) - 1
-        return prepared.sources[which][index - starts[which]]
+    read, more = _reader(prepared, extras)
 
     draws = _draws(prepared, seed=seed, epochs=epochs, shuffle=shuffle)
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # a read is a slice of an array
     rows = draws.map(read).to_iter_dataset(options)
     if packing:
-        rows = pack(rows, seq_len, num_bins=num_bins, shuffle=shuffle, seed=seed)
+        rows = pack(rows, seq_len, num_bins=num_bins, shuffle=shuffle, seed=seed, more=more)
     else:
-        rows = unpacked(rows, seq_len)
+        rows = unpacked(rows, seq_len, more=more)
     share = batch_size // process_count
     mine = {"start": process_index * share, "stop": (process_index + 1) * share}
     stream = rows.batch(batch_size, batch_fn=partial(pad_batch, batch_size=batch_size, **mine))
+    if extras:
+        stream = stream.map(partial(gather, extras=dict(extras)))
     if prefetch:
         stream = grain.experimental.ThreadPrefetchIterDataset(stream, prefetch_buffer_size=prefetch)
     return stream
+
+
+def _reader(prepared: Prepared, extras) -> tuple[Callable, tuple[str, ...]]:
+    """`read(number) -> document`, and what documents hold besides tokens and weights."""
+    sources = prepared.sources
+    starts = list(accumulate((len(source) for source in sources), initial=0))
+    tokens = list(accumulate((len(source.tokens) for source in sources), initial=0))
+    for name, array in (extras or {}).items():
+        if len(array) != tokens[-1]:
+            raise UserError(f"data: {name} is of {len(array):,} tokens, and the data has {tokens[-1]:,}")
+    sided = [source.sides is not None for source in sources]
+    assert all(sided) or not any(sided), "all sources hold pairs, or none does"
+    more = ("sides",) * any(sided) + ("index",) * bool(extras)
+
+    def read(number):
+        which = bisect_right(starts, number) - 1
+        source, own = sources[which], number - starts[which]
+        if not extras:
+            return source[own]
+        first, last = source.offsets[own : own + 2] + (tokens[which] + 1)
+        return {**source[own], "index": np.arange(first, last, dtype=np.int64)}
+
+    return read, more
 
 
 def eval_batches(prepared: Prepared, *, seq_len: int, batch_size: int, **options):

@@ -27,9 +27,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jitune.construct.readers.common import Origin, is_text, objects, say
 from jitune.construct.readers.items import Work, as_records, find_item, written_question
 from jitune.data.record import Candidate, Record
+from jitune.data.row_parts import Origin, is_text, objects, say
 from jitune.types import UserError
 
 OPTIONS = ("questions", "rankings")

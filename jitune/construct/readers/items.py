@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jitune.construct.readers.common import (
+from jitune.data.record import Annotation, Candidate, Record, named
+from jitune.data.row_parts import (
     CONTEXTS,
     CONVERSATIONS,
     PROMPTS,
@@ -28,7 +29,6 @@ from jitune.construct.readers.common import (
     say,
     source,
 )
-from jitune.data.record import Annotation, Candidate, Record, named
 from jitune.types import UserError
 
 NAMES = ("messages", "system", "prompt", "input", "response", "left", "right", "items")

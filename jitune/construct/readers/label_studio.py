@@ -29,9 +29,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jitune.construct.readers.common import Messages, Origin, as_messages, objects
 from jitune.construct.readers.items import Work, as_records, find_item, written_question
 from jitune.data.record import Record
+from jitune.data.row_parts import Messages, Origin, as_messages, objects
 from jitune.types import UserError
 
 OPTIONS = ("questions",)

@@ -28,9 +28,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from jitune.construct.readers.common import Drop, Messages, Origin, chosen_word, say
 from jitune.construct.readers.trees import Forest, Message, grow
 from jitune.data.record import Candidate, Provenance, Record
+from jitune.data.row_parts import Drop, Messages, Origin, chosen_word, say
 from jitune.types import UserError
 
 ROLES = {"prompter": "user", "user": "user", "human": "user", "assistant": "assistant"}

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from jitune.construct.readers.common import Origin, source
 from jitune.data.record import Record
 from jitune.data.record_rows import from_row, is_record
+from jitune.data.row_parts import Origin, source
 
 detects = is_record
 

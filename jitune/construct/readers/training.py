@@ -16,7 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jitune.construct.readers.common import (
+from jitune.data import formats
+from jitune.data.record import Record, from_example, named
+from jitune.data.row_parts import (
     CONTEXTS,
     PROMPTS,
     Drop,
@@ -29,8 +31,6 @@ from jitune.construct.readers.common import (
     source,
     without,
 )
-from jitune.data import formats
-from jitune.data.record import Record, from_example, named
 from jitune.types import Example, UserError
 
 TOOLS = ("tools", "functions")

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from jitune.construct.readers.common import Drop, Origin
+from jitune.data.row_parts import Drop, Origin
 
 
 class Message(NamedTuple):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitune.construct.readers.preference import split_dialogue
 from jitune.construct.reading import READERS, read_records
+from jitune.data.preferences import split_dialogue
 from jitune.data.record import Record
 from jitune.types import UserError
 

@@ -29,21 +29,22 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from jitune.construct.readers.common import (
+from jitune.data import formats
+from jitune.data.record import Candidate, Record, from_example, named
+from jitune.data.row_parts import (
     CONTEXTS,
     CONVERSATIONS,
     PROMPTS,
     Drop,
     Messages,
     Origin,
+    Reader,
     as_messages,
     first,
     say,
     source,
     without,
 )
-from jitune.data import formats
-from jitune.data.record import Candidate, Record, from_example, named
 from jitune.types import UserError
 
 # Where HH's texts change speaker; each of its dialogues begins with the first.
@@ -58,6 +59,7 @@ SECOND = (2, "2", "model_b", "b", "B")
 TIES = (0, "0", "tie", "tie (bothbad)", "tie (both bad)", "both")
 ANSWERS = ("responses", "completions", "answers", "outputs", "candidates")
 ANSWER_TEXTS = ("answer", "response", "completion", "text", "content", "output")
+TOOLS = {"tools", "functions"}
 SCORES = ("score", "overall_score", "rating")
 
 
@@ -156,8 +158,8 @@ def ranking(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, s
                   None if rank is None else order.index(rank), _number(item.get(first(item, SCORES)), "'score'"),
                   str(item.get("id", item.get("model", ""))))
         for number, (item, rank) in enumerate(zip(items, ranks, strict=True), 1))
-    yield named(Record("", before, candidates=candidates, meta=without(row, {key, "ranks", "scores"} | used),
-                       provenance=source(origin)))
+    yield named(Record("", before, formats.read_tools(row), candidates=candidates,
+                       meta=without(row, {key, "ranks", "scores"} | used | TOOLS), provenance=source(origin)))
 
 
 def split_dialogue(text: str) -> Messages | None:
@@ -240,7 +242,8 @@ def _pair(row: Mapping, before: Messages, a: Messages, b: Messages, used: set, o
     notes["out_of_turn"] += any(one["role"] == two["role"] != "tool" for answer in (a, b)
                                 for one, two in pairwise((*before, *answer)))
     notes["empty_answers"] += not (a[-1]["content"] and b[-1]["content"])
-    return named(Record("", before, chosen=a, rejected=b, meta=without(row, used), provenance=source(origin)))
+    return named(Record("", before, formats.read_tools(row), chosen=a, rejected=b, meta=without(row, used | TOOLS),
+                        provenance=source(origin)))
 
 
 def _number(value: Any, what: str) -> float | None:
@@ -254,3 +257,12 @@ def _number(value: Any, what: str) -> float | None:
     if not math.isfinite(found):
         raise UserError(f"{what} must be a number, got {value!r:.60}")
     return found
+
+
+# Asked in this order; the first that knows a row reads it.
+READERS = {
+    "two_outputs": Reader(is_two_outputs, two_outputs, "output_1, output_2, label", renames=True),
+    "pairs": Reader(is_pair, pairs, "chosen, rejected", renames=True),
+    "kto": Reader(is_kto, kto, "messages or prompt and completion, with a true/false label", renames=True),
+    "ranking": Reader(is_ranking, ranking, "prompt, and answers with ranks or scores", renames=True),
+}
