@@ -162,7 +162,8 @@ def kept(call: Call, reply: Reply, purse: Purse) -> dict:
     value = {k: v for k, v in asdict(reply).items() if k not in OPTIONAL or v not in (None, "")}
     tokens = reply.input_tokens, reply.output_tokens
     if None in tokens:
-        tokens = tuple(guess if count is None else count for count, guess in zip(tokens, purse.expected(call), strict=True))
+        guesses = purse.expected(call)
+        tokens = tuple(guess if count is None else count for count, guess in zip(tokens, guesses, strict=True))
         value["guessed"] = list(tokens)
     cost = purse.cost(*tokens)
     return value if cost is None else {**value, "cost": cost}

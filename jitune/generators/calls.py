@@ -112,10 +112,11 @@ def _worker(e: Endpoint, purse: Purse, stop: threading.Event, keep):
     """`(index, call, patient) -> Reply, Lost, UserError, or None where it was not asked`; once stopped, nothing is
     sent."""
     def sleep(seconds: float) -> None:
+        if not stop.is_set():
+            purse.tried_again()
+            stop.wait(seconds) if e.sleep is time.sleep else e.sleep(seconds)
         if stop.is_set():
             raise Failed("stopped")
-        purse.tried_again()
-        stop.wait(seconds) if e.sleep is time.sleep else e.sleep(seconds)
 
     def work(i: int, call: Call, patient: bool = True):
         try:
