@@ -4,7 +4,7 @@
     rate("Name a prime.", "7")               # "... Score: N"
     read_score("It does what was asked.\\nScore: 4")    # 4.0; None where there is no score from 1 to 5
 
-The five grades are those of Humpback (Li et al. 2023, "Self-Alignment with Instruction Backtranslation", table 19).
+The five grades are those of Humpback (Li et al. 2023, "Self-Alignment with Instruction Backtranslation").
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ and here, beside the paper: what is cut by length (`cut`), an instruction that i
 verdict that says neither (`unjudged`), and what `filters` of curation find: empty and damaged texts, loops, refusals
 in nineteen languages. The script that was
 released with the paper has five operations (no `complicate`), makes one round and eliminates nothing:
-operations="constraints,deepen,concretise,reasoning,breadth", rounds=1, eliminate=False is like it. The paper trains on
-the first instructions too: name their file as another input of what comes next.
+operations="constraints,deepen,concretise,reasoning,breadth", rounds=1, eliminate=False, top_p=0.95 is like it. The
+paper trains on the first instructions too: name their file as another input of what comes next.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     "<|im_start|>user\\n"  ->  "How do I keep basil alive in winter?"  ->  the model's own answer
 
 In: nothing, or records whose system messages are drawn from in turn. Out: conversations. The model continues its
-template's text up to the user's first word (temperature 1, top_p 1) until it ends the turn, and then answers as it
-would (temperature 0). It needs raw completion: a chat API puts its template around what it is given, so that the
-model answers an empty question, with a greeting. Xu et al. 2024 (arXiv 2406.08464) and its code. Left out are
+template's text up to the user's first word (temperature 1, top_p 1) until it ends the line or the turn, and then
+answers as it would (temperature 0). It needs raw completion: a chat API puts its template around what it is given, so
+that the model answers an empty question, with a greeting. Xu et al. 2024 (arXiv 2406.08464) and its code. Left out are
 
 | reason | what |
 |---|---|
@@ -47,9 +47,10 @@ def defaults() -> dict[str, Any]:
         "turns": 1,  # of a conversation
         "temperature": 1.0,  # of instructions
         "top_p": 1.0,
-        "instruction_tokens": 2048,
+        "instruction_tokens": 512,
+        "one_line": True,  # an instruction ends with its line; False: with the turn
         "answer_temperature": 0.0,
-        "answer_tokens": 4096,
+        "answer_tokens": 2048,
         "qualities": "good,excellent",  # by commas; "": nobody is asked
         "rater": "teacher",  # ours: or second
         "duplicates": "minhash",  # ours: or exact, none
@@ -68,6 +69,13 @@ def defaults() -> dict[str, Any]:
 def total(options: Mapping[str, Any], records: Sequence[Record]) -> int:
     """How many instructions are sampled."""
     return options["count"]
+
+
+def reads(options: Mapping[str, Any]) -> list[str]:
+    """Files that options name."""
+    folder = options["tokenizer"]
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    return [options["chat_template"], *(f"{folder}/{name}" for name in names if folder)]
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,11 @@ def _turn(given: Given, options: dict, around: Mapping[str, Pieces], turn: int, 
         rejected.extend(one.rejected(*bad) for one, bad in found if bad and not one.turns)
         return [one for one, bad in found if not bad]
 
+    line = ("\n",) if options["one_line"] else ()
     sampled = {"max_tokens": options["instruction_tokens"], "temperature": options["temperature"],
                "top_p": options["top_p"]}
     questions = [Call(around[one.system].conversation(list(one.turns)), seed=seed_of(given.seed, one.number),
-                      stop=around[one.system].stops, **sampled) for one in tries]
+                      stop=around[one.system].stops + line, **sampled) for one in tries]
     tries = _answered(given.ask, tries, questions)
     tries = parted(tries, lambda one: _bad_question(one, around[one.system], options))
     tries = [replace(one, question=one.reply.text.strip()) for one in tries]
