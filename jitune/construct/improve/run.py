@@ -29,7 +29,7 @@ from jitune import __version__
 from jitune import config as training
 from jitune.construct.curate import identity
 from jitune.construct.improve import config as options
-from jitune.construct.improve import methods, report, stopping, summary
+from jitune.construct.improve import methods, phases, report, stopping, summary
 from jitune.construct.improve.constitution import PRINCIPLES, read_principles
 from jitune.construct.improve.frame import Run, folder_of, history, model_of, read_state, write_json
 from jitune.construct.improve.models import Models
@@ -64,6 +64,7 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     options.check(config)
     recipe = methods.resolve(config)
     _check_training(config, recipe)
+    phases.stages_of(config)
     models = models or Models(config, say)
     folder, first = Path(config.output_dir).expanduser(), weights.resolve(config.model.path)
     heldout = _problems(config, "heldout", config.heldout_limit) if config.heldout else None

@@ -123,7 +123,7 @@ def test_a_first_round_without_data_is_one_error_with_counts(toy_model, tmp_path
 
 def test_a_later_round_without_data_stops_and_leaves_the_last_model(toy_model, tmp_path):
     options = config(toy_model, tmp_path, tmp_path / "out", rounds=3, curate__stages="length",
-                     curate__length__min_words=3)  # fmt: skip
+                     curate__length__min_answer_words=3)  # fmt: skip
 
     def answer_one(call, made):
         return solve(call, made) if "round" not in made or not call.temperature else "It is 0.\n#### 0"
@@ -163,7 +163,9 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"start": "first"}, "config.start='first' is not known; known are base, last"),
     ({"export": "best", "heldout": ""}, "config.export=best needs config.heldout"),
     ({"method": "spin", "train__transform__name": "prefix"}, "cannot be merged"),
-    ({"limits__distinct_2": 0.5, "verifier__math__nothing": 1}, "nothing"),
+    ({"curate__stages": "lenth"}, "config.curate.stages: there is no stage 'lenth'; the nearest are length"),
+    ({"curate__stages": "repetition", "curate__repetition__checks": "rhyme"}, "config.curate.repetition"),
+    ({"verifier__math__tolerance": -1.0}, "verifier"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_asked(toy_model, tmp_path, given, words):
     with pytest.raises((UserError, KeyError), match=words):

@@ -49,7 +49,8 @@ def result(out):
     summary = json.loads((out / "summary.json").read_text())
     for one in summary["rounds"]:
         del one["seconds"]
-    return found, summary, (out / "data.jsonl").read_bytes(), (out / "card.md").read_bytes(), files.digest(out / "final")
+    texts = [(out / name).read_bytes() for name in ("data.jsonl", "card.md")]
+    return found, summary, texts, files.digest(out / "final")
 
 
 def tune(options, *, resume=False):
@@ -124,11 +125,11 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_model(toy_model, tmp_pa
     done = start(0, "whole")
     assert done.returncode == 0, done.stderr[-2000:]
     steps = []
-    for budget in (20, 46, 60, 0):
+    for budget in (20, 36, 0):
         done = start(budget, "out")
         assert done.returncode == (-signal.SIGKILL if budget else 0), done.stderr[-2000:]
-        steps.append(sorted(p.name for p in (tmp_path / "out").glob("round-*/train/checkpoints/*") if p.name.isdigit()))
+        steps.append(sorted(p.name for p in (tmp_path / "out").glob("round-1/train/checkpoints/*") if p.name.isdigit()))
     assert result(tmp_path / "out") == result(tmp_path / "whole")
     paid = [(tmp_path / f"{name}.log").read_text().splitlines() for name in ("out", "whole")]
     assert len(set(paid[0])) == len(paid[0]) and sorted(paid[0]) == sorted(paid[1])
-    assert len(set(map(tuple, steps))) >= 3, steps
+    assert steps[0] == [] and steps[1] in (["1"], ["1", "2"]) and steps[2] == ["2", "3"], steps
