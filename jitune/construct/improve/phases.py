@@ -8,6 +8,7 @@ A phase that is run again after a kill gives the same files, and asks for nothin
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,10 +50,10 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
                       run.config.sampling.max_tokens, run.verify if run.recipe.checks else None, run.read,
                       judge and asked(judge, judged), run.config.judging, run.principles,
                       run.config.revisions)
-        size = max(1, CALLS // run.recipe.samples)
+        size, chosen = max(1, CALLS // run.recipe.samples), drawn(run, number)
         with whole_file(folder / "made.jsonl") as kept, whole_file(folder / "rejected.jsonl") as rejected:
-            for start in range(0, len(run.problems.problems), size):
-                found = run.recipe.make(given, run.problems.problems[start : start + size])
+            for start in range(0, len(chosen), size):
+                found = run.recipe.make(given, chosen[start : start + size])
                 for record in found.kept:
                     kept.write(to_line(changed(record, meta={**record.meta, "round": number})))
                 for one in found.rejected:
@@ -65,9 +66,18 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
         for one in filter(None, (generator, judge)):
             one.close()
     costs = {who: a["cost"] + a.get("earlier_cost", 0.0) for who, a in accounts.items() if a.get("cost") is not None}
-    return {"asked": len(run.problems.problems), "made": made, "reasons": dict(sorted(reasons.items())),
+    return {"asked": len(chosen), "made": made, "reasons": dict(sorted(reasons.items())),
             "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity),
             "judge_drift": drift}
+
+
+def drawn(run: Run, number: int) -> list[Record]:
+    """The problems of a round: all, or so many by chance, in their order."""
+    problems, count = run.problems.problems, run.config.per_round
+    if not 0 < count < len(problems):
+        return problems
+    chosen = random.Random(f"{run.config.seed} {number}").sample(range(len(problems)), count)
+    return [problems[i] for i in sorted(chosen)]
 
 
 def total(rounds: Sequence[Mapping[str, float]], who: str) -> float:

@@ -121,6 +121,31 @@ def test_a_first_round_without_data_is_one_error_with_counts(toy_model, tmp_path
     assert "nothing was kept" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_training_that_failed_is_mended_without_asking_again(toy_model, tmp_path):
+    options = config(toy_model, tmp_path, tmp_path / "out", rounds=1, train__seq_len=2, train__data__overlong="drop")
+    log = tmp_path / "log"
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        improve(options, models=Told(options, log=log))
+    paid = log.read_text()
+    options.train.seq_len = 96
+    options.curate.stages = "exact"
+    out = improve(options, models=Told(options, log=log))
+    asked = log.read_text()[len(paid):].splitlines()
+    assert len(asked) == len(SUMS[8:]) and all("round 1" in line for line in asked)  # the trained model alone
+    assert (out / "final" / "config.json").exists() and (out / "round-1" / "curated").exists()
+    options.train.seq_len = 64
+    with pytest.raises(UserError, match="config.train.seq_len 96 there, 64 here"):
+        improve(options, models=Told(options, log=log))
+
+
+def test_a_round_may_ask_a_part_of_the_prompts(toy_model, tmp_path):
+    options = config(toy_model, tmp_path, tmp_path / "out", rounds=1, per_round=3, heldout="", pool="none")
+    log = tmp_path / "log"
+    out = improve(options, models=Told(options, log=log))
+    assert len(log.read_text().splitlines()) == 3 * 4
+    assert len({r.provenance.parents for r in records(out / "round-1" / "kept.jsonl")}) == 3
+
+
 def test_a_later_round_without_data_stops_and_leaves_the_last_model(toy_model, tmp_path):
     options = config(toy_model, tmp_path, tmp_path / "out", rounds=3, curate__stages="length",
                      curate__length__min_answer_words=3)  # fmt: skip

@@ -34,7 +34,7 @@ def counted(inside):
 made.solve = counted(made.solve)
 os.replace, checkpoint.save = counted(os.replace), counted(checkpoint.save)
 model, folder, out = map(Path, sys.argv[2:])
-options = made.config(model, folder, out, train__steps=3, train__checkpoint_every=1, rounds=2)
+options = made.config(model, folder, out, train__steps=3, train__checkpoint_every=1, rounds=1)
 improve(options, models=made.Told(options, made.solve, folder / f"{out.name}.log"))
 """
 
@@ -116,7 +116,7 @@ def test_interrupted_anywhere_it_ends_the_same(toy_model, tmp_path, monkeypatch,
 def test_a_killed_process_goes_on_and_ends_with_the_same_model(toy_model, tmp_path):
     """By SIGKILL, within answers and within training."""
     (tmp_path / "killed.py").write_text(KILLED)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
     def start(budget, name):
         words = [sys.executable, tmp_path / "killed.py", str(budget), toy_model, tmp_path, tmp_path / name]
