@@ -45,6 +45,8 @@ FLOORS = (
      "hub.files", "hub.tokenizer",
      "hub.vocabulary",
      "hub.resize", "hub.weights", "hub.fresh",
+     "generation.batches", "generation.slots", "generation.rows", "generation.generate",
+     "hub.files", "hub.tokenizer", "hub.resize", "hub.weights", "hub.fresh",
      "hub.peft_config", "hub.adapter", "hub.peft_read", "hub.peft"),
     ("report.style", "report.page", "report.axes", "report.charts", "report.intervals",
      "report.heat",

@@ -1,11 +1,14 @@
 """Answers in fixed shapes: those of `generate`, whatever else is asked beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from jitune.evals.engine import answers
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.task import Generate, chat
+from jitune.generation.decode_loop import BLOCK
 from jitune.generation.generate import generate
 from jitune.generation.prompts import encode_prompt
 from jitune.generation.sampling import Sampling
@@ -108,6 +111,18 @@ def test_a_long_prompt_is_cut_on_the_left(llama, engine):
     assert engine.stats["shortened"] == before + 1
 
 
+def test_each_prompt_may_have_penalties_of_its_own(llama, engine, prompts):
+    ways = [Sampling(presence_penalty=2.0, frequency_penalty=1.0), Sampling(), Sampling(top_k=3)]
+    asked = [(prompts[i % 4], ways[i % 3], (0.7, 0.0)[i % 2]) for i in range(6)]
+    found = engine.generate_tokens([p for p, *_ in asked], max_new_tokens=12, temperature=[t for *_, t in asked],
+                                   sampling=[s for _, s, _ in asked], samples=[0] * 6)
+    for (prompt, sampling, heat), answer in zip(asked, found, strict=True):
+        seed = answers.seed(answers.Job(tuple(prompt), 12))
+        expected = as_generate(llama, engine, [prompt], 12, sampling=replace(sampling, temperature=heat),
+                               row_ids=[seed])
+        assert as_tuples([answer]) == expected
+
+
 def test_filters_hold_besides_the_temperature(llama, engine, prompts):
     given = {"top_k": 3, "repetition_penalty": 1.3}
     found = engine.generate_tokens(prompts[:4], max_new_tokens=9, temperature=[0.7, 0.0, 0.7, 0.0],
@@ -126,15 +141,10 @@ def test_conversations(llama, engine):
     assert engine.render(chat("hello")) == "<bos><|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_batch_never_outgrows_its_cache():
-    """A long prompt with a short answer and a short prompt with a long answer do not fit one cache together."""
+def test_a_cache_holds_any_prompt_with_its_answer():
     for limit in (100, 1000, 2048, 8192):
         for length, new in ((limit - 1, 1), (1, limit - 1), (limit // 2, limit // 2), (3, 5)):
             shape = answers.shape_of(length, limit)
             used = -(-length // shape.chunk) * shape.chunk
-            assert used < shape.capacities[0] and used + new <= shape.capacities[-1]
+            assert used < shape.capacities[0] and length + new + BLOCK <= shape.capacities[-1]
             assert shape.width >= length and shape.width % shape.chunk == 0
-    jobs = [answers.Job((1,) * n, new) for n, new in ((1900, 100), (20, 1900), (900, 900), (30, 1800))]
-    shape = answers.shape_of(1900, 2048)
-    assert answers.choose(jobs, [1, 3, 2, 0], 4, shape) == [1, 3]
-    assert answers.choose(jobs, [2, 0], 4, shape) == [2]

@@ -14,11 +14,14 @@ import re
 from collections.abc import Sequence
 
 from jitune.construct.improve.select import question
+from jitune.construct.verify.math_text import stated
 from jitune.data.record import Record
+from jitune.data.record import answer as last_answer
 from jitune.types import UserError
 
 MOST = 5  # points, one for each of the criteria below
-POINTS = re.compile(r"\bscore\b[*_\s]*[:：=]?[*_\s]*<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?", re.IGNORECASE)
+POINTS = re.compile(r"\bscore\b[*_\s]{0,4}[:：=]?[*_\s]{0,4}<?(-?[0-9]+(?:\.[0-9]+)?)>?(?:\s*/\s*([0-9]+))?",
+                    re.IGNORECASE)  # fmt: skip
 HINT = """{question}
 
 (Hint: the right answer is {answer}. Work the problem out step by step as if you did not know it, so that each step \
@@ -46,16 +49,28 @@ First give your reasons in at most 100 words. Then end with one line of this for
 Score: <points>"""
 
 
-def hint(record: Record, answer: str) -> tuple[tuple[str, str], ...]:
+def hint(record: Record, answer: str = "") -> tuple[tuple[str, str], ...]:
     """The problem with its right answer as a hint behind the last message, for STaR's rationalization.
 
-    What comes back is kept with the problem itself, without the hint.
+    answer: by default the record's (`right_answer`). What comes back is kept with the problem itself, without the hint.
     """
+    answer = answer or right_answer(record)
     turns = _turns(record)
     if not turns:
         raise UserError(f"record {record.id}: has no question to which a hint could be given")
+    if not answer:
+        raise UserError(f"record {record.id}: has no right answer that could be the hint")
     role, text = turns[-1]
     return (*turns[:-1], (role, HINT.format(question=text, answer=answer)))
+
+
+def right_answer(record: Record) -> str:
+    """What is known to be right: `meta["answer"]`, else what the record's answer states, without its reasoning."""
+    if record.meta.get("answer") not in (None, ""):
+        return str(record.meta["answer"])
+    text = last_answer(record)
+    found = stated(text)
+    return (found[0] if found else text).strip()
 
 
 def judge(record: Record, reply: str, *, template: str = JUDGE) -> tuple[tuple[str, str], ...]:

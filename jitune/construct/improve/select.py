@@ -6,12 +6,14 @@
     chosen.counts                          # {"kept": 1, "wrong_answer": 2, "wrong_arithmetic": 1}
 
 Every sample is either kept or rejected for a reason that is one word: cut_by_length, empty, wrong_answer, unchecked,
-wrong_arithmetic, duplicate_path, over_limit, minority, low_confidence, tie, between, unscored, equal_sides, no_answer.
+wrong_arithmetic, duplicate_path, mentions_hint, over_limit, minority, low_confidence, tie, between, unscored,
+equal_sides, no_answer.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -80,16 +82,19 @@ def rft(samples: Sequence[Sample], *, tolerance: float = 1e-3) -> Chosen:
     return Chosen([as_record(sample, "rft") for sample in kept.values()], rejected)
 
 
-def star(samples: Sequence[Sample], hinted: Sequence[Sample] = ()) -> Chosen:
+def star(samples: Sequence[Sample], hinted: Sequence[Sample] = (), *, mentions: str = r"\bhints?\b") -> Chosen:
     """STaR (arXiv 2203.14465): the first right sample; where none is right, the first right one of `hinted`.
 
     samples: the paper has one, greedy. hinted: answers to `prompts.hint(record)`, each with the problem itself as its
     `record`, so that what is kept does not hold the hint; its last step is "rationalized". Right ones beyond the first
-    are over_limit.
+    are over_limit. mentions: a regular expression; a hinted answer that has it speaks of the hint, which nobody sees
+    any more (mentions_hint; not in the paper, and "" allows it).
     """
     right, rejected = _right(samples)
     helped, more = _right(hinted)
-    rejected += more
+    told = [s for s in helped if mentions and re.search(mentions, s.text, re.IGNORECASE)]
+    helped = [s for s in helped if s not in told]
+    rejected += more + [_reject(s, "mentions_hint") for s in told]
     kept = [as_record(right[0], "star")] if right else [as_record(helped[0], "star", "rationalized")] if helped else []
     beyond = right[1:] + helped if right else helped[1:]
     return Chosen(kept, rejected + [_reject(sample, "over_limit", "one a problem is kept") for sample in beyond])

@@ -21,18 +21,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from jitune.construct.verify.math_text import LONGEST, plain, stated
-from jitune.construct.verify.math_value import (
-    RANGE,
-    Number,
-    Several,
-    Value,
-    bracketed,
-    equal,
-    first,
-    last,
-    several,
-    whole,
-)
+from jitune.construct.verify.math_value import Number, Several, Value, bracketed, equal, first, last, several, whole
 from jitune.construct.verify.math_value import show_value as show
 from jitune.construct.verify.verifier import Checked, Verifier
 from jitune.data.record import Record, answer
@@ -92,8 +81,8 @@ def read_reference(record: Record, language: str = "en") -> tuple[Value | None, 
     if found is None:
         return last(plain(text[-LONGEST:]), language), text
     words = plain(found[0])
-    between = several(words, language) if RANGE.fullmatch(words.strip()) else None  # 3-5 is no difference here
-    value = between or whole(words, language) or several(words, language)
+    many = several(words, language)
+    value = many if many and many.brackets == "-" else whole(words, language) or many  # 3-5 is no difference here
     return value or (None if found[1] else first(words, language)), found[0]
 
 
@@ -121,4 +110,4 @@ def read(text: str, language: str = "en", *, many: bool = False) -> tuple[Value 
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"[\s.$]+$|^[\s$]+|\s+", "", plain(text)).casefold()
+    return re.sub(r"\s+", "", plain(text)).strip(".$").casefold()

@@ -80,17 +80,16 @@ def stated(text: str) -> tuple[str, bool] | None:
 
 def _last_box(text: str) -> str | None:
     """What stands in the last box that is closed, braces within it matched."""
+    closes, opened = {}, []
+    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        if match[0] == "{":
+            opened.append(match.end())
+        elif match[0] == "}" and opened:
+            closes[opened.pop()] = match.start()
     found = None
     for match in re.finditer(r"\\f?boxed\s*(?:\{|\s([^\s{}$\\]+))", text):
         if match[1]:
             found = match[1]
-            continue
-        depth = 1
-        for at in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0) if text[at - 1] != "\\" else 0
-            if not depth:
-                found = text[match.end():at]
-                break
-        else:
-            break  # one that is never closed; nor are those behind it
+        elif match.end() in closes:
+            found = text[match.end():closes[match.end()]]
     return found

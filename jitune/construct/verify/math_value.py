@@ -18,13 +18,14 @@ from jitune.construct.verify.arithmetic import evaluate, show
 from jitune.construct.verify.units import BEFORE, Unit, ratio, sign, unit_at
 from jitune.evals.metrics.numbers import DECIMAL_COMMA, DIGITS, NAMED, SPACED, find_numbers
 
+LONGEST = 400  # characters of a value
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SPACED_WHOLE = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?:[.,][0-9]+)?")
 SCALED = re.compile(rf"\s*({'|'.join(SCALES)})s?\b", re.IGNORECASE)
 RANGE = re.compile(r"(.*\d[^-]*?)\s*(?:-|\bto\b)\s*(\d.*)")
 CLOSES = {"(": ")]", "[": "])", "{": "}"}
 # What, right behind a number, makes it a part of something larger.
-GOES_ON = re.compile(r"\s*[√π∞±^\\]|\s*[-*/+]\s*[\d(.]|[A-Za-z](?![A-Za-z])")
+GOES_ON = re.compile(rf"\s*[√π∞±^\\]|\s*[-*/+x]\s*[\d(.{BEFORE}]|:\d|[A-Za-z](?![A-Za-z])")
 BEHIND = re.compile(r"[√^\\]\(?$|[\d)]\s*[*/^]\s*$")
 
 
@@ -96,6 +97,8 @@ def _one(text: str, language: str) -> Fraction | None:
 
 def whole(text: str, language: str = "en") -> Number | None:
     """The number that a short text is: with its unit and words behind it, or an expression of plain arithmetic."""
+    if len(text) > LONGEST:
+        return None
     text = text.rpartition("=")[2].strip().rstrip(".,;:*_ ").lstrip(",;:*_ ")
     if SPACED_WHOLE.fullmatch(text):
         text = text.replace(" ", "\u00a0")
@@ -105,7 +108,7 @@ def whole(text: str, language: str = "en") -> Number | None:
     if len(found) == 1 and found[0][0] is not None:
         number, start, end = found[0]
         front, rest = text[:start].strip(f" {BEFORE}"), text[end:]
-        if re.fullmatch(r"(?:[^\W\d_]{2,}\W*)*|US|Rs\.?", front) and not re.search(r"[\d*/^=√π∞±!\\<>|]", rest):
+        if re.fullmatch(r"(?:[^\W\d_]{2,}(?:\W+|$))*|Rs\.?", front) and not re.search(r"[\d*/^=√π∞±!\\<>|]", rest):
             return number
     value = evaluate(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text).replace("^", "**"))
     return None if value is None else Number(value)
@@ -117,7 +120,7 @@ def first(text: str, language: str = "en") -> Number | None:
         for number, start, _ in numbers(part, language):
             if number is not None:
                 return number
-            run = re.match(r"([\d.+*/^() ]+)(?![\w√π∞±\\-])", part[start:])  # 5 * 3 is 15; but 5-10 is a range
+            run = re.match(r"([\d.+*/^() ]++)(?![√π∞±\\:-]|\w(?!\w))", part[start:])  # 5 * 3 is 15; but 5-10 is a range
             value = evaluate(run[1].strip(" .").replace("^", "**")) if run else None
             return None if value is None else Number(value)
     return None
@@ -134,6 +137,8 @@ def last(text: str, language: str = "en") -> Number | None:
 def several(text: str, language: str = "en") -> Several | None:
     """A tuple, list, set, interval or range, or numbers with commas or "and" between them; None for anything else."""
     text = text.rpartition("=")[2].strip().strip(".;: ")
+    if len(text) > LONGEST:
+        return None
     between = RANGE.fullmatch(text)
     if between:
         return _all(between.groups(), "-", language)

@@ -1,4 +1,4 @@
-"""Answers to many prompts, in batches of few fixed shapes, whatever their lengths, limits, stops and temperatures.
+"""Answers to many prompts, in rows of few fixed shapes, whatever their lengths, limits, stops and temperatures.
 
     jobs = [Job([1, 5, 9], max_new_tokens=64)]
     for done in answer(model, params, tokenizer, jobs, stop_ids=(2,), rows=8, limit=2048): ...
@@ -18,19 +18,9 @@ import jax
 import numpy as np
 
 from jitune import sharding
-from jitune.generation.batches import (
-    FIRST_SLOTS,
-    Answer,
-    Generation,
-    Shape,
-    blocks,
-    follow,
-    pad,
-    round_up,
-    sort_stops,
-)
-from jitune.generation.decode_loop import BLOCK
+from jitune.generation.batches import FIRST_SLOTS, Answer, Generation, Shape, round_up, sort_stops
 from jitune.generation.sampling import GREEDY, Sampling
+from jitune.generation.slots import Waiting, serve
 from jitune.types import Model, Params
 
 CHUNK, CHUNK_ON_CPU = 128, 64  # prompt tokens that go through the model at once; shorter prompts are padded to it
@@ -72,10 +62,10 @@ def seed(job: Job) -> int:
 
 def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *, stop_ids: Sequence[int], rows: int,
            limit: int) -> Iterator[list[tuple[int, Generation]]]:  # fmt: skip
-    """Yields (index of the job, its answer) of one batch after the other.
+    """Yields [(index of the job, its answer), ...] as answers are done; a row that is free takes the next job.
 
-    rows: of a batch. limit: the model's context, without what is trained in front. Raises UserError, beginning with a
-    job's name, for logits that are not finite.
+    rows: that are computed at once. limit: the model's context, without what is trained in front. Raises UserError,
+    beginning with a job's name, for logits that are not finite.
     """
     mesh = sharding.mesh_of(params)
     groups: dict[Any, list[int]] = {}
@@ -85,40 +75,17 @@ def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *,
         key = shape_of(len(job.prompt), limit), stops[i][0], replace(job.sampling, temperature=0.0, seed=0)
         groups.setdefault(key, []).append(i)
     for members in groups.values():
-        # A batch takes as long as its longest answer, so those that may be long stand together.
+        # Those that may be long begin first: towards the end no row is left alone with a long one.
         members.sort(key=lambda i: (-jobs[i].max_new_tokens, -len(jobs[i].prompt)))
-        shape = shape_of(len(jobs[members[0]].prompt), limit)
-        while members:
-            chosen = choose(jobs, members, rows, shape)
-            taken = set(chosen)
-            members = [i for i in members if i not in taken]
-            answers = _run(model, params, tokenizer, mesh, [jobs[i] for i in chosen], [stops[i] for i in chosen],
-                           rows, limit, shape)  # fmt: skip
-            yield list(zip(chosen, answers, strict=True))
+        shape = shape_of(max(len(jobs[i].prompt) for i in members), limit)
+        growing = [_waiting(tokenizer, jobs[i], *stops[i]) for i in members]
+        served = serve(model, params, mesh, growing, sampling=replace(jobs[members[0]].sampling, temperature=0.0),
+                       stop_ids=stops[members[0]][0], rows=rows, limit=limit, shape=shape)  # fmt: skip
+        for done in served:
+            yield [(members[k], growing[k].answer.generation()) for k in done]
 
 
-def choose(jobs, members: list[int], rows: int, shape: Shape) -> list[int]:
-    """The first members that fit a cache together: with the longest prompt and the longest answer of all of them."""
-    chosen, length, new = [], 0, 0
-    for i in members:
-        longer, more = max(length, len(jobs[i].prompt)), max(new, jobs[i].max_new_tokens)
-        if round_up(longer, shape.chunk) + more <= shape.capacities[-1]:
-            chosen, length, new = [*chosen, i], longer, more
-        if len(chosen) == rows:
-            break
-    return chosen
-
-
-def _run(model, params, tokenizer, mesh, jobs: list[Job], stops, rows: int, limit: int, shape: Shape):
-    """Answers of one batch, as Generations."""
-    new = max(job.max_new_tokens for job in jobs)
-    prompts, most = [list(job.prompt) for job in jobs], [job.max_new_tokens for job in jobs]
-    batch = pad(prompts, [seed(job) for job in jobs], rows, most, limit, shape=shape,
-                temperatures=[job.temperature for job in jobs])  # fmt: skip
-    growing = [Answer(tokenizer, prompt, ids, texts, job.name or "generate")
-               for prompt, job, (ids, texts) in zip(prompts, jobs, stops, strict=True)]
-    sampling = replace(jobs[0].sampling, temperature=0.0)
-    run = blocks(model, params, mesh, batch, new, sampling, stops[0][0], BLOCK, shape=shape)
-    for _ in follow(run, growing, rows):
-        pass
-    return [answer.generation() for answer in growing]
+def _waiting(tokenizer, job: Job, stop_ids, stop_strings) -> Waiting:
+    """A job in the queue."""
+    answer = Answer(tokenizer, list(job.prompt), stop_ids, stop_strings, job.name or "generate")
+    return Waiting(answer, seed(job), job.max_new_tokens, job.temperature)

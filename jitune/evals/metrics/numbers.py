@@ -137,7 +137,8 @@ def plain_digits(text: str) -> str:
 
     Example: "১২½" -> "12 1/2"; r"\\frac{1}{2}" -> "1/2"; "2{,}125" -> "2,125".
     """
-    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2", text)
+    text = re.sub(r"([0-9])?\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}",
+                  lambda m: (f"{m[1]} " if m[1] else "") + f"{m[2]}/{m[3]}", text)  # fmt: skip
     text = re.sub(r"\d{100,}", " ", text)  # what a model in a loop writes is no number
     text = re.sub(r"\{([.,])\}|\\[,!;](?=[0-9])", lambda m: m[1] or "", text).replace("\\", "")
     out = []

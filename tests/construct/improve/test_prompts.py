@@ -18,6 +18,11 @@ def test_the_hint_is_in_the_prompt_and_the_old_answer_is_not():
     system, user = prompts.hint(RECORD, "5")
     assert system == ("system", "Be brief.") and user[0] == "user"
     assert user[1].startswith("What is {2+3}?") and "the right answer is 5." in user[1] and "It is" not in user[1]
+    worked = Record("w", (ASKED[1], {"role": "assistant", "content": "2+3=5\n#### 5"}))
+    assert "the right answer is 5." in prompts.hint(worked)[0][1] and "2+3=5" not in prompts.hint(worked)[0][1]
+    assert "the right answer is 6." in prompts.hint(Record("m", ASKED, meta={"answer": 6}))[1][1]
+    with pytest.raises(UserError, match="record n: has no right answer"):
+        prompts.hint(Record("n", ASKED))
     with pytest.raises(UserError, match="record e: has no question"):
         prompts.hint(Record("e"), "5")
 

@@ -152,6 +152,10 @@ def test_star_keeps_the_greedy_answer_or_a_rationalized_one_without_its_hint():
     assert texts(chosen) == ["so 5"] and reasons(chosen) == ["wrong_answer", "over_limit"]
     assert chosen.kept[0].messages[:-1] == PROBLEM.messages[:1]
     assert chosen.kept[0].provenance.steps == ("star", "rationalized")
+    telling = samples("The hint says 5", "so 5")
+    assert texts(select.star(wrong, telling)) == ["so 5"]
+    assert select.star(wrong, telling[:1]).counts == {"kept": 0, "wrong_answer": 1, "mentions_hint": 1}
+    assert texts(select.star(wrong, telling, mentions="")) == ["The hint says 5"]
     assert select.star(wrong, samples("7", right=False)).counts == {"kept": 0, "wrong_answer": 2}
 
 

@@ -42,11 +42,11 @@ def test_the_parser_normalises():
 
 def test_a_pattern_that_takes_for_ever_stops_nothing():
     """(a+)+$ against a's and an end that does not match takes longer than anybody lives."""
-    with open_verifier("exact", pattern="(a+)+$", time_limit=0.5) as verify:
+    with open_verifier("exact", pattern="(a+)+$", time_limit=1.5) as verify:
         start = time.monotonic()
         said = verify.check_all([(PARIS, "a" * 64 + "!"), (PARIS, "Paris a")])
         assert time.monotonic() - start < 30
-    assert said[0] == (None, "no verdict within 0.5 s") and said[1].right is False
+    assert said[0] == (None, "no verdict within 1.5 s") and said[1].right is False
 
 
 @pytest.mark.parametrize("options, why", [
@@ -94,8 +94,7 @@ def test_ifeval_answers_of_gpt4(shared):
     folder = shared / "data" / "eval_utility"
     rows = [json.loads(line) for line in (folder / "ifeval_input_data.jsonl").read_text().splitlines()]
     said = [json.loads(line) for line in (folder / "ifeval_gpt4_responses.jsonl").read_text().splitlines()]
-    answers = {row["prompt"]: row["response"] for row in said}
-    pairs = [(Record(str(row["key"]), meta=row), answers[row["prompt"]]) for row in rows]
+    pairs = [(Record(str(row["key"]), meta=row), one["response"]) for row, one in zip(rows, said, strict=True)]
     for loose, share in ((False, 0.7689), (True, 0.7930)):
         with open_verifier("constraints", loose=loose) as verify:
             found = [checked.right for checked in verify.check_all(pairs)]

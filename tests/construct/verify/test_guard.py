@@ -52,7 +52,7 @@ def own(tmp_path, monkeypatch):
 
 def test_own_verifiers_cannot_stop_a_run(own):
     texts = "right bool none raise exit rubbish untold odd hang die abort right long".split()
-    with open_verifier(own, time_limit=2, workers=2, extra="!") as verify:
+    with open_verifier(own, time_limit=3, workers=2, extra="!") as verify:
         done = []
         said = dict(zip(texts, verify.check_all([(RECORD, t) for t in texts], on_done=done.append), strict=True))
     assert done == list(range(1, 14))
@@ -60,7 +60,7 @@ def test_own_verifiers_cannot_stop_a_run(own):
     assert said["none"] == Checked(None, "who knows")
     assert said["raise"].right is None and said["raise"].detail.startswith("TypeError: unsupported operand")
     assert said["exit"] == Checked(None, "SystemExit: 3")
-    assert said["hang"] == Checked(None, "no verdict within 2 s")
+    assert said["hang"] == Checked(None, "no verdict within 3 s")
     assert said["die"] == Checked(None, "the verifier's process ended with status 7")
     assert said["abort"] == Checked(None, "the verifier's process was ended by SIGABRT")
     for text in ("rubbish", "untold", "odd"):
