@@ -15,11 +15,12 @@ the next round; what is eliminated leaves the parent there, to be tried again. X
 | only_stop_words | the answer is punctuation and stop words |
 | leaked_prompt | the instruction repeats words of the question, such as "given prompt" |
 
-and here, beside the paper: answers cut by length, empty ones, refusals in nineteen languages (`refusals`), loops, an
-instruction that is there already (`duplicate`), and a verdict that says neither (`unjudged`). The script that was
+and here, beside the paper: what is cut by length (`cut`), an instruction that is there already (`duplicate`), a
+verdict that says neither (`unjudged`), and what `filters` of curation find: empty and damaged texts, loops, refusals
+in nineteen languages. The script that was
 released with the paper has five operations (no `complicate`), makes one round and eliminates nothing:
-operations="constraints,deepen,concretise,reasoning,breadth", rounds=1, eliminate=False is like it. The paper trains on
-the first instructions too: name their file as another input of what comes next.
+operations="constraints,deepen,concretise,reasoning,breadth", rounds=1, eliminate=False, top_p=0.95 is like it. The
+paper trains on the first instructions too: name their file as another input of what comes next.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jitune.construct.curate import words
+from jitune.construct.distill import checks
 from jitune.construct.distill import evolve_prompts as prompts
 from jitune.construct.distill.faults import fault, first_line, seed_of
 from jitune.construct.distill.forms import FORMS, asked, instruction_of, limits
@@ -52,8 +54,7 @@ def defaults() -> dict[str, Any]:
         "max_tokens": 2048,  # of an evolved instruction, and of an answer
         "eliminate": True,  # no_gain, sorry, only_stop_words and leaked_prompt; False: none of these
         "sorry_words": 80,  # an answer that says sorry has at least so many
-        "refusals": True,  # ours: refusals by their phrases go too, in any language
-        "repeats": True,  # ours: loops and the like go too
+        "filters": checks.USUAL,  # ours: filters of `jitune data curate` that instructions and answers must pass
         "stop_words": "",  # ours: a file of more stop words, one a line, for other languages than English
         "form": "chat",  # ours: or raw, for a teacher that only continues texts
         "step": 256,  # ours: instructions between two entries of the run's record
@@ -166,7 +167,7 @@ def _parted(tries: Sequence[Try], fault_of) -> tuple[list[Try], list[Rejected]]:
 
 
 def _bad_instruction(one: Try, options: dict) -> tuple[str, str] | None:
-    bad = fault(one.reply, refusals=options["refusals"], repeats=options["repeats"])
+    bad = fault(one.reply, options["check"])
     if bad:
         return bad
     parent = instruction_of(one.parent)
@@ -191,7 +192,7 @@ def _bad_answer(one: Try, options: dict) -> tuple[str, str] | None:
             return "sorry", f"{count} words, at least {options['sorry_words']}"
         if one.reply.finish_reason != "length" and only_stop_words(one.reply.text, options["stop_words"]):
             return "only_stop_words", repr(one.reply.text[:80])
-    return fault(one.reply, refusals=options["refusals"], repeats=options["repeats"])
+    return fault(one.reply, options["check"])
 
 
 def _record(given: Given, round: int, one: Try) -> Record:
@@ -234,4 +235,5 @@ def _checked(given: Any) -> dict[str, Any]:
             raise UserError(f"config.{METHOD}.{name}={options[name]} must be at least 1")
     if options["form"] not in FORMS:
         raise UserError(f"config.{METHOD}.form={options['form']!r} is none of {', '.join(FORMS)}")
-    return options | {"operations": names, "stop_words": read_words(options["stop_words"])}
+    check = checks.checks(options["filters"], option=f"config.{METHOD}.filters")
+    return options | {"operations": names, "check": check, "stop_words": read_words(options["stop_words"])}

@@ -5,7 +5,7 @@
     read_equal("Not Equal.")                     # False; None where it says neither
 
 The structure, the six operations, the 10 to 20 words that a rewriting adds and the headings, by which leaks are
-known, are those of Xu et al. 2023 (WizardLM, arXiv 2304.12244, appendices A to G). Their demonstrations of
+known, are those of Xu et al. 2023 (WizardLM, arXiv 2304.12244, appendix). Their demonstrations of
 complicated inputs are not used: a format is named in their place.
 """
 

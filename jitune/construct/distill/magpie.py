@@ -3,21 +3,21 @@
     "<|im_start|>user\\n"  ->  "How do I keep basil alive in winter?"  ->  the model's own answer
 
 In: nothing, or records whose system messages are drawn from in turn. Out: conversations. The model continues its
-template's text up to the user's first word (temperature 1, top_p 1) until it ends the turn, and then answers as it
-would (temperature 0). It needs raw completion: a chat API puts its template around what it is given, so that the
-model answers an empty question, with a greeting. Xu et al. 2024 (arXiv 2406.08464) and its code. Left out are
+template's text up to the user's first word (temperature 1, top_p 1) until it ends the line or the turn, and then
+answers as it would (temperature 0). It needs raw completion: a chat API puts its template around what it is given, so
+that the model answers an empty question, with a greeting. Xu et al. 2024 (arXiv 2406.08464) and its code. Left out are
 
 | reason | what |
 |---|---|
-| cut_by_length, empty, repeats, refused | instructions and answers that are so |
+| cut | an instruction or an answer that its length ended |
+| empty, loop, refusal, ... | what `filters` of curation find in either |
 | ends_with_colon | an instruction that ends with ":", whose matter is missing |
 | control_tokens | an instruction in which a turn of the template begins |
 | low_quality | a judge grades it other than `qualities` (good, excellent) |
 | unrated | the judge names no grade |
 | near_duplicate, duplicate | like one that was kept before, by MinHash over word 5-grams, or word by word |
 
-The published figures are of embeddings for duplicates, and of a grade by another model (`rater="second"`). A refusal is
-kept out here and not there.
+Magpie finds duplicates by embeddings, and has another model grade (`rater="second"`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jitune.construct.curate import exact, minhash
+from jitune.construct.distill import checks
 from jitune.construct.distill import magpie_prompts as prompts
 from jitune.construct.distill.faults import fault, first_line, seed_of
 from jitune.construct.distill.method import Given, Rejected, Step
@@ -46,14 +47,15 @@ def defaults() -> dict[str, Any]:
         "turns": 1,  # of a conversation
         "temperature": 1.0,  # of instructions
         "top_p": 1.0,
-        "instruction_tokens": 2048,
+        "instruction_tokens": 512,
+        "one_line": True,  # an instruction ends with its line; False: with the turn
         "answer_temperature": 0.0,
-        "answer_tokens": 4096,
+        "answer_tokens": 2048,
         "qualities": "good,excellent",  # by commas; "": nobody is asked
         "rater": "teacher",  # ours: or second
         "duplicates": "minhash",  # ours: or exact, none
         "similarity": 0.8,  # ours: of word 5-grams, from which an instruction is a near-duplicate
-        "refusals": True,  # ours: refusals go
+        "filters": checks.USUAL,  # ours: filters of `jitune data curate` that questions and answers must pass
         "pre_query": "",  # for an endpoint: the template's text up to where the user's begins
         "post_query": "",  # from the end of the user's text to where the answer begins
         "between": "",  # from the end of an answer to the next text of the user, for turns over 1
@@ -67,6 +69,13 @@ def defaults() -> dict[str, Any]:
 def total(options: Mapping[str, Any], records: Sequence[Record]) -> int:
     """How many instructions are sampled."""
     return options["count"]
+
+
+def reads(options: Mapping[str, Any]) -> list[str]:
+    """Files that options name."""
+    folder = options["tokenizer"]
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    return [options["chat_template"], *(f"{folder}/{name}" for name in names if folder)]
 
 
 @dataclass(frozen=True)
@@ -131,10 +140,11 @@ def _turn(given: Given, options: dict, around: Mapping[str, Pieces], turn: int, 
         rejected.extend(one.rejected(*bad) for one, bad in found if bad and not one.turns)
         return [one for one, bad in found if not bad]
 
+    line = ("\n",) if options["one_line"] else ()
     sampled = {"max_tokens": options["instruction_tokens"], "temperature": options["temperature"],
                "top_p": options["top_p"]}
     questions = [Call(around[one.system].conversation(list(one.turns)), seed=seed_of(given.seed, one.number),
-                      stop=around[one.system].stops, **sampled) for one in tries]
+                      stop=around[one.system].stops + line, **sampled) for one in tries]
     tries = _answered(given.ask, tries, questions)
     tries = parted(tries, lambda one: _bad_question(one, around[one.system], options))
     tries = [replace(one, question=one.reply.text.strip()) for one in tries]
@@ -147,7 +157,7 @@ def _turn(given: Given, options: dict, around: Mapping[str, Pieces], turn: int, 
                     options["answer_tokens"], options["answer_temperature"], seed=seed_of(given.seed, one.number),
                     stop=around[one.system].stops) for one in tries]
     tries = _answered(given.ask, tries, answers)
-    tries = parted(tries, lambda one: fault(one.reply, refusals=options["refusals"]))
+    tries = parted(tries, lambda one: fault(one.reply, options["check"]))
     return [replace(one, turns=(*one.turns, (one.question, one.reply.text.strip()))) for one in tries]
 
 
@@ -164,7 +174,7 @@ def _answered(ask, tries: Sequence[Try], calls: Sequence[Call]) -> list[Try]:
 
 
 def _bad_question(one: Try, around: Pieces, options: dict) -> tuple[str, str] | None:
-    bad = fault(one.reply, refusals=options["refusals"])
+    bad = fault(one.reply, options["check"])
     if bad:
         return bad
     text = one.reply.text.strip()
@@ -270,4 +280,5 @@ def _checked(given: Given) -> dict[str, Any]:
             raise UserError(f"config.magpie.{name}={options[name]!r} is none of {', '.join(allowed)}")
     if wanted and options["rater"] == "second" and given.ask_second is None:
         raise UserError("config.magpie.rater=second: config.second.model is not set")
-    return options | {"qualities": wanted}
+    return options | {"qualities": wanted,
+                      "check": checks.checks(options["filters"], option="config.magpie.filters")}

@@ -81,12 +81,12 @@ def test_each_operation_asks_in_its_way(operation):
 
 
 @pytest.mark.parametrize(("part", "reply", "reason"), [
-    ("evolve", Reply("Name it", "length", None, 9), "cut_by_length"),
-    ("evolve", "", "empty"),
-    ("evolve", "?!…", "empty"),
-    ("evolve", "I'm sorry, but I can't help with that.", "refused"),
-    ("evolve", "抱歉，我无法协助完成这个请求。", "refused"),
-    ("evolve", "Name it and name it again. " * 30, "repeats"),
+    ("evolve", Reply("Name it", "length", None, 9), "cut"),
+    ("evolve", "", "empty_answer"),
+    ("evolve", "?!…", "only_punctuation"),
+    ("evolve", "I'm sorry, but I can't help with that.", "refusal"),
+    ("evolve", "抱歉，我无法协助完成这个请求。", "refusal"),
+    ("evolve", "Name it and name it again. " * 30, "loop"),
     ("evolve", "#Rewritten Prompt#: Name two.", "leaked_prompt"),
     ("evolve", "Make the given prompt harder.", "leaked_prompt"),
     ("evolve", Lost("failed", "HTTP 500"), "failed"),
@@ -97,12 +97,12 @@ def test_each_operation_asks_in_its_way(operation):
     ("judge", Lost("failed"), "failed"),
     ("answer", "Sorry, no idea.", "sorry"),
     ("answer", "I'm sorry, but I can't help with that.", "sorry"),
-    ("answer", "Lo siento, pero no puedo ayudarte con eso.", "refused"),
+    ("answer", "Lo siento, pero no puedo ayudarte con eso.", "refusal"),
     ("answer", "It is what it is.", "only_stop_words"),
     ("answer", "。。。！", "only_stop_words"),
     ("answer", "", "only_stop_words"),
-    ("answer", "Blue and blue and blue. " * 40, "repeats"),
-    ("answer", Reply("It is blue, beca", "length"), "cut_by_length"),
+    ("answer", "Blue and blue and blue. " * 40, "loop"),
+    ("answer", Reply("It is blue, beca", "length"), "cut"),
     ("answer", Lost("too_long"), "too_long"),
 ])
 def test_bad_teachers_are_counted_rejections(part, reply, reason):
@@ -134,11 +134,11 @@ HOMES = [a + b for a in "north south east west up down in out".split() for b in 
 
 def test_sorry_in_a_long_answer_is_no_elimination():
     long = "I am sorry to hear that your boat sank. " + " ".join(HOMES[:80])
-    kept, rejected, _ = run_all(evolve, given(but("answer", long), SEEDS, options(rounds=1, refusals=False)))
+    kept, rejected, _ = run_all(evolve, given(but("answer", long), SEEDS, options(rounds=1, filters="empty")))
     assert len(kept) == 5 and rejected == []
     short = "I am sorry to hear that. " + " ".join(HOMES[:73])
     assert len(short.split()) == 79
-    _, rejected, _ = run_all(evolve, given(but("answer", short), SEEDS, options(rounds=1, refusals=False)))
+    _, rejected, _ = run_all(evolve, given(but("answer", short), SEEDS, options(rounds=1, filters="empty")))
     assert reasons(rejected) == {"sorry": 5}
 
 
@@ -152,7 +152,7 @@ def test_without_elimination_as_the_released_script():
     said = {"evolve": "Rewrite the given prompt {}.", "answer": "Sorry."}
     count = iter(range(100))
     teacher = Replay(lambda call: said[kind(call)].format(next(count)))
-    plain = options(rounds=1, eliminate=False, refusals=False,
+    plain = options(rounds=1, eliminate=False, filters="empty",
                     operations="constraints,deepen,concretise,reasoning,breadth")
     kept, rejected, _ = run_all(evolve, given(teacher, SEEDS, plain))
     assert len(kept) == 5 and rejected == [] and len(teacher.asked) == 10
@@ -224,7 +224,7 @@ def test_verdicts_are_read(text, verdict):
 
 def test_stop_words_of_another_language(tmp_path):
     (tmp_path / "de.txt").write_text("ja\nDoch\n")
-    plan = options(rounds=1, refusals=False)
+    plan = options(rounds=1, filters="empty")
     _, rejected, _ = run_all(evolve, given(but("answer", "Ja, doch!"), SEEDS, plan))
     assert rejected == []
     _, rejected, _ = run_all(evolve, given(but("answer", "Ja, doch!"), SEEDS,

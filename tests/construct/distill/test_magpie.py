@@ -1,5 +1,8 @@
 """Magpie: what stands around a user's text, sampling from it, grades, duplicates, and teachers that do badly."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from jitune.construct.distill import magpie, magpie_prompts
@@ -123,10 +126,13 @@ def test_questions_are_sampled_and_answered():
     assert rejected == [] and len(kept) == 6 and state == {"at": 6}
     question, judge, answer = (next(c for c in teacher.asked if kind(c) == k) for k in ("question", "judge", "answer"))
     assert question.prompt == "<|user|>\n" and (question.temperature, question.top_p) == (1.0, 1.0)
-    assert question.stop == ("<|end|>", "<|user|>") and question.max_tokens == 2048
+    assert question.stop == ("<|end|>", "<|user|>", "\n") and question.max_tokens == 512
     text = "What is the 1th letter, and which words begin with number 0?"
     assert answer.prompt == f"<|user|>\n{text}<|end|>\n<|assistant|>\n"
-    assert answer.temperature == 0.0 and answer.max_tokens == 4096
+    assert answer.temperature == 0.0 and answer.max_tokens == 2048 and answer.stop == ("<|end|>", "<|user|>")
+    whole = Replay(good)
+    run_all(magpie, given(whole, [], options(one_line=False)))
+    assert whole.asked[0].stop == ("<|end|>", "<|user|>")
     assert judge.prompt.startswith("<|user|>\nYou grade") and judge.prompt.endswith("<|end|>\n<|assistant|>\n")
     assert kept[0].messages[0] == {"role": "user", "content": text}
     assert kept[0].provenance.method == "magpie" and kept[0].provenance.source == "sample 0"
@@ -145,15 +151,15 @@ def test_a_chat_api_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize(("part", "reply", "reason"), [
-    ("question", Reply("What is", "length"), "cut_by_length"), ("question", "  \n", "empty"),
+    ("question", Reply("What is", "length"), "cut"), ("question", "  \n", "empty_answer"),
     ("question", "Please translate this text:", "ends_with_colon"), ("question", "请翻译：", "ends_with_colon"),
-    ("question", "Why?<|end|>", "control_tokens"), ("question", "what and what and why " * 30, "repeats"),
-    ("question", "I'm sorry, but I can't help with that.", "refused"), ("question", Lost("failed"), "failed"),
+    ("question", "Why?<|end|>", "control_tokens"), ("question", "what and what and why " * 30, "loop"),
+    ("question", "I'm sorry, but I can't help with that.", "refusal"), ("question", Lost("failed"), "failed"),
     ("judge", "Quality: average", "low_quality"), ("judge", "very poor", "low_quality"),
     ("judge", "What a nice question!", "unrated"), ("judge", "", "unrated"), ("judge", Lost("filtered"), "filtered"),
-    ("answer", "", "empty"), ("answer", Reply("It is", "length"), "cut_by_length"),
-    ("answer", "so it is and so it was " * 30, "repeats"), ("answer", Lost("too_long"), "too_long"),
-    ("answer", "I'm sorry, but I can't help with that.", "refused"),
+    ("answer", "", "empty_answer"), ("answer", Reply("It is", "length"), "cut"),
+    ("answer", "so it is and so it was " * 30, "loop"), ("answer", Lost("too_long"), "too_long"),
+    ("answer", "I'm sorry, but I can't help with that.", "refusal"),
 ])
 def test_bad_teachers_are_counted_rejections(part, reply, reason):
     kept, rejected, _ = run_all(magpie, given(but(part, reply), [], options()))
@@ -203,14 +209,27 @@ def test_more_turns_and_one_that_fails_later():
 def test_a_local_teachers_own_template_and_system_messages():
     teacher = Replay(lambda call: f"What of {call.seed}, and of {len(call.prompt)}?" if call.prompt.endswith("user\n")
                      else "Quality: good" if "You grade" in call.prompt else "So it is.")
-    teacher.tokenizer, teacher.chat_template = tokenizer(QWEN), None
+    teacher.source = SimpleNamespace(tokenizer=tokenizer(QWEN), chat_template=None)  # as `generators.cached` has it
     systems = [ask_record("-", i, system=text) for i, text in enumerate(["You teach.", "You cook well."])]
     more = magpie.defaults() | {"count": 4, "duplicates": "none"}
     kept, rejected, _ = run_all(magpie, given(teacher, systems, more))
     assert rejected == [] and [r.messages[0]["content"] for r in kept] == ["You teach.", "You cook well."] * 2
     assert teacher.asked[0].prompt == "<|im_start|>system\nYou teach.<|im_end|>\n<|im_start|>user\n"
+    other = more | {"chat_template": "alpaca"}
+    teacher.asked.clear()
+    run_all(magpie, given(teacher, [], other))
+    assert teacher.asked[0].prompt == "### Instruction:\n" and teacher.asked[0].stop[0] == "\n\n### Response:"
     with pytest.raises(UserError, match="not known of this teacher; name a folder"):
         run_all(magpie, given(good, [], more))
+
+
+def test_the_template_of_a_folder_for_an_endpoint(tmp_path):
+    tokenizer(LLAMA, bos="<|begin_of_text|>").save_pretrained(tmp_path)
+    teacher = Replay(good)
+    more = magpie.defaults() | {"count": 1, "tokenizer": str(tmp_path)}
+    run_all(magpie, given(teacher, [], more))
+    assert teacher.asked[0].prompt == "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
+    assert [name for name in magpie.reads(more) if name and Path(name).exists()]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
