@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jitune import sharding
-from jitune.data import chat, pipeline
+from jitune.data import chat, pairs, pipeline
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.objectives import build
 from jitune.types import UserError
@@ -36,9 +36,7 @@ def take_tokenizer(base: Path, config, model_config):
 def prepare(config, tokenizer, *, eval=False) -> pipeline.Prepared:
     """The training or the evaluation data of a run: documents, or pairs of them for objectives that compare."""
     if build.compares(config):
-        from jitune.data.pairs import prepare_pairs
-
-        return prepare_pairs(config.data, tokenizer, config.seq_len, objective=config.objective.name, eval=eval)
+        return pairs.prepare_pairs(config.data, tokenizer, config.seq_len, objective=config.objective.name, eval=eval)
     return pipeline.prepare(config.data, tokenizer, config.seq_len, eval=eval)
 
 

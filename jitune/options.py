@@ -254,7 +254,7 @@ def _check_distill(chosen: dict, flat: dict) -> None:
 def _check_pairs(flat: dict, objective: str) -> None:
     for name, why in (("data.split_turns", "answers are compared as wholes"),
                       ("data.train_on", "the answer alone is compared")):
-        if flat[name] not in (False, "assistant"):
+        if flat[name] not in (False, "assistant", "last"):
             raise UserError(f"config.{name}={flat[name]!r} does not go with config.objective.name={objective}: {why}")
     if flat["data.overlong"] == "split":
         raise UserError(f"config.data.overlong='split' does not go with config.objective.name={objective}: a part of "

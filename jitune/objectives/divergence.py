@@ -52,18 +52,24 @@ def _dense(kind, teacher, student):
 
 
 def _forward(kind, teacher, student):
-    """The value, and what its gradient is made of: the sums over the vocabulary are taken once."""
+    """The value, and what its gradient is made of: sums over the vocabulary."""
     totals = [jax.nn.logsumexp(x, axis=-1, keepdims=True) for x in (teacher, student)]
-    log_t, log_s = teacher - totals[0], student - totals[1]
-    if kind == "forward":
-        value = mean = _kl(log_t, log_s)
-    elif kind == "reverse":
-        value = mean = _kl(log_s, log_t)
-    else:
-        mixture = _mix(kind, log_t, log_s)
-        mean = _kl(log_s, mixture)
-        value = kind * _kl(log_t, mixture) + (1 - kind) * mean
+    log_t, log_s, totals = _anew(teacher, student, totals)
+    value = mean = between(kind, log_t, log_s, beta=None)
+    if kind not in KINDS:
+        log_t, log_s, totals = _anew(teacher, student, totals)
+        mean = _kl(log_s, _mix(kind, log_t, log_s))
     return value, (teacher, student, totals, mean)
+
+
+def _anew(teacher, student, totals):
+    """Log-probabilities for one more pass over the vocabulary, and the totals for the next.
+
+    The barrier hides from XLA that another pass has them too. It would keep what they share in an array as large as
+    the logits, and writing and reading that takes longer than to compute it again.
+    """
+    totals = jax.lax.optimization_barrier(totals)
+    return teacher - totals[0], student - totals[1], totals
 
 
 def _backward(kind, saved, cotangent):
@@ -73,7 +79,7 @@ def _backward(kind, saved, cotangent):
     (1 - beta) times the same with r = log p_s - log mixture, for the parts through the mixture cancel.
     """
     teacher, student, totals, mean = saved
-    log_t, log_s = teacher - totals[0], student - totals[1]
+    log_t, log_s, _ = _anew(teacher, student, totals)
     if kind == "forward":
         gradient = jnp.exp(log_s) - jnp.exp(log_t)
     elif kind == "reverse":
@@ -111,15 +117,19 @@ def classes(ids, logprobs, student):
     return jnp.concatenate([logprobs, rest], -1), jax.nn.log_softmax(jnp.concatenate([chosen, others], -1), axis=-1)
 
 
-def between(kind: str, teacher: jax.Array, student: jax.Array, *, beta: float = 0.5) -> jax.Array:
-    """The divergence of two distributions given by finite log-probabilities [..., classes] -> [...]."""
-    kind = _settle(kind, beta)
+def between(kind: str, teacher: jax.Array, student: jax.Array, *, beta: float | None = 0.5) -> jax.Array:
+    """The divergence of two distributions given by finite log-probabilities [..., classes] -> [...].
+
+    beta None: kind is settled already.
+    """
+    kind = kind if beta is None else _settle(kind, beta)
     if kind == "forward":
         return _kl(teacher, student)
     if kind == "reverse":
         return _kl(student, teacher)
     mixture = _mix(kind, teacher, student)
-    return kind * _kl(teacher, mixture) + (1 - kind) * _kl(student, mixture)
+    parts = kind * jnp.exp(teacher) * (teacher - mixture) + (1 - kind) * jnp.exp(student) * (student - mixture)
+    return parts.sum(axis=-1)
 
 
 def _settle(kind: str, beta: float) -> str | float:

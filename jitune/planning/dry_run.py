@@ -20,8 +20,10 @@ from jitune.hub import weights
 from jitune.planning import tables
 from jitune.planning.study import study
 from jitune.runlog import parse_loggers
+from jitune.types import MISMATCHED
 
 MAX_ROWS = 8
+SIDES = {1: ", wanted", -1: ", not wanted", MISMATCHED: ", of another prompt", 0: ""}
 
 
 def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
@@ -42,8 +44,8 @@ def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
     if teacher:
         companions.check_teacher(teacher, tokenizer, model_config, config)
     prepared = feed.prepare(config, tokenizer)
-    if config.data.eval:
-        feed.prepare(config, tokenizer, eval=True)
+    evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
+    companions.open_store(config, {"train": prepared, "eval": evaluation}, tokenizer)
     total = feed.count_steps(config, prepared)
     batch = next(iter(pipeline.batches(prepared, **feed.batching(config))))
     made = study(config, model_config, mesh)
@@ -76,14 +78,22 @@ def print_batch(console, tokenizer, batch, rows: int) -> None:
         pads = int((segments == 0).sum())
         console.print(Text(f"-- row {number + 1} of {count}: {length - pads} tokens, {pads} padding", "bold"),
                       soft_wrap=True)
+        sides = sides_of(batch, number)
         for document, piece in enumerate(documents(batch, number), 1):
-            trained = int((piece.loss_weights != 0).sum())
-            note = f"-- row {number + 1}, document {document}: {len(piece.tokens)} tokens, {trained} trained"
+            trained, side = int((piece.loss_weights != 0).sum()), sides[document - 1]
+            note = f"-- row {number + 1}, document {document}: {len(piece.tokens)} tokens, {trained} trained{side}"
             console.print(Text(note, "dim"), soft_wrap=True)
             console.print(chat.colour(tokenizer, piece, marks=marks))
     if count > rows:
         console.print(f"-- and {count - rows} rows more")
     console.print()
+
+
+def sides_of(batch, row: int) -> list[str]:
+    """What the answer of each document of a row is to its objective, in words; "" where nothing is compared."""
+    segments = batch["segment_ids"][row]
+    starts = [int(np.flatnonzero(segments == segment)[0]) for segment in np.unique(segments[segments > 0])]
+    return [SIDES[int(batch["sides"][row, start])] if "sides" in batch else "" for start in starts]
 
 
 def documents(batch, row: int):

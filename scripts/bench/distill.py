@@ -71,8 +71,8 @@ def make_step(model, objective, frozen, params):
     import jax
     import jax.numpy as jnp
 
-    from jitune import optimizers
     from jitune import config as configs
+    from jitune import optimizers
     from jitune.step import make_train_step
     from jitune.transforms.full import full
     from jitune.types import TrainState
