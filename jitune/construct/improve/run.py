@@ -36,7 +36,7 @@ from jitune.construct.improve.models import Models
 from jitune.construct.improve.problems import Problems, read_problems
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
-from jitune.construct.verify.table import PARSERS, open_parser, open_verifier
+from jitune.construct.verify.table import open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
 from jitune.evals.store import lock
 from jitune.hub import weights
@@ -205,13 +205,13 @@ def turn_back(folder: Path, found: Any, header: dict[str, Any]) -> bool:
 
 @contextmanager
 def opened(config: Any, recipe: methods.Recipe) -> Iterator[tuple[Any, Any]]:
-    """The verifier, or None, and what reads answers, where there is that."""
+    """The verifier, or None, and what reads answers where the method counts them."""
     section, name = config.verifier, config.verifier.name
     if not name:
         yield None, None
         return
     given = section[name].to_dict() if name in section else _own_options(section.options)
-    read = open_parser(name, **given) if recipe.reads or name in PARSERS else None
+    read = open_parser(name, **given) if recipe.reads else None
     with open_verifier(name, time_limit=section.time_limit, workers=section.workers, **given) as verify:
         yield verify, read
 
