@@ -119,6 +119,10 @@ def test_a_first_round_without_data_is_one_error_with_counts(toy_model, tmp_path
         improve(options, models=Told(options, answer_one))
     assert not (tmp_path / "out" / "final").exists() and not (tmp_path / "out" / "round-1" / "train").exists()
     assert "nothing was kept" in (tmp_path / "out" / "report.html").read_text()
+    log = tmp_path / "log"
+    out = improve(options, models=Told(options, log=log))  # what was lost is asked again, and nothing else
+    again = [line for line in log.read_text().splitlines() if "round" not in line]
+    assert 0 < len(again) <= 8 and len(rows(out / "round-1" / "kept.jsonl")) > 0
 
 
 def test_a_training_that_failed_is_mended_without_asking_again(toy_model, tmp_path):
