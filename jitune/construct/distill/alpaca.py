@@ -19,7 +19,7 @@ from jitune.construct.distill import checks, seeds, templates, texts
 from jitune.construct.distill.instructions import ALPACA, Gate
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.construct.distill.self_instruct import chat_form
-from jitune.data.record import Record
+from jitune.data.record import Record, changed
 from jitune.generators.call import Call, Lost, provenance
 from jitune.types import UserError
 
@@ -96,7 +96,8 @@ def asked(given: Given, tasks: Sequence[seeds.Task], gate: Gate, check, numbers:
         if isinstance(reply, Lost):
             rejected.append(Rejected(reply.reason, reply.detail, source))
             continue
-        made = provenance(given.generator.identity, call, method=WHAT, parents=[task.ids[0] for task in some])
+        made = changed(provenance(given.generator.identity, call, method=WHAT, parents=[t.ids[0] for t in some]),
+                       steps=(WHAT,))
         for one in written(reply.text, shown=len(some), cut=reply.finish_reason == "length"):
             found = one.problem or gate.refuses(one.instruction)
             text = f"{seeds.message(one.instruction, one.input)}\n\n{one.output}".strip()

@@ -24,7 +24,6 @@ METHODS = {
     "magpie": f"{HERE}.magpie",
     "backtranslate": f"{HERE}.backtranslate",
 }
-METHODS = {name: module for name, module in METHODS.items() if importlib.util.find_spec(module)}  # until all are there
 
 
 def load(name: str) -> ModuleType:

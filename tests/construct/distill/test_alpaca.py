@@ -11,8 +11,8 @@ from jitune.generators.replay import Replay
 from jitune.types import UserError
 from tests.construct.distill.made import config, read, seeds, teacher, write
 
-TWO = (" Name the longest river.\n4. Input:\n<noInput>\n4. Output:\nThe Nile.\n###\n5. Instruction: Sort these four words."
-       "\n5. Input:\nb, a\n5. Output:\na, b")  # fmt: skip
+TWO = (" Name the longest river.\n4. Input:\n<noInput>\n4. Output:\nThe Nile.\n###\n"
+       "5. Instruction: Sort these four now.\n5. Input:\nb, a\n5. Output:\na, b")  # fmt: skip
 
 
 def run(tmp_path, answer, **options):
@@ -33,7 +33,7 @@ def test_the_defaults_are_the_published_parameters():
 
 
 def test_tasks_of_a_text():
-    first, second = Written("Name the longest river.", "", "The Nile."), Written("Sort these four words.", "b, a", "a, b")
+    first, second = Written("Name the longest river.", "", "The Nile."), Written("Sort these four now.", "b, a", "a, b")
     assert list(written(TWO, shown=3, cut=False)) == [first, second]
     # A chat model begins with the number once more, or with the marks before it.
     assert list(written(f"4. Instruction:{TWO}", shown=3, cut=False)) == [first, second]
