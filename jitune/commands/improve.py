@@ -46,10 +46,10 @@ def run(a) -> int:
     except stopping.NonFiniteError as error:
         print(f"jitune: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, stopping.Interrupted):
-        what = "stopped" if asked else "interrupted"
-        print(f"jitune: {what}; the same command goes on from here", file=sys.stderr)
-        return 143 if asked else 130
+    except (KeyboardInterrupt, stopping.Interrupted) as error:  # within training, that takes signals itself
+        stopped = asked or isinstance(error, stopping.Interrupted)
+        print(f"jitune: {'stopped' if stopped else 'interrupted'}; the same command goes on from here", file=sys.stderr)
+        return 143 if stopped else 130
     for line in table(json.loads((folder / "summary.json").read_text(encoding="utf-8"))):
         print(line)
     print(f"{folder / 'report.html'}; the model is {folder / 'final'}")

@@ -44,6 +44,7 @@ def defaults() -> ConfigDict:
         "format": "auto",  # of prompts and heldout
         "fields": "",  # "instruction=question,output=answer": other column names
         "limit": 0,  # prompts; 0: all
+        "per_round": 0,  # prompts that are drawn for each round; 0: all
         "heldout_limit": 0,
         "verifier": {  # whether an answer is right; each has a section of its options
             "name": "",  # math | code | constraints | exact | module:function
@@ -111,7 +112,7 @@ def check(config: ConfigDict) -> None:
         if flat[name] not in allowed:
             known = ", ".join(filter(None, allowed))
             raise UserError(f"config.{name}={flat[name]!r} is not known; known are {known}")
-    for name, least in (("rounds", 1), ("limit", 0), ("heldout_limit", 0), ("sampling.samples", 0),
+    for name, least in (("rounds", 1), ("limit", 0), ("per_round", 0), ("heldout_limit", 0), ("sampling.samples", 0),
                         ("sampling.keep", 0), ("sampling.max_tokens", 1), ("sampling.top_k", -1), ("judging.times", 1),
                         ("judging.max_tokens", 1), ("judging.anchors", 0), ("revisions", 1)):  # fmt: skip
         if flat[name] < least:

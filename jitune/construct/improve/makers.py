@@ -135,17 +135,11 @@ def star(given: Given, problems: Sequence[Record]) -> Chosen:
     samples, lost = sample(given, problems)
     missed = [i for i, group in enumerate(samples)
               if not any(s.checked.right for s in group) and reference(problems[i])]
-    hints = [prompts.hint(problems[i], result_of(given, problems[i])) for i in missed]
+    hints = [prompts.hint(problems[i]) for i in missed]
     hinted, more = sample(given, [problems[i] for i in missed], hints)
     second = dict(zip(missed, hinted, strict=True))
     return together([select.star(group, second.get(i, ())) for i, group in enumerate(samples)
                      if group or second.get(i)], [*lost, *more])
-
-
-def result_of(given: Given, problem: Record) -> str:
-    """What a problem comes to: what can be read of its answer, else that answer's last line."""
-    text = reference(problem)
-    return (given.read(text) if given.read else None) or text.strip().splitlines()[-1]
 
 
 def self_rewarding(given: Given, problems: Sequence[Record]) -> Chosen:

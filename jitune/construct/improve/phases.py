@@ -8,6 +8,7 @@ A phase that is run again after a kill gives the same files, and asks for nothin
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ from jitune.construct.improve.problems import reference
 from jitune.construct.whole_file import whole_file
 from jitune.data.record import CANONICAL, Record, changed, named
 from jitune.data.record_rows import from_row, to_line, to_row
+from jitune.types import UserError
 
 CALLS = 20_000  # answers that are held in memory at once, at most, but those to one prompt
 
@@ -48,10 +50,10 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
                       run.config.sampling.max_tokens, run.verify if run.recipe.checks else None, run.read,
                       judge and asked(judge, judged), run.config.judging, run.principles,
                       run.config.revisions)
-        size = max(1, CALLS // run.recipe.samples)
+        size, chosen = max(1, CALLS // run.recipe.samples), drawn(run, number)
         with whole_file(folder / "made.jsonl") as kept, whole_file(folder / "rejected.jsonl") as rejected:
-            for start in range(0, len(run.problems.problems), size):
-                found = run.recipe.make(given, run.problems.problems[start : start + size])
+            for start in range(0, len(chosen), size):
+                found = run.recipe.make(given, chosen[start : start + size])
                 for record in found.kept:
                     kept.write(to_line(changed(record, meta={**record.meta, "round": number})))
                 for one in found.rejected:
@@ -64,9 +66,18 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
         for one in filter(None, (generator, judge)):
             one.close()
     costs = {who: a["cost"] + a.get("earlier_cost", 0.0) for who, a in accounts.items() if a.get("cost") is not None}
-    return {"asked": len(run.problems.problems), "made": made, "reasons": dict(sorted(reasons.items())),
+    return {"asked": len(chosen), "made": made, "reasons": dict(sorted(reasons.items())),
             "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity),
             "judge_drift": drift}
+
+
+def drawn(run: Run, number: int) -> list[Record]:
+    """The problems of a round: all, or so many by chance, in their order."""
+    problems, count = run.problems.problems, run.config.per_round
+    if not 0 < count < len(problems):
+        return problems
+    chosen = random.Random(f"{run.config.seed} {number}").sample(range(len(problems)), count)
+    return [problems[i] for i in sorted(chosen)]
 
 
 def total(rounds: Sequence[Mapping[str, float]], who: str) -> float:
@@ -106,17 +117,12 @@ def records(path: Path) -> list[Record]:
 
 def curate(run: Run, number: int, folder: Path) -> dict[str, Any]:
     """Sends what was made through the stages of the config; what was made twice is kept once."""
-    from jitune.construct.curate import config as curation
     from jitune.construct.curate.run import curate as run_stages
 
     made, reasons = folder / "made.jsonl", {}
     if run.config.curate.stages and made.stat().st_size:
-        config = curation.defaults()
-        curation_options = run.config.curate.to_dict()
-        config.stages = curation_options["stages"]
-        curation.widen(config)
-        config.update(curation_options)
-        config.update({"input": str(made), "output_dir": str(folder / "curated"), "seed": run.config.seed})
+        config = curation_of(run.config)
+        config.update({"input": str(made), "output_dir": str(folder / "curated")})
         run_stages(config)
         result = json.loads((folder / "curated" / "funnel.json").read_text(encoding="utf-8"))
         reasons = {f"{row['name']}: {reason}": count for row in result["stages"]
@@ -126,6 +132,31 @@ def curate(run: Run, number: int, folder: Path) -> dict[str, Any]:
         came = sum(1 for _ in lines)
     kept = write_lines(folder / "kept.jsonl", lines_of([made]))
     return {"kept": kept, "reasons": reasons | ({"duplicate": came - kept} if came > kept else {})}
+
+
+def curation_of(config: Any) -> Any:
+    """The config of `jitune data curate` that the section `curate` is a part of."""
+    from jitune.construct.curate import config as curation
+
+    found = curation.defaults()
+    found.stages = config.curate.stages
+    curation.widen(found)
+    found.update({**config.curate.to_dict(), "seed": config.seed})
+    return found
+
+
+def stages_of(config: Any) -> list:
+    """The stages that what is made goes through. Raises UserError, naming the option, for those that cannot be."""
+    from jitune.construct.curate import config as curation
+    from jitune.construct.curate import table
+
+    try:
+        found = curation_of(config)
+        found.update({"input": "made.jsonl", "output_dir": "curated"})
+        curation.check(found)
+        return [table.build(spec) for spec in curation.specs(found)]
+    except UserError as error:
+        raise UserError(str(error).replace("config.", "config.curate.", 1)) from None
 
 
 def lines_of(paths: Iterable[Path]) -> Iterable[bytes]:

@@ -32,11 +32,14 @@ LEARN = ("pool", "train", "evaluate", "checks")  # what a round without data lea
 def run_round(run: Run, number: int) -> dict[str, Any]:
     """Runs what is left of a round; returns what its phases said.
 
-    A round in which nothing is kept ends before its training.
+    A round in which nothing is kept ends before its training. Where answers were lost in it (an endpoint that failed, a
+    budget), they are asked for again when it is run again.
     """
     folder = folder_of(run, number)
     folder.mkdir(parents=True, exist_ok=True)
     state = read_state(folder)
+    if is_empty(state) and (state["make"]["tokens"].get("lost") or state["make"]["judge_tokens"].get("lost")):
+        state = {}
     for name in PHASES if number else ("evaluate",):
         if name in state or is_empty(state) and name in LEARN:
             continue

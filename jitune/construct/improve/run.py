@@ -29,14 +29,14 @@ from jitune import __version__
 from jitune import config as training
 from jitune.construct.curate import identity
 from jitune.construct.improve import config as options
-from jitune.construct.improve import methods, report, stopping, summary
+from jitune.construct.improve import methods, phases, report, stopping, summary
 from jitune.construct.improve.constitution import PRINCIPLES, read_principles
 from jitune.construct.improve.frame import Run, folder_of, history, model_of, read_state, write_json
 from jitune.construct.improve.models import Models
 from jitune.construct.improve.problems import Problems, read_problems
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
-from jitune.construct.verify.table import PARSERS, open_parser, open_verifier
+from jitune.construct.verify.table import open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
 from jitune.evals.store import lock
 from jitune.hub import weights
@@ -45,6 +45,8 @@ from jitune.types import UserError
 RUN = "run.json"
 # A run may go on with other values of these.
 FREE = ("rounds", "export", "output_dir", "model.path", "prompts", "heldout")
+# Options that count from a phase on, in the order of phases.
+LATER = {"config.curate.": "curate", "config.own_answers": "pool", "config.pool": "pool", "config.train.": "train"}
 FREE_SECTIONS = ("limits.", "train.keep", "train.loggers", "train.checkpoint_every", "train.mesh.")
 
 
@@ -64,6 +66,7 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     options.check(config)
     recipe = methods.resolve(config)
     _check_training(config, recipe)
+    phases.stages_of(config)
     models = models or Models(config, say)
     folder, first = Path(config.output_dir).expanduser(), weights.resolve(config.model.path)
     heldout = _problems(config, "heldout", config.heldout_limit) if config.heldout else None
@@ -91,6 +94,7 @@ def fold(run: Run) -> tuple[str, int, UserError | None]:
         accuracies = [accuracy_of(run, t) for t in range(number + 1)]
         why = why_stop(run, number)
         run.say(summary.line(number, state, accuracies))
+        write_pages(run, f"not yet: round {number} is done", number, number)
         if why and number < run.config.rounds:
             return f"round {number}: {why}", number, None
     done = "the round is done" if run.config.rounds == 1 else f"all {run.config.rounds} rounds are done"
@@ -123,7 +127,12 @@ def finish(run: Run, stopped: str, last: int) -> None:
         link(run, chosen)
         shutil.copyfile(folder_of(run, last) / "pool.jsonl", run.folder / "data.jsonl")
         report.write_card(run.folder, f"{run.name}, {run.config.method}")
-    found = summary.summarize(run, stopped, last, chosen)
+    write_pages(run, stopped, last, chosen)
+
+
+def write_pages(run: Run, stopped: str, last: int, final: int) -> None:
+    """Writes summary.json and report.html of the rounds so far."""
+    found = summary.summarize(run, stopped, last, final)
     write_json(run.folder / "summary.json", found)
     report.write(run.folder, found)
 
@@ -168,23 +177,41 @@ def claim(folder: Path, header: dict[str, Any], config: Any) -> Iterator[None]:
         lock(file, folder)
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8")).get("header")
-            begun = any(folder.glob("round-*"))
-            if begun and found != json.loads(json.dumps(header)):
+            header = json.loads(json.dumps(header))
+            if any(folder.glob("round-*")) and found != header and not turn_back(folder, found, header):
                 raise UserError(f"{folder}: was written for something else ({difference(found, header)}); give another "
                                 "folder, or move it away")
         write_json(path, {"jitune": __version__, "header": header, "config": config.to_dict()})
         yield
 
 
+def turn_back(folder: Path, found: Any, header: dict[str, Any]) -> bool:
+    """Takes back what rests on other options, where it is only what comes behind the answers of the first round.
+
+    Answers are paid for: a training that fails must not need them anew. Returns whether that is all that differs.
+    """
+    first, state = folder / "round-1", read_state(folder / "round-1")
+    differing = [name for name in {*header, *(found or {})} if (found or {}).get(name) != header.get(name)]
+    phases = {next((phase for start, phase in LATER.items() if name.startswith(start)), "") for name in differing}
+    if "" in phases or "train" in state:
+        return False
+    for phase in list(LATER.values())[min(list(LATER.values()).index(p) for p in phases):]:
+        state.pop(phase, None)
+        shutil.rmtree(first / {"curate": "curated"}.get(phase, phase), ignore_errors=True)
+    if first.exists():
+        write_json(first / "state.json", state)
+    return True
+
+
 @contextmanager
 def opened(config: Any, recipe: methods.Recipe) -> Iterator[tuple[Any, Any]]:
-    """The verifier, or None, and what reads answers, where there is that."""
+    """The verifier, or None, and what reads answers where the method counts them."""
     section, name = config.verifier, config.verifier.name
     if not name:
         yield None, None
         return
     given = section[name].to_dict() if name in section else _own_options(section.options)
-    read = open_parser(name, **given) if recipe.reads or name in PARSERS else None
+    read = open_parser(name, **given) if recipe.reads else None
     with open_verifier(name, time_limit=section.time_limit, workers=section.workers, **given) as verify:
         yield verify, read
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jitune import __version__
-from jitune.construct.improve import evaluate
+from jitune.construct.improve import evaluate, prompts
 from jitune.construct.improve.frame import Run, folder_of, read_state
 from jitune.data.visible import visible
 from jitune.report.page import DASH, number
@@ -32,6 +32,7 @@ def summarize(run: Run, stopped: str, last: int, final: int) -> dict[str, Any]:
     """What summary.json holds."""
     numbers = [t for t in range(run.config.rounds + 1) if (folder_of(run, t) / "state.json").exists()]
     first = _json(folder_of(run, 0) / "eval.json")
+    words = {p.provenance.source: prompts.shown(p) for p in run.problems.problems}
     recipe = {k: v for k, v in run.recipe._asdict().items() if k not in ("make", "source")}
     return {
         "jitune": __version__, "method": run.config.method, "source": run.recipe.source, "recipe": recipe,
@@ -40,7 +41,7 @@ def summarize(run: Run, stopped: str, last: int, final: int) -> dict[str, Any]:
         "heldout": run.heldout and {"count": len(run.heldout.problems), "left_out": run.heldout.reasons},
         "rounds": [one_round(run, t, first) for t in numbers], "stopped": stopped, "last": last, "final": final,
         "records": read_state(folder_of(run, last))["pool"]["records"] if last else 0,
-        "samples": [s for t in numbers[1:] for s in samples(folder_of(run, t), t)],
+        "samples": [s for t in numbers[1:] for s in samples(folder_of(run, t), t, words)],
     }  # fmt: skip
 
 
@@ -66,8 +67,11 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def samples(folder: Path, number: int) -> list[dict[str, Any]]:
-    """The first records that a round kept, and the first answers of different reasons that it did not."""
+def samples(folder: Path, number: int, words: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The first records that a round kept, and the first answers of different reasons that it did not.
+
+    words: of problems, by their sources.
+    """
     found = []
     if (folder / "kept.jsonl").exists():
         with open(folder / "kept.jsonl", encoding="utf-8") as lines:
@@ -77,8 +81,9 @@ def samples(folder: Path, number: int) -> list[dict[str, Any]]:
         with open(folder / "rejected.jsonl", encoding="utf-8") as lines:
             for row in map(json.loads, islice(lines, 1000)):
                 if row["text"] and row["reason"] not in seen and len(seen) < SAMPLES:
-                    seen[row["reason"]] = {"round": number, "prompt": row["source"], "answer": row["text"],
-                                           "verdict": f"{row['reason']} {row['detail']}".strip(), "provenance": {}}
+                    seen[row["reason"]] = {
+                        "round": number, "prompt": words.get(row["source"], row["source"]), "answer": row["text"],
+                        "verdict": f"{row['reason']} {row['detail']}".strip(), "provenance": {"source": row["source"]}}
     return [*found, *seen.values()]
 
 

@@ -76,7 +76,7 @@ def config(model: Path, folder: Path, out: Path, **options):
     found.prompts = str(write(folder / "prompts.jsonl", SUMS[:8]))
     found.heldout = str(write(folder / "heldout.jsonl", SUMS[8:]))
     found.verifier.name = "math"
-    found.train.update({"seq_len": 64, "batch_size": 8, "steps": 2, "loss_chunk": 64})
+    found.train.update({"seq_len": 96, "batch_size": 8, "steps": 2, "loss_chunk": 64})
     found.sampling.update({"samples": 4, "max_tokens": 24})
     for name, value in options.items():
         node = found
