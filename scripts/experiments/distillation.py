@@ -44,6 +44,7 @@ VOCABULARY, ANSWER_TOKENS, TOP_K = 1024, 40, 32
 DISTILL = {"name": "distill", "divergence": "forward", "sft_weight": 0.0}
 ROWS = {
     "experts, N": ("experts", {}),
+    "experts, N, a third of the steps": ("experts", {"steps": 1 / 3}),
     "experts, 4N": ("experts4", {}),
     "teacher's answers to the N prompts": ("answers", {}),
     "teacher's own N": ("magpie", {}),
@@ -277,6 +278,7 @@ def run(a, seed: int, name: str) -> None:
     objective, teacher = dict(objective), str(a.out / "teacher" / "tuned" / "final")
     options = {"model": a.out / "student" / "final", "data": folder / "data" / f"{data}.jsonl", "steps": a.steps,
                "seed": seed}  # fmt: skip
+    options["steps"] = max(1, round(options["steps"] * objective.pop("steps", 1)))
     storing = 0.0
     if objective.pop("stored", False):
         storing = store(a, folder / "store", teacher, options)
