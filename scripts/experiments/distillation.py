@@ -40,8 +40,10 @@ SIZES = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32, "ma
 STUDENT = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2}
 TEACHER = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4}
 VOCABULARY, ANSWER_TOKENS, TOP_K = 1024, 40, 32
-# Row of the table -> (data, objective). What is not said of an objective is as `jitune train` has it.
+# Row of the table -> (data, objective). What is not said of an objective is as `jitune train` has it. steps: another
+# part of the steps; stored: the teacher's likeliest tokens in its place; after: the row whose model is trained on.
 DISTILL = {"name": "distill", "divergence": "forward", "sft_weight": 0.0}
+GKD = {**DISTILL, "divergence": "jsd", "on_policy": 0.5, "max_new_tokens": 24}
 ROWS = {
     "experts, N": ("experts", {}),
     "experts, N, a third of the steps": ("experts", {"steps": 1 / 3}),
@@ -52,7 +54,8 @@ ROWS = {
     "experts, N; forward KL": ("experts", DISTILL),
     "experts, N; forward KL, stored top-k": ("experts", {**DISTILL, "stored": True}),
     "experts, N; reverse KL": ("experts", {**DISTILL, "divergence": "reverse"}),
-    "experts, N; GKD": ("experts", {**DISTILL, "divergence": "jsd", "on_policy": 0.5, "max_new_tokens": 24}),
+    "experts, N; GKD": ("experts", GKD),
+    "experts, N, then GKD": ("experts", {**GKD, "after": "experts, N", "steps": 1 / 2}),
     "teacher's own 4N; forward KL": ("magpie4", DISTILL),
 }
 
@@ -272,13 +275,16 @@ def run(a, seed: int, name: str) -> None:
     """One row of a seed: trained and measured, or what is there of it."""
     data, objective = ROWS[name]
     folder = a.out / f"seed-{seed}"
-    out = folder / "".join(c if c.isalnum() else "_" for c in name)
+    out = folder_of(folder, name)
     if (out / "result.json").exists():
         return
     objective, teacher = dict(objective), str(a.out / "teacher" / "tuned" / "final")
     options = {"model": a.out / "student" / "final", "data": folder / "data" / f"{data}.jsonl", "steps": a.steps,
                "seed": seed}  # fmt: skip
     options["steps"] = max(1, round(options["steps"] * objective.pop("steps", 1)))
+    if after := objective.pop("after", ""):
+        run(a, seed, after)
+        options["model"] = folder_of(folder, after) / "final"
     storing = 0.0
     if objective.pop("stored", False):
         storing = store(a, folder / "store", teacher, options)
@@ -289,6 +295,10 @@ def run(a, seed: int, name: str) -> None:
     rows = read_rows(out / "run" / "metrics.jsonl")
     measured(a, out / "final", out / "result.json", row=name, seed=seed, seconds=seconds, storing=storing,
              tokens=sum(r.get("tokens") or 0 for r in rows), records=len(read_rows(options["data"])))  # fmt: skip
+
+
+def folder_of(seed: Path, name: str) -> Path:
+    return seed / "".join(c if c.isalnum() else "_" for c in name)
 
 
 def store(a, folder: Path, teacher: str, options: dict[str, Any]) -> float:

@@ -37,7 +37,7 @@ SIZES = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "n
          "num_key_value_heads": 4, "head_dim": 32, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
          "rope_theta": 1000.0, "tie_word_embeddings": True, "initializer_range": 0.06}  # fmt: skip
 VOCABULARY, TOKENS = 1024, 64
-METHODS = {"rft": {"samples": 8}, "rest_em": {"samples": 8, "keep": 4}, "star": {}, "lmsi": {"samples": 8}}
+METHODS = {"rft": {"samples": 4}, "rest_em": {"samples": 4, "keep": 4}, "star": {}, "lmsi": {"samples": 4}}
 ROUNDS = 2
 SIGNS = {"+": "plus", "-": "minus", "*": "times"}
 # One in so many stories is held out; of so many sums the model reads this share.
@@ -90,16 +90,16 @@ def parse():
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--first_seed", type=int, default=0, help="to run a part of the seeds")
     p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    p.add_argument("--worked", type=int, default=0, help="stories with solutions (300; 20 with --quick)")
-    p.add_argument("--prompts", type=int, default=0, help="stories with results alone (1000; 20 with --quick)")
-    p.add_argument("--steps", type=int, default=0, help="of each training (250; 5 with --quick)")
-    p.add_argument("--reading_steps", type=int, default=0, help="(1500; 5 with --quick)")
+    p.add_argument("--worked", type=int, default=0, help="stories with solutions (150; 20 with --quick)")
+    p.add_argument("--prompts", type=int, default=0, help="stories with results alone (350; 20 with --quick)")
+    p.add_argument("--steps", type=int, default=0, help="of each training (200; 5 with --quick)")
+    p.add_argument("--reading_steps", type=int, default=0, help="(1000; 5 with --quick)")
     p.add_argument("--quick", action="store_true")
     a = p.parse_args()
-    for name, whole, quick in (("worked", 300, 20), ("prompts", 1000, 20), ("steps", 250, 5),
-                               ("reading_steps", 1500, 5)):  # fmt: skip
+    for name, whole, quick in (("worked", 150, 20), ("prompts", 350, 20), ("steps", 200, 5),
+                               ("reading_steps", 1000, 5)):  # fmt: skip
         setattr(a, name, getattr(a, name) or (quick if a.quick else whole))
-    a.heldout = 20 if a.quick else 500
+    a.heldout = 20 if a.quick else 300
     return a
 
 
@@ -111,8 +111,8 @@ def story(rng: random.Random, *, held_out: bool) -> tuple[str, str, int]:
     while True:
         kind = rng.randrange(len(STORIES))
         ways, steps = STORIES[kind]
-        a, b = (rng.randint(2, 9), rng.randint(2, 9)) if "*" in steps[0] else (rng.randint(10, 40), rng.randint(2, 20))
-        values = {"a": a, "b": b, "c": rng.randint(2, 15)}
+        a, b = (rng.randint(2, 5), rng.randint(2, 5)) if "*" in steps[0] else (rng.randint(3, 14), rng.randint(2, 9))
+        values = {"a": a, "b": b, "c": rng.randint(2, 9)}
         lines = []
         for step in steps:
             left, right = values[step[0]], values[step[2]]
@@ -145,7 +145,7 @@ def loose_sum(rng: random.Random) -> dict:
     """A sum by itself, of those that the model may see before it is tuned."""
     while True:
         sign = rng.choice("++--*")
-        a, b = (rng.randint(2, 9), rng.randint(2, 9)) if sign == "*" else (rng.randint(2, 80), rng.randint(2, 60))
+        a, b = (rng.randint(2, 5), rng.randint(2, 5)) if sign == "*" else (rng.randint(2, 25), rng.randint(2, 25))
         if sign == "*" or a >= b * (sign == "-") and hash_of(f"{a}{sign}{b}") % 100 < 100 * READ:
             break
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
@@ -176,7 +176,7 @@ def make_base(a) -> None:
         rng = random.Random("read")
         number = 200 if a.quick else 6000
         write_rows(sums, (loose_sum(rng) for _ in range(4 * number)))
-        write_rows(text, ({"text": question} for question, _, _ in stories(rng, number)))
+        write_rows(text, ({"text": question} for question, _, _ in stories(rng, number // 4)))
         write_rows(folder / "both.jsonl", read_rows(sums) + read_rows(text))  # for the tokenizer
     if not (a.out / "base").exists():
         FAMILIES["llama"].presets["experiment"] = SIZES
