@@ -324,15 +324,15 @@ def write_table(a) -> None:
     student, teacher = (json.loads((a.out / n / "result.json").read_text(encoding="utf-8")) for n in
                         ("student", "teacher"))  # fmt: skip
     first = by_row.get("experts, N", {})
-    lines = [["trained on", "right", "against experts, N", *(f"seed {s}" for s in range(a.seeds)), "training"],
-             ["student's base", f"{student['right']:.1%}", *[""] * (a.seeds + 2)]]  # fmt: skip
+    lines = [["trained on", "right, %", "less experts', N", *(f"seed {s}" for s in range(a.seeds)), "training"],
+             ["the student's base", f"{100 * student['right']:.1f}", *[""] * (a.seeds + 2)]]  # fmt: skip
     for name, runs in by_row.items():
         both = [runs[s]["right"] - first[s]["right"] for s in runs if s in first]
         lines.append([name, interval([r["right"] for r in runs.values()]),
                       interval(both, signed=True) if name != "experts, N" else "",
-                      *(f"{runs[s]['right']:.1%}" if s in runs else "" for s in range(a.seeds)),
+                      *(f"{100 * runs[s]['right']:.1f}" if s in runs else "" for s in range(a.seeds)),
                       f"{statistics.mean(r['seconds'] for r in runs.values()):.0f} s" if runs else ""])  # fmt: skip
-    lines.append(["the teacher", f"{teacher['right']:.1%}", *[""] * (a.seeds + 2)])
+    lines.append(["the teacher", f"{100 * teacher['right']:.1f}", *[""] * (a.seeds + 2)])
     head = f"{a.seeds} seeds, N = {a.records}, {a.steps} steps each; {student['n']} held-out questions."
     text = [head, markdown(lines), "What the teacher wrote:", markdown(costs(a))]
     (a.out / "table.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")

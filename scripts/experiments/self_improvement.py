@@ -270,12 +270,12 @@ def write_table(a) -> None:
     """Writes table.md of what there is."""
     seeds = [s for s in range(a.seeds) if (a.out / f"seed-{s}" / "experts" / "result.json").exists()]
     start = of_seeds(a, seeds, "start")
-    lines = [["", "held-out accuracy", "gain", *(f"seed {s}" for s in seeds)]]
+    lines = [["", "held-out accuracy, %", "gain in points", *(f"seed {s}" for s in seeds)]]
 
     def add(name: str, values: list[float]) -> None:
         gains = [v - b for v, b in zip(values, start, strict=True)]
         lines.append([name, interval(values), "" if name == "start" else interval(gains, signed=True),
-                      *(f"{v:.1%}" for v in values)])  # fmt: skip
+                      *(f"{100 * v:.1f}" for v in values)])  # fmt: skip
 
     add("start", start)
     made = [["method", "round", *(f"kept, seed {s}" for s in seeds), "tokens written", "seconds"]]
