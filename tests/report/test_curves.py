@@ -9,8 +9,8 @@ from jitune.report.records import Records
 
 
 def titles(objective: str | None, **columns) -> list[str]:
-    rows = [{"step": step, **{name: values[step - 1] for name, values in columns.items() if values[step - 1] is not None}}
-            for step in (1, 2)]  # fmt: skip
+    rows = [{name: values[i] for name, values in {"step": (1, 2), **columns}.items() if values[i] is not None}
+            for i in (0, 1)]  # fmt: skip
     config = {"objective": {"name": objective}} if objective else {}
     drawn = curves.draw(Records("run", config, rows, [], {}, {}, True, []))
     return [re.search(r"<(?:figcaption|title)[^>]*>(.*?)<", str(one))[1] for one in drawn]
