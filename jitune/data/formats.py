@@ -74,8 +74,8 @@ def detect(row: Mapping) -> str:
     ranked = {"prompt", "candidates"} <= filled and not filled & {"completion", "response"}
     if labelled or ranked or {"chosen", "rejected"} <= filled:
         what = "several candidates" if ranked else "chosen and rejected, or a true/false label"
-        raise UserError(f"the row is a preference ({what}), which would be ignored; name the format to train on the "
-                        "rest all the same")
+        raise UserError(f"the row is a preference ({what}), which would be ignored; the objectives dpo, simpo, orpo "
+                        "and kto learn from it; name the format to train on the rest all the same")
     for keys in (filled, set(row)):
         for name, needed in SIGNATURES:
             if keys.issuperset(needed):

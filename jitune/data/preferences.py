@@ -59,6 +59,7 @@ SECOND = (2, "2", "model_b", "b", "B")
 TIES = (0, "0", "tie", "tie (bothbad)", "tie (both bad)", "both")
 ANSWERS = ("responses", "completions", "answers", "outputs", "candidates")
 ANSWER_TEXTS = ("answer", "response", "completion", "text", "content", "output")
+TOOLS = {"tools", "functions"}
 SCORES = ("score", "overall_score", "rating")
 
 
@@ -157,8 +158,8 @@ def ranking(row: Mapping, origin: Origin, notes: Counter, fields: Mapping[str, s
                   None if rank is None else order.index(rank), _number(item.get(first(item, SCORES)), "'score'"),
                   str(item.get("id", item.get("model", ""))))
         for number, (item, rank) in enumerate(zip(items, ranks, strict=True), 1))
-    yield named(Record("", before, candidates=candidates, meta=without(row, {key, "ranks", "scores"} | used),
-                       provenance=source(origin)))
+    yield named(Record("", before, formats.read_tools(row), candidates=candidates,
+                       meta=without(row, {key, "ranks", "scores"} | used | TOOLS), provenance=source(origin)))
 
 
 def split_dialogue(text: str) -> Messages | None:
@@ -241,7 +242,8 @@ def _pair(row: Mapping, before: Messages, a: Messages, b: Messages, used: set, o
     notes["out_of_turn"] += any(one["role"] == two["role"] != "tool" for answer in (a, b)
                                 for one, two in pairwise((*before, *answer)))
     notes["empty_answers"] += not (a[-1]["content"] and b[-1]["content"])
-    return named(Record("", before, chosen=a, rejected=b, meta=without(row, used), provenance=source(origin)))
+    return named(Record("", before, formats.read_tools(row), chosen=a, rejected=b, meta=without(row, used | TOOLS),
+                        provenance=source(origin)))
 
 
 def _number(value: Any, what: str) -> float | None:

@@ -124,7 +124,8 @@ BAD = [
     ({"question": "a", "answer": "b"}, f"no known format: the row has keys ['question', 'answer']; {KNOWN}"),
     ({}, f"no known format: the row has keys []; {KNOWN}"),
     ({"messages": [], "chosen": [], "rejected": []}, "the row is a preference (chosen and rejected, or a "
-     "true/false label), which would be ignored; name the format to train on the rest all the same"),
+     "true/false label), which would be ignored; the objectives dpo, simpo, orpo and kto learn from it; name the "
+     "format to train on the rest all the same"),
     ({"prompt": "a", "completion": "b", "label": False}, "the row is a preference"),
     ({"instruction": "a", "output": None}, "'output' must be text, got null"),
     ({"instruction": 5, "output": "b"}, "'instruction' must be text, got 5"),

@@ -133,6 +133,12 @@ def test_only_what_follows_the_common_prompt_is_trained(prepare, tokenizer):
     assert found[0] == f"{GOOD}<|im_end|>"
 
 
+def test_tools_are_rendered(prepare, tokenizer):
+    tools = [{"type": "function", "function": {"name": "add", "description": "adds", "parameters": {}}}]
+    found = [text for _, text, _ in texts(prepare([{**SHAPES["conversational"], "tools": tools}], 2000), tokenizer)]
+    assert len(found) == 2 and all('"name": "add"' in text for text in found)
+
+
 def test_pairs_serve_kto(prepare, tokenizer):
     rows = [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(3)]
     found = list(texts(prepare(rows, objective="kto"), tokenizer))
