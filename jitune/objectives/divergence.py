@@ -25,7 +25,6 @@ mass of the rest does not follow from its mass; above 1 the rest then has less t
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import jax
@@ -144,6 +143,6 @@ def _kl(log_p, log_q):
 
 
 def _mix(beta: float, log_t, log_s):
-    """log(beta t + (1 - beta) s), which neither underflows nor overflows where both are small."""
-    a, b = log_t + math.log(beta), log_s + math.log1p(-beta)
-    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))
+    """log(beta t + (1 - beta) s). Where both underflow, so does what it is multiplied with."""
+    mixture = beta * jnp.exp(log_t) + (1 - beta) * jnp.exp(log_s)
+    return jnp.log(jnp.maximum(mixture, jnp.finfo(mixture.dtype).tiny))

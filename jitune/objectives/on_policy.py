@@ -49,7 +49,7 @@ def prompts_of(batch: Mapping[str, np.ndarray], *, max_new_tokens: int = 1) -> l
     most = max(1, tokens.shape[1] - max(1, max_new_tokens))
     for row in range(len(tokens)):
         starts = np.flatnonzero(np.diff(segments[row], prepend=0))
-        for start, end in zip(starts, [*starts[1:], tokens.shape[1]], strict=True):
+        for start, end in zip(starts, [*starts[1:], tokens.shape[1]][: len(starts)], strict=True):
             trained = np.flatnonzero(weights[row, start:end])
             if segments[row, start] and len(trained):
                 found.append(tokens[row, start : start + trained[0] + 1].tolist()[-most:])
