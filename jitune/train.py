@@ -208,7 +208,7 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
 
 
 def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stopping, trace) -> TrainState:
-    """The steps. Nothing in it waits for the devices except evaluation, samples and checkpoints."""
+    """The steps. Nothing in it waits for the devices except own answers, evaluation, samples and checkpoints."""
     config = run.config
     start = int(state.step)
     best, stale = past_evaluations(run.directory, start)
