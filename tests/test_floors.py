@@ -35,7 +35,6 @@ FLOORS = (
      "objectives.divergence", "objectives.distill", "objectives.on_policy",
      "objectives.sequences",
      "objectives.preference",
-     "objectives.divergence", "objectives.distill", "objectives.on_policy",
      "objectives.build",
      "optimizers", "step", "checkpoint",
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
