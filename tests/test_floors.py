@@ -27,6 +27,7 @@ FLOORS = (
      "data.chat", "data.packing", "data.pipeline",
      "data.token_store",
      "data.pairs",
+     "data.measure",
      "data.show_record",
      "data.show"),
     ("transforms.weights", "transforms.full", "transforms.lora", "transforms.dora", "transforms.quantize",
