@@ -113,9 +113,9 @@ def test_a_long_prompt_is_cut_on_the_left(llama, engine):
 
 def test_each_prompt_may_have_penalties_of_its_own(llama, engine, prompts):
     ways = [Sampling(presence_penalty=2.0, frequency_penalty=1.0), Sampling(), Sampling(top_k=3)]
-    asked = [(prompts[i % 4], ways[i % 3], (0.7, 0.0)[i % 2]) for i in range(6)]
+    asked = [(prompts[i % 10], ways[i % 3 if i < 6 else 0], (0.7, 0.0)[i % 2]) for i in range(12)]
     found = engine.generate_tokens([p for p, *_ in asked], max_new_tokens=12, temperature=[t for *_, t in asked],
-                                   sampling=[s for _, s, _ in asked], samples=[0] * 6)
+                                   sampling=[s for _, s, _ in asked], samples=[0] * 12)
     for (prompt, sampling, heat), answer in zip(asked, found, strict=True):
         seed = answers.seed(answers.Job(tuple(prompt), 12))
         expected = as_generate(llama, engine, [prompt], 12, sampling=replace(sampling, temperature=heat),
