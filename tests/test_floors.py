@@ -33,6 +33,7 @@ FLOORS = (
     ("transforms.weights", "transforms.full", "transforms.lora", "transforms.dora", "transforms.quantize",
      "transforms.partial", "transforms.tokens", "transforms.prefix", "transforms.prompt", "transforms.chain",
      "transforms.build", "objectives.loss", "objectives.sft",
+     "objectives.divergence", "objectives.distill", "objectives.on_policy",
      "objectives.sequences",
      "objectives.preference",
      "objectives.build",
