@@ -59,8 +59,8 @@ def plain_loss(model, params, batch):
 
 @functools.cache
 def plain_grads():
-    model, params = make_model()
-    return jax.jit(jax.value_and_grad(lambda p: plain_loss(model, p, make_batch())))(params)
+    (model, params), batch = make_model(), make_batch()
+    return jax.jit(jax.value_and_grad(lambda p: plain_loss(model, p, batch)))(params)
 
 
 @pytest.mark.parametrize("chunk", [1, 24, 56, 100, 1000])
