@@ -81,7 +81,7 @@ def open_generator(section: Mapping[str, Any], *, cache: str | Path | None = Non
     else:
         raise UserError("generator: names no model; give a directory, MODEL@https://host/v1, or a recording (replay)")
     generator = Cached(source, cache=cache, purse=purse, say=say)
-    if say and generator.store and generator.store.values:
+    if say and generator.store and len(generator.store.values) > 1:  # beside who answers
         say(f"{cache}: {len(generator.store.values) - 1:,} answers are kept")
     return generator
 
