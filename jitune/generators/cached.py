@@ -78,12 +78,14 @@ class Cached:
             if on_done:
                 on_done([(i, reply) for i in places[key]])
 
-        known = self._known(places)
-        for key, value in known.items():
-            settle(key, revive(value))
-        self.counts["cached"] += sum(len(places[key]) for key in known)
-        missing = [key for key in places if key not in known]
-        known.clear()
+        missing, get = [], self._reader(places)
+        for key, where in places.items():
+            value = get(key)
+            if value is None:
+                missing.append(key)
+            else:
+                self.counts["cached"] += len(where)
+                settle(key, revive(value))
         try:
             self._ask([calls[places[key][0]] for key in missing], missing, settle)
         finally:
@@ -93,13 +95,13 @@ class Cached:
     def estimate(self, calls: Sequence[Call]) -> dict[str, Any]:
         """Calls that `answer` would make, and at most how many tokens and what cost, if every answer is as long as
         it may be; tokens of prompts are guessed from their bytes."""
-        unique = {self.key(call): call for call in calls}
-        known = self._known(unique)
+        keys = [self.key(call) for call in calls]
+        get, unique = self._reader(keys), dict(zip(keys, calls, strict=True))
+        known = {key for key in unique if get(key) is not None}
         asked = [call for key, call in unique.items() if key not in known]
-        kept = sum(self.key(call) in known for call in calls)
         tokens = tuple(sum(self.purse.expected(c)[side] for c in asked) for side in (0, 1))
-        return {"calls": len(asked), "answered": kept, "input_tokens": tokens[0], "output_tokens": tokens[1],
-                "cost": self.purse.cost(*tokens)}
+        return {"calls": len(asked), "answered": sum(key in known for key in keys), "input_tokens": tokens[0],
+                "output_tokens": tokens[1], "cost": self.purse.cost(*tokens)}
 
     @property
     def account(self) -> dict[str, Any]:
@@ -143,10 +145,12 @@ class Cached:
 
         self.source.ask(calls, self.purse, keep, on_reply, self.counts["calls"] > 0)
 
-    def _known(self, keys) -> dict[str, dict]:
-        """What is kept of these keys; in every process of a run what the first has."""
-        found = {key: value for key in keys if (value := (self.store or self.kept).get(key)) is not None}
-        return from_first_process(found) if self.source.shared and "jax" in sys.modules else found
+    def _reader(self, keys) -> Callable[[str], dict | None]:
+        """What gives the value that is kept of a key; in every process of a run what the first process has."""
+        here = (self.store or self.kept).get
+        if self.source.shared and "jax" in sys.modules and sys.modules["jax"].process_count() > 1:
+            return from_first_process({key: value for key in keys if (value := here(key)) is not None}).get
+        return here
 
     def _spent(self, key: str, value: Any) -> None:
         """Counts an entry of the file as spent."""
@@ -162,7 +166,8 @@ def kept(call: Call, reply: Reply, purse: Purse) -> dict:
     value = {k: v for k, v in asdict(reply).items() if k not in OPTIONAL or v not in (None, "")}
     tokens = reply.input_tokens, reply.output_tokens
     if None in tokens:
-        tokens = tuple(guess if count is None else count for count, guess in zip(tokens, purse.expected(call), strict=True))
+        guesses = purse.expected(call)
+        tokens = tuple(guess if count is None else count for count, guess in zip(tokens, guesses, strict=True))
         value["guessed"] = list(tokens)
     cost = purse.cost(*tokens)
     return value if cost is None else {**value, "cost": cost}

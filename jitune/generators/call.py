@@ -95,6 +95,9 @@ class Generator(Protocol):
         Raises UserError where no call will ever work (key, model, nothing listens, no raw prompts).
         """
 
+    def estimate(self, calls: Sequence[Call]) -> dict[str, Any]:
+        """What `answer` would take at most: calls, answered (kept already), input_tokens, output_tokens, cost."""
+
     def close(self) -> None:
         """Leaves everything on disk."""
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from jitune.generators import wire
@@ -24,6 +25,7 @@ from jitune.types import UserError
 
 # After so many failures in a row nothing more is sent.
 IN_A_ROW = 10
+AHEAD = 4  # calls that are handed to each thread; a job of 100,000s is not handed over at once
 
 
 class Remote:
@@ -63,10 +65,16 @@ class Remote:
         tell(0, first)
         told = _Told(tell, first, proven)
         with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
-            futures = {pool.submit(work, i, call): i for i, call in enumerate(calls) if i}
+            rest, under_way = iter(range(1, len(calls))), {}
             try:
-                for future in as_completed(futures):
-                    told.take(futures[future], future.result())
+                while True:
+                    for i in islice(rest, AHEAD * self.endpoint.concurrency - len(under_way)):
+                        under_way[pool.submit(work, i, calls[i], True)] = i
+                    if not under_way:
+                        break
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in sorted(done, key=under_way.get):
+                        told.take(under_way.pop(future), future.result())
                     if told.row >= IN_A_ROW:
                         stop.set()
             finally:
@@ -112,12 +120,13 @@ def _worker(e: Endpoint, purse: Purse, stop: threading.Event, keep):
     """`(index, call, patient) -> Reply, Lost, UserError, or None where it was not asked`; once stopped, nothing is
     sent."""
     def sleep(seconds: float) -> None:
+        if not stop.is_set():
+            purse.tried_again()
+            stop.wait(seconds) if e.sleep is time.sleep else e.sleep(seconds)
         if stop.is_set():
             raise Failed("stopped")
-        purse.tried_again()
-        stop.wait(seconds) if e.sleep is time.sleep else e.sleep(seconds)
 
-    def work(i: int, call: Call, patient: bool = True):
+    def work(i: int, call: Call, patient: bool):
         try:
             reply = None if stop.is_set() else _one(replace(e, sleep=sleep), call, purse, stop, patient)
         except UserError as error:

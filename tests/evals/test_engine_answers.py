@@ -1,5 +1,7 @@
 """Answers in fixed shapes: those of `generate`, whatever else is asked beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,18 @@ def test_a_long_prompt_is_cut_on_the_left(llama, engine):
     (found,) = engine.generate_tokens([prompt], max_new_tokens=LIMIT)
     assert (found.truncated, found.tokens) == (400 - LIMIT // 2, LIMIT // 2) or found.finish_reason == "stop"
     assert engine.stats["shortened"] == before + 1
+
+
+def test_each_prompt_may_have_penalties_of_its_own(llama, engine, prompts):
+    ways = [Sampling(presence_penalty=2.0, frequency_penalty=1.0), Sampling(), Sampling(top_k=3)]
+    asked = [(prompts[i % 10], ways[i % 3 if i < 6 else 0], (0.7, 0.0)[i % 2]) for i in range(12)]
+    found = engine.generate_tokens([p for p, *_ in asked], max_new_tokens=12, temperature=[t for *_, t in asked],
+                                   sampling=[s for _, s, _ in asked], samples=[0] * 12)
+    for (prompt, sampling, heat), answer in zip(asked, found, strict=True):
+        seed = answers.seed(answers.Job(tuple(prompt), 12))
+        expected = as_generate(llama, engine, [prompt], 12, sampling=replace(sampling, temperature=heat),
+                               row_ids=[seed])
+        assert as_tuples([answer]) == expected
 
 
 def test_filters_hold_besides_the_temperature(llama, engine, prompts):

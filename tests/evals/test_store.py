@@ -1,6 +1,7 @@
 """The store: what is on disk after a kill, and what it refuses."""
 
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -87,8 +88,56 @@ def test_rubbish_in_the_middle_is_an_error_that_names_the_line(tmp_path):
         Store(path, HEADER)
 
 
+def test_values_may_stay_in_the_file(tmp_path):
+    path, entries = tmp_path / "store.jsonl", {f"k{i}": {"text": "ü" * i} for i in range(50)}
+    with Store(path, HEADER, offsets=True) as store:
+        for key, value in entries.items():
+            store.put(key, value)
+            assert store.get(key) == value and store.get("k0") == entries["k0"]
+        assert store.get("absent") is None and len(store.values) == 50
+    seen = {}
+    with Store(path, HEADER, offsets=True, each=seen.__setitem__) as store:
+        assert dict(store.values) == entries == seen
+        store.put("k1", "anew")  # after reads have moved about in the file
+        assert store.get("k1") == "anew"
+    with Store(path, HEADER) as store:
+        assert store.values == {**entries, "k1": "anew"}
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_what_a_kill_cut_off_is_dropped(tmp_path, offsets):
+    path = tmp_path / "store.jsonl"
+    with Store(path, HEADER) as store:
+        store.put("a", 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"key": "b", "va')
+    with Store(path, HEADER, offsets=offsets) as store:
+        assert dict(store.values) == {"a": 1} and path.read_bytes() == whole
+        store.put("b", 2)
+    with Store(path, HEADER, offsets=offsets) as store:
+        assert dict(store.values) == {"a": 1, "b": 2}
+
+
+def test_places_in_a_large_file_take_little_memory(tmp_path):
+    path, count = tmp_path / "store.jsonl", 20_000
+    with Store(path, HEADER, offsets=True) as store:
+        for i in range(count):
+            store.put(f"{i:064}", "x" * 2000)
+    tracemalloc.start()
+    with Store(path, HEADER, offsets=True) as store:
+        assert len(store.values) == count and store.get(f"{7:064}") == "x" * 2000
+        assert tracemalloc.get_traced_memory()[1] < 400 * count
+    tracemalloc.stop()
+
+
 def test_threads_do_not_mix_their_lines(tmp_path):
-    with Store(tmp_path / "store.jsonl", HEADER) as store, ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: store.put(str(i), "x" * 2000), range(200)))
-    with Store(tmp_path / "store.jsonl", HEADER) as store:
-        assert len(store.values) == 200
+    def work(i):
+        store.put(str(i), f"{i} " * 500)
+        return store.get(str(i // 2)) in (None, f"{i // 2} " * 500)
+
+    for offsets in (False, True):
+        path = tmp_path / f"{offsets}.jsonl"
+        with Store(path, HEADER, offsets=offsets) as store, ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(work, range(200)))
+        with Store(path, HEADER) as store:
+            assert store.values == {str(i): f"{i} " * 500 for i in range(200)}

@@ -189,6 +189,22 @@ def test_repetition_penalty_counts_prompt_and_answer_but_no_padding(llama, penal
             assert token == penalized.argmax()
 
 
+@pytest.mark.parametrize(("presence", "frequency"), [(4.0, 0.0), (0.0, 3.0), (1.5, 0.75), (-2.0, 1.0)])
+def test_presence_and_frequency_penalties_count_the_answer_alone(llama, presence, frequency):
+    prompts = toys.prompts_of((30, 4, 1, 2), vocab_size=300)
+    sampling = Sampling(presence_penalty=presence, frequency_penalty=frequency)
+    answers = generate(*llama[:2], None, prompts, max_new_tokens=25, sampling=sampling)
+    plain = generate(*llama[:2], None, prompts, max_new_tokens=25)
+    assert [a.tokens for a in answers] != [a.tokens for a in plain]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        logits = full_logits(*llama[:2], prompt + answer.tokens, 96)
+        for i, token in enumerate(answer.tokens):
+            row = logits[len(prompt) - 1 + i].copy()
+            for other in set(answer.tokens[:i]):
+                row[other] -= presence + frequency * answer.tokens[:i].count(other)
+            assert token == row.argmax()
+
+
 # What ends an answer, and its text.
 
 

@@ -16,12 +16,14 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def reference(logits, seen, s: Sampling):
+def reference(logits, seen, s: Sampling, counts=None):
     """A loop over rows and tokens, float64."""
     out = np.array(logits, np.float64)
-    for row, marked in zip(out, seen, strict=True):
+    for n, (row, marked) in enumerate(zip(out, seen, strict=True)):
         for i in np.flatnonzero(marked):
             row[i] = row[i] * s.repetition_penalty if row[i] < 0 else row[i] / s.repetition_penalty
+        for i in np.flatnonzero(counts[n]) if counts is not None else ():
+            row[i] -= s.presence_penalty + s.frequency_penalty * counts[n, i]
         row /= s.temperature
         if s.top_k:
             row[row < np.sort(row)[::-1][: s.top_k][-1]] = -np.inf
@@ -71,6 +73,19 @@ def test_process_against_the_reference(settings, logits, seen):
     kept = np.isfinite(theirs)
     np.testing.assert_allclose(ours[kept], theirs[kept], rtol=1e-5, atol=1e-5)
     assert kept.any(-1).all()
+
+
+@pytest.mark.parametrize("settings", [
+    {"presence_penalty": 1.5}, {"frequency_penalty": 0.5}, {"presence_penalty": -1.0, "frequency_penalty": 0.25},
+    {"presence_penalty": 2.0, "repetition_penalty": 1.3, "temperature": 0.7, "top_k": 9},
+], ids=str)
+def test_penalties_of_generated_tokens_are_the_references(logits, seen, settings):
+    sampling = Sampling(**{"temperature": 1.0, **settings})
+    counts = np.random.default_rng(2).integers(0, 4, logits.shape)
+    found = np.asarray(process(jnp.asarray(logits), jnp.asarray(seen), sampling, jnp.asarray(counts)))
+    expected = reference(logits, seen, sampling, counts)
+    assert (np.isfinite(found) == np.isfinite(expected)).all()
+    np.testing.assert_allclose(found[np.isfinite(found)], expected[np.isfinite(expected)], rtol=1e-5, atol=1e-5)
 
 
 def test_equal_logits_stay_together_in_top_k_and_apart_in_top_p():

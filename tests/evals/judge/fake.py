@@ -58,6 +58,12 @@ def reply(text, *, finish="stop", usage=(100, 20), **choice):
             **({"usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}} if usage else {})}
 
 
+def continuation(text, *, finish="stop", usage=(10, 5), **choice):
+    """A reply of a completion API."""
+    return {"model": "base-2024", "choices": [{"text": text, "finish_reason": finish, **choice}],
+            "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}}
+
+
 @contextlib.contextmanager
 def serve(answer=lambda body: "[[A]]", script=()):
     """script: for the first requests (status, headers, bytes), or a function of the handler that gives that."""

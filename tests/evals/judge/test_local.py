@@ -6,46 +6,11 @@ import pytest
 
 from jitune.evals.judge import prompts
 from jitune.evals.judge.judge import Judge, open_judge
-from jitune.evals.task import Ask, Generated, LogLikelihood, Score, Verdict
+from jitune.evals.task import Ask, Generated, LogLikelihood, Verdict
 from jitune.generators.local import Local
 from jitune.types import Pretrained
 from tests.conftest import make_toy_model
-
-
-class Tokenizer:
-    """A token a character."""
-
-    all_special_tokens = ["<|im_end|>", "</s>", "<s>", "[INST]", "\n"]
-    bos_token_id = eos_token_id = 0
-    chat_template = None
-
-    def __call__(self, texts, **_):
-        ids = [[ord(c) for c in text] for text in ([texts] if isinstance(texts, str) else texts)]
-        return {"input_ids": ids[0] if isinstance(texts, str) else ids}
-
-
-class Engine:
-    """Answers in two batches, the second half first. answer: `(text of the prompt) -> Generated or LogLikelihood`."""
-
-    limit = 300
-
-    def __init__(self, answer):
-        self.answer_one, self.prompts = answer, []
-
-    def generate_tokens(self, prompts, *, max_new_tokens, temperature, on_done, **_):
-        assert set(max_new_tokens) == {50} and set(temperature) == {0}
-        texts = ["".join(map(chr, ids)) for ids in prompts]
-        self.prompts += texts
-        self._give([self.answer_one(text) for text in texts], on_done)
-
-    def answer(self, requests, *, on_done):
-        assert all(isinstance(r, Score) for r in requests)
-        self._give([self.answer_one(r.continuation) for r in requests], on_done)
-
-    def _give(self, found, on_done):
-        half = len(found) // 2
-        for part in (range(half, len(found)), range(half)):
-            on_done([(i, found[i]) for i in part])
+from tests.generators.stub import Engine, Tokenizer
 
 
 def opened(answer, **options):
@@ -63,6 +28,7 @@ def test_answers_come_in_order_and_are_kept(tmp_path):
     engine, judge = opened(lambda text: Generated(text.split()[-1].upper(), "stop", 3), cache=tmp_path / "c.jsonl")
     seen = []
     assert [v.value for v in judge.answer(asks("a", "b", "c"), seen.extend)] == ["A", "B", "C"]
+    assert engine.asked == [(50, 0.0)] * 3
     assert [i for i, _ in seen] == [1, 2, 0] and judge.account["output_tokens"] == 9
     judge.answer(asks("a", "b", "c"))
     assert len(engine.prompts) == 3
