@@ -15,14 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jitune import sharding
 from jitune import state as states
-from jitune.objectives.sft import sft
+from jitune.objectives import build
 from jitune.step import make_train_step
 from jitune.types import Model, TrainState, UserError
-
-
-def make_objective(config):
-    """The objective that the config asks for."""
-    return sft(chunk=config.loss_chunk, neftune_alpha=config.neftune_alpha)
 
 
 def model_options(config) -> dict:
@@ -48,22 +43,32 @@ def abstract_state(tuning: states.Tuning, mesh, optimizer):
     return frozen, TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere), trainable, opt_state)
 
 
-def abstract_batch(config, mesh) -> dict:
-    """One batch as shapes [batch_size, seq_len] with their sharding."""
+def abstract_batch(config, mesh, extras=None) -> dict:
+    """One batch as shapes [batch_size, seq_len, ...] with their sharding.
+
+    extras: arrays, or shapes, with an entry for each token of the data.
+    """
     home, shape = sharding.batch_sharding(mesh), (config.batch_size, config.seq_len)
-    return {
-        name: jax.ShapeDtypeStruct(shape, jnp.float32 if name == "loss_weights" else jnp.int32, sharding=home)
-        for name in ("tokens", "targets", "loss_weights", "segment_ids", "positions")
-    }
+    kinds = dict.fromkeys(("tokens", "targets", "segment_ids", "positions"), ((), "int32"))
+    kinds["loss_weights"] = (), "float32"
+    if build.compares(config):
+        kinds["sides"] = (), "int32"
+    kinds |= {name: (x.shape[1:], x.dtype) for name, x in (extras or {}).items()}
+    return {name: jax.ShapeDtypeStruct((*shape, *more), jnp.dtype(dtype), sharding=home)
+            for name, (more, dtype) in kinds.items()}  # fmt: skip
 
 
-def trace_step(config, model: Model, optimizer, state, frozen, mesh, key, *, windows):
+def trace_step(config, model: Model, optimizer, state, frozen, mesh, key, *, windows, objective=None, others=(),
+               extras=None):  # fmt: skip
     """Traces `step(state, frozen, batch, key) -> (state, metrics)` for the mesh; the state's buffers are reused.
 
-    model: over (frozen, trainable). state, frozen: arrays, or shapes with shardings. windows: of the layers.
+    model: over (frozen, trainable). state, frozen: arrays, or shapes with shardings. windows: of the layers; others: of
+    those of models beside. objective: by default what the config asks for by itself. extras: as `abstract_batch` takes
+    them.
     """
     homes = jax.tree.map(lambda x: x.sharding, state)
-    step = make_train_step(model, make_objective(config), optimizer, config.microbatches, shardings=homes.trainable,
-                           windows=windows)
+    objective = objective or build.make_objective(config)
+    step = make_train_step(model, objective, optimizer, config.microbatches, shardings=homes.trainable,
+                           windows=windows, others=others)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(homes, None))
-    return jitted.trace(state, frozen, abstract_batch(config, mesh), key)
+    return jitted.trace(state, frozen, abstract_batch(config, mesh, extras), key)

@@ -14,142 +14,9 @@ from collections.abc import Callable
 from ml_collections import ConfigDict, config_dict
 
 from jitune import recipes
+from jitune.options import CHOICES, POSITIVE, defaults
+from jitune.options import check_objective as _check_objective
 from jitune.types import UserError
-
-CHOICES = {
-    "model.dtype": ("float32", "bfloat16"),
-    "model.remat": ("none", "full", "dots", "dots_no_batch"),
-    "model.attention": ("auto", "plain", "blocks", "cudnn"),
-    "data.overlong": ("truncate", "drop", "split"),
-    "data.train_on": ("assistant", "last", "all"),
-    "objective.name": ("sft", "distill", "dpo", "simpo", "orpo", "kto"),
-    "objective.loss": ("sigmoid", "hinge", "ipo", "robust"),
-    "objective.reference": ("auto", "adapter", "stored"),
-    "objective.divergence": ("forward", "reverse", "jsd"),
-    "optimizer.name": ("adamw", "adafactor", "lion", "muon"),
-    "optimizer.schedule": ("cosine", "linear", "constant", "wsd"),
-    "transform.name": ("full", "lora", "dora", "prefix", "prompt", "select"),
-    "transform.quantize": ("", "nf4", "int8"),
-    "transform.dtype": ("float32", "bfloat16"),
-    "export": ("last", "best"),
-}
-POSITIVE = ("seq_len", "batch_size", "microbatches", "loss_chunk", "data.packing_bins")
-
-
-def defaults() -> ConfigDict:
-    """Every option of `jitune train`. Lengths are in tokens, sizes in rows, periods in optimizer steps."""
-    return ConfigDict({
-        "model": {
-            "path": "",  # a checkpoint directory in Hugging Face layout, or a hub name
-            "dtype": "float32",  # of the computation; the trained weights are float32
-            "scan_layers": True,  # one compiled layer (fast to compile) or all unrolled
-            "remat": "none",  # none | full | dots | dots_no_batch
-            "attention": "auto",  # auto | plain | blocks (of queries) | cudnn
-        },
-        "data": {
-            "train": "",  # files, directories or hub names, joined by commas
-            "eval": "",
-            "weights": "",  # "0.7,0.3": mix the sources by weight; "": concatenate them
-            "format": "auto",
-            "fields": "",  # "instruction=question,output=answer": other column names
-            "add_tokens": "",  # new tokens, joined by commas, that the vocabulary grows by
-            "chat_template": "",  # a jinja file, or chatml | alpaca; "": the tokenizer's own
-            "train_on": "assistant",  # assistant | last | all
-            "split_turns": False,  # one example for each assistant turn
-            "overlong": "truncate",  # truncate | drop | split
-            "packing": True,
-            "packing_bins": 64,
-            "shuffle": True,
-            "prefetch": 4,  # batches prepared ahead
-        },
-        "seq_len": 2048,
-        "batch_size": 8,  # rows of seq_len in one optimizer step, over all devices
-        "microbatches": 1,  # parts that a batch is computed in
-        "steps": 0,  # optimizer steps; 0: as many as `epochs` take
-        "epochs": 1.0,
-        "seed": 0,
-        "loss_chunk": 1024,  # tokens whose logits exist at once
-        "neftune_alpha": 0.0,
-        "objective": {
-            "name": "sft",  # sft | distill | dpo | simpo | orpo | kto
-            "beta": 0.1,  # dpo, simpo, orpo, kto: how strongly answers are told apart
-            "loss": "sigmoid",  # of dpo: sigmoid | hinge | ipo | robust
-            "length_normalized": False,  # dpo: log-probabilities a token
-            "label_smoothing": 0.0,  # dpo: the share of pairs that may be the wrong way round
-            "gamma": 0.5,  # simpo: the margin, as a part of beta
-            "wanted_weight": 1.0,  # kto: of answers that are wanted
-            "unwanted_weight": 1.0,  # kto
-            "nll_weight": 0.0,  # of the wanted answer's cross-entropy a token, besides
-            "reference": "auto",  # auto | adapter (switched off) | stored (computed before the first step)
-            "teacher": "",  # distill: a model that is run beside the student
-            "store": "",  # distill: a folder that `jitune data teacher` has written, in place of the teacher
-            "divergence": "forward",  # distill: forward | reverse | jsd
-            "jsd_beta": 0.5,  # of jsd, the teacher's part in the mixture: 0 is forward, 1 is reverse
-            "temperature": 1.0,  # distill: of both models
-            "sft_weight": 0.0,  # distill: of the cross-entropy with the data; the divergence has 1 - sft_weight
-            "on_policy": 0.0,  # distill: the share of steps whose answers the student writes itself (GKD's lambda)
-            "max_new_tokens": 128,  # of those answers
-            "sampling_temperature": 1.0,
-        },
-        "optimizer": {
-            "name": "adamw",  # adamw | adafactor | lion | muon
-            "learning_rate": 2e-5,
-            "schedule": "cosine",  # cosine | linear | constant | wsd
-            "warmup_steps": 0,
-            "warmup_ratio": 0.03,  # of all steps, where warmup_steps is 0
-            "decay_ratio": 0.1,  # the part of all steps in which wsd decays
-            "final_ratio": 0.0,  # the learning rate at the end, as a part of the highest
-            "b1": 0.9,
-            "b2": 0.999,
-            "eps": 1e-8,
-            "weight_decay": 0.0,
-            "clip_norm": 1.0,  # 0: no clipping
-            "lora_plus": 1.0,  # learning rate of LoRA's B factors, times that of all else
-        },
-        "transform": {  # patterns are regular expressions that are looked for in paths: layers/attn/q_proj/kernel
-            "name": "full",  # full | lora | dora | prefix | prompt | select
-            "select": "",  # weights with factors, or those that name=select trains; "": all linear layers but the head
-            "rank": 16,
-            "alpha": 32.0,
-            "rank_pattern": "",  # "q_proj=8,v_proj=4": other ranks
-            "alpha_pattern": "",
-            "rslora": False,  # scale by alpha / sqrt(rank)
-            "dropout": 0.0,
-            "init": "",  # factors: kaiming | gaussian | pissa | olora; prefix, prompt: random | zero | text
-            "dtype": "float32",  # of the factors
-            "merge_at": "",  # "PRIMITIVE:PATTERN": where a weight may be made dense
-            "quantize": "",  # the frozen weights: nf4 | int8
-            "quantize_select": "",  # which; "": all linear layers but the head
-            "train": "",  # weights that are trained as they are, besides
-            "num_tokens": 16,  # of a prefix or a prompt
-            "init_text": "",  # for init=text
-            "projection": 0,  # of a prefix: the hidden size of an MLP that makes it; 0: none
-        },
-        "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
-        "keep_pages": True,  # on CPU: freed memory is kept for the next step, which is faster and takes more of it
-        "eval_every": 0,  # 0: at the end only
-        "eval_batches": 0,  # 0: all
-        "patience": 0,  # evaluations without a better loss before stopping; 0: never
-        "export": "last",  # which weights final/ holds: last | best
-        "sample_every": 0,
-        "samples": 4,
-        "sample_tokens": 64,
-        "evals": {  # tasks of `jitune eval`, on the model as it is; metrics that need a judge are left out
-            "suite": "",  # of utility, faithfulness, safety, joined by commas
-            "tasks": "",  # tasks by name, joined by commas
-            "data": "",  # folders with the files of tasks, joined by commas
-            "every": 0,  # 0: at the end only
-            "limit": 100,  # documents of a task; 0: all
-            "seed": 0,  # of the documents that are drawn
-            "batch_size": 8,  # answers generated at once
-            "max_length": 0,  # tokens; 0: the model's context
-        },
-        "checkpoint_every": 0,  # 0: at the end only
-        "keep": 2,  # the newest checkpoints kept, the best one besides
-        "loggers": "tensorboard",  # of tensorboard, wandb, trackio, joined by commas
-        "run_name": "",
-        "output_dir": "",
-    })
 
 
 def _as_they_are(config: ConfigDict) -> None:
@@ -289,6 +156,7 @@ def check(config: ConfigDict, *, needed=("model.path", "data.train", "output_dir
                         f"config.microbatches={flat['microbatches']}")
     if (flat["patience"] or flat["export"] == "best") and not (flat["data.eval"] and flat["eval_every"]):
         raise UserError("config.patience and config.export=best need config.data.eval and config.eval_every")
+    _check_objective(flat)
 
 
 def flatten(config: ConfigDict) -> dict:

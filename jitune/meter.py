@@ -139,11 +139,12 @@ def describe_start(startup: Startup, step: int, peak: Peak, mesh, counts: dict[s
     }
 
 
-def make_measure(model_config, peak: Peak, device, first: Callable[[int, float], None], **trained):
+def make_measure(model_config, peak: Peak, device, first: Callable[[int, float], None], others=(), **trained):
     """Makes `measure(step, numbers, seconds, done) -> more numbers`: mfu and memory_bytes, where they are known.
 
     numbers: the metrics of a step, of all devices. first: called once, with the first step and when it was done.
-    trained: what `flops.train_flops` needs to know of what is trained.
+    trained: what `flops.train_flops` needs to know of what is trained. others: configs of the models that a step runs
+    forward besides.
     """
     steps: list[int] = []
 
@@ -154,6 +155,8 @@ def make_measure(model_config, peak: Peak, device, first: Callable[[int, float],
         found = {}
         if peak.flops:
             work = flops.train_flops(model_config, numbers["tokens"], numbers["pairs"], **trained)
+            pairs = numbers.get("other_pairs", numbers["pairs"])
+            work += sum(flops.forward_flops(config, numbers["tokens"], pairs) for config in others)
             found["mfu"] = work / seconds / peak.flops
         memory = read_memory(device)
         return found if memory is None else {**found, "memory_bytes": memory}

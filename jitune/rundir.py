@@ -37,7 +37,11 @@ FIXED = ("seq_len", "batch_size", "seed", "model.dtype", "optimizer.name", "data
              "name", "select", "rank", "alpha", "rank_pattern", "alpha_pattern", "rslora", "init", "dtype", "quantize",
              "quantize_select", "train", "num_tokens", "projection")),
          "data.add_tokens", "data.fields", "data.train_on", "data.split_turns", "data.overlong", "data.packing",
-         "data.packing_bins", "data.shuffle")
+         "data.packing_bins", "data.shuffle",
+         *(f"objective.{name}" for name in (
+             "name", "beta", "loss", "length_normalized", "label_smoothing", "gamma", "wanted_weight",
+             "unwanted_weight", "nll_weight", "divergence", "jsd_beta", "temperature", "sft_weight", "on_policy",
+             "max_new_tokens", "sampling_temperature")))
 
 
 def check_free(directory: Path, resume: bool) -> bool:
@@ -88,12 +92,13 @@ def claim(directory: Path, resume: bool):
     return held
 
 
-def make_fingerprint(base: Path, tokenizer, config) -> dict[str, str]:
-    """Digests of what a resumed run must share: model, tokenizer (with its chat template), data."""
+def make_fingerprint(base: Path, tokenizer, config, **others: str) -> dict[str, str]:
+    """Digests of what a resumed run must share: model, tokenizer (with its chat template), data, and others by name."""
     return {
         "model": files.digest(base),
         "tokenizer": tokenizer_digest(tokenizer),
         "data": sources.digest(sources.split_specs(config.data.train)),
+        **others,
     }
 
 
@@ -101,7 +106,7 @@ def check_resume(directory: Path, config, fingerprint: dict[str, str]) -> None:
     """Raises UserError where the run in `directory` began with something else."""
     stored = files.read_json(directory / "fingerprint.json")
     for name, digest in fingerprint.items():
-        if stored.get(name) != digest:
+        if stored.get(name, "") != digest:
             raise UserError(f"--resume: the {name} is not the one that the run in {directory} began with")
     before, now = configs.flatten(read_config(directory)), configs.flatten(config)
     for name in FIXED:

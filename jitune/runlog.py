@@ -292,6 +292,8 @@ class Progress:
 def fields(row: dict[str, Any], left: float | None, memory: str) -> list[str]:
     """The numbers of a row in words, what matters most first; left: seconds until the end of the run."""
     found = [f"loss {row['loss']:.4f}", f"{short(row['tokens_per_second'])} tok/s"]
+    if "margin" in row:
+        found[1:1] = [f"margin {row['margin']:.3f}", f"told apart {row['accuracy']:.0%}"]
     if left is not None:
         found.append(f"{duration(left)} left")
     if "mfu" in row:

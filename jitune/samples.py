@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from jitune import runlog
-from jitune.data import pipeline, sources
+from jitune.data import pairs, pipeline, sources
 from jitune.generation.generate import generate
 from jitune.generation.prompts import encode_prompt
-from jitune.types import Example, UserError
+from jitune.objectives import build
+from jitune.types import DataStats, Example, UserError
 
 
 def prompt_row(example: Example) -> dict | None:
@@ -27,12 +29,22 @@ def choose_prompts(config, tokenizer) -> list[tuple[dict, list[int]]]:
     """The first `config.samples` prompts of the evaluation data, or of the training data without any."""
     data = config.data
     spec = sources.split_specs(data.eval or data.train)[0]
-    examples = pipeline.load_examples(spec, format=data.format, fields=data.fields)
-    rows = filter(None, map(prompt_row, examples))
+    rows = filter(None, map(prompt_row, read_examples(config, spec)))
     chosen = [(row, encode_prompt(tokenizer, row)) for row in itertools.islice(rows, config.samples)]
     if not chosen:
         raise UserError(f"config.sample_every is set, but {spec} has no example with a prompt")
     return chosen
+
+
+def read_examples(config, spec: str) -> Iterator[Example]:
+    """The examples of a source; of a preference one of its answers."""
+    options = {"format": config.data.format, "fields": config.data.fields}
+    if not build.compares(config):
+        yield from pipeline.load_examples(spec, **options)
+        return
+    stats = DataStats()
+    for record in pairs.read_preferences(spec, stats=stats, **options):
+        yield from (side.example for side in pairs.as_answers(record, stats)[:1])
 
 
 def write_samples(prompts, model, params, tokenizer, *, step: int, stop_ids, max_new_tokens: int, path: Path, say):

@@ -11,13 +11,15 @@ import optax
 from jitune.types import Model, TrainState
 
 
-def make_train_step(model: Model, objective: Callable, optimizer, microbatches: int = 1, *, shardings=None, windows=()):
+def make_train_step(model: Model, objective: Callable, optimizer, microbatches: int = 1, *, shardings=None, windows=(),
+                    others=()):  # fmt: skip
     """Makes `step(state, frozen, batch, key) -> (state, metrics)`.
 
     The gradient is that of sum(loss) / sum(weight) over the whole batch, whatever the number of
     microbatches and however the weights lie in them. `model` takes `(frozen, trainable)`; key is the run's,
     and the step's own is folded in here. shardings: where the gradients lie, by default where XLA puts
-    them. windows: of the model's layers, for counting pairs. metrics: float32 scalars loss, grad_norm,
+    them. windows: of the model's layers, for counting pairs; others: of the layers of models that the objective runs
+    besides. Where it does, frozen is a `Beside`. metrics: float32 scalars loss, grad_norm,
     param_norm (of the weights after the update), what `count_tokens` counts, weight_sum, and the objective's
     own divided by weight_sum.
     """
@@ -50,7 +52,7 @@ def make_train_step(model: Model, objective: Callable, optimizer, microbatches: 
             "loss": total * scale,
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(trainable),
-            **count_tokens(batch, windows),
+            **count_tokens(batch, windows, others),
             "weight_sum": weight,
             **{name: value * scale for name, value in metrics.items()},
         }
@@ -78,23 +80,30 @@ def cut(batch, count: int):
     return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
 
 
-def count_tokens(batch, windows=()) -> dict[str, jax.Array]:
+def count_tokens(batch, windows=(), others=()) -> dict[str, jax.Array]:
     """Counts of a batch, as float32: tokens (not padding), supervised (trained targets), pairs.
 
     pairs: (query, key) pairs that causality, documents and windows allow, summed over the layers, each of which has
-    an entry in windows (0: full attention); left out without windows. See `flops.count_pairs`.
+    an entry in windows (0: full attention); left out without windows. See `flops.count_pairs`. other_pairs: likewise of
+    the layers in others; left out where they are the same.
     """
     counts = {
         "tokens": jnp.sum(batch["segment_ids"] > 0).astype(jnp.float32),
         "supervised": jnp.sum(batch["loss_weights"] > 0).astype(jnp.float32),
     }
     if windows:
-        keys = jnp.where(batch["segment_ids"] > 0, batch["positions"] + 1, 0)
-        # Whole numbers within a row as long as they fit: float32 is exact up to 2^24 only.
-        exact = jnp.uint32 if keys.shape[1] < 2**16 else jnp.float32
-        rows = {w: jnp.sum(jnp.minimum(keys, w or keys.shape[1]), axis=1, dtype=exact) for w in set(windows)}
-        counts["pairs"] = sum(windows.count(w) * rows[w].astype(jnp.float32).sum() for w in sorted(rows))
+        counts["pairs"] = _count_pairs(batch, windows)
+    if others and tuple(others) != tuple(windows):
+        counts["other_pairs"] = _count_pairs(batch, others)
     return counts
+
+
+def _count_pairs(batch, windows):
+    keys = jnp.where(batch["segment_ids"] > 0, batch["positions"] + 1, 0)
+    # Whole numbers within a row as long as they fit: float32 is exact up to 2^24 only.
+    exact = jnp.uint32 if keys.shape[1] < 2**16 else jnp.float32
+    rows = {w: jnp.sum(jnp.minimum(keys, w or keys.shape[1]), axis=1, dtype=exact) for w in set(windows)}
+    return sum(windows.count(w) * rows[w].astype(jnp.float32).sum() for w in sorted(rows))
 
 
 def make_eval_step(model: Model, objective: Callable):

@@ -20,27 +20,36 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
-from jitune import checkpoint, compile_cache, compiling, meter, optimizers, rundir, sharding, tree
+from jitune import (
+    checkpoint,
+    companions,
+    compile_cache,
+    compiling,
+    feed,
+    finish,
+    meter,
+    optimizers,
+    own_answers,
+    references,
+    rundir,
+    sharding,
+)
 from jitune import config as configs
 from jitune import state as states
 from jitune.data import chat, pipeline
 from jitune.evals import during
-from jitune.export import with_stop_ids
-from jitune.hub import peft, weights
-from jitune.hub.tokenizer import load_tokenizer
+from jitune.hub import weights
 from jitune.models import decoder
 from jitune.profiling import Profile
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
 from jitune.step import make_eval_step, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
-from jitune.transforms.build import is_adapter
-from jitune.transforms.weights import base_of
-from jitune.types import Pretrained, TrainState, UserError
+from jitune.types import Pretrained, TrainState
 
 
 class Run(NamedTuple):
-    """What stays the same from step to step."""
+    """What stays the same from step to step. beside: frozen, with the weights of a teacher if there is one."""
 
     config: Any
     directory: Path
@@ -51,6 +60,8 @@ class Run(NamedTuple):
     total: int
     evaluation: Any
     suite: during.Plan | None
+    company: companions.Company
+    beside: Any
     prompts: Any
     stop_ids: list[int]
     checkpoints: Any
@@ -89,19 +100,24 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     startup.lap("devices")
     base = weights.resolve(config.model.path)
     base_config = weights.read_config(base).replace(**compiling.model_options(config))
-    tokenizer = take_tokenizer(base, config, base_config)
+    tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
+    teacher = companions.open_teacher(config)
+    vocab = companions.check_teacher(teacher, tokenizer, tuning.model_config, config) if teacher else None
     suite = during.prepare(config.evals, base_config.max_positions)
-    fingerprint = rundir.make_fingerprint(base, tokenizer, config)
+    fingerprint = rundir.make_fingerprint(base, tokenizer, config, **companions.digests(config, teacher))
     writer, held = jax.process_index() == 0, None
     if resume:
         held = rundir.lock(directory) if writer else None
         rundir.check_resume(directory, config, fingerprint)
     progress = Progress(active=jax.process_index() == 0)
-    prepared = pipeline.prepare(config.data, tokenizer, config.seq_len)
+    prepared = feed.prepare(config, tokenizer)
     progress.say(pipeline.summary(prepared.stats))
-    evaluation = pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True) if config.data.eval else None
-    total = count_steps(config, prepared)
+    evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
+    data = {"train": prepared, "eval": evaluation}
+    store = companions.open_store(config, data, tokenizer)
+    vocab = store.vocab if store else vocab
+    total = feed.count_steps(config, prepared)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})
     startup.lap("data")
@@ -109,22 +125,28 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         checkpoints = open_checkpoints() if resume else None
         stored = resume and checkpoints.latest_step() is not None
-        frozen, trainable = states.init_weights(tuning, base, mesh, config.seed, stored=stored)
+        missing = companions.choose_reference(config) == "stored" and not references.stand(
+            directory, data, fingerprint["model"])
+        frozen, trainable = states.init_weights(tuning, base, mesh, config.seed, stored=stored and not missing)
+        model, others = companions.load_teacher(teacher, mesh) if teacher else (None, None)
         wait_for_all("inputs checked")  # or one process could find the directory that another has just begun
         if writer:
             held = held or rundir.claim(directory, resume)
             rundir.start(directory, config, fingerprint, tuning.model_config, tokenizer)
             rundir.write_data(directory, config, prepared, evaluation)
-        run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, prompts, stop_ids,
-                  checkpoints or open_checkpoints(), fingerprint["model"], peak, progress.say)
-        try:
+        with held or contextlib.nullcontext(), contextlib.closing(checkpoints or open_checkpoints()) as checkpoints:
+            if missing:
+                references.write(directory, data, companions.base_model(config, tuning) or tuning.model,
+                                 (frozen, trainable), config, mesh, digest=fingerprint["model"], say=progress.say)
+            company = companions.gather(config, tuning, teacher=teacher, model=model, vocab=vocab,
+                                        **take_extras(config, directory, data, store))
+            run = Run(config, directory, mesh, tokenizer, tuning, frozen, total, evaluation, suite, company,
+                      companions.stand_beside(frozen, others), prompts, stop_ids, checkpoints, fingerprint["model"],
+                      peak, progress.say)
             state = fit(run, trainable, prepared, loggers, progress, startup, profile)
             if config.export == "best":
-                state = state._replace(trainable=restore_best(run, state))
-            save_final(run, state.trainable)
-        finally:
-            with held or contextlib.nullcontext():
-                run.checkpoints.close()
+                state = state._replace(trainable=finish.restore_best(run, state))
+            finish.save_final(run, state.trainable)
     return directory
 
 
@@ -134,33 +156,13 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def take_tokenizer(base: Path, config, model_config):
-    """The tokenizer of the model, with the chat template that the config names, if any."""
-    tokenizer = load_tokenizer(base)
-    if tokenizer is None:
-        raise UserError(f"{base}: has no tokenizer, and the data are text")
-    if config.data.add_tokens:
-        tokenizer.add_tokens(config.data.add_tokens.split(","))
-    if config.data.chat_template:
-        tokenizer.chat_template = chat.load_template(config.data.chat_template, tokenizer=tokenizer)
-    if len(tokenizer) > model_config.vocab_size and not config.data.add_tokens:
-        raise UserError(f"{base}: the tokenizer has {len(tokenizer)} tokens, the model {model_config.vocab_size}")
-    return tokenizer
-
-
-def batching(config) -> dict:
-    """The options of the pipeline that decide which rows a batch holds."""
-    return {
-        "seq_len": config.seq_len, "batch_size": config.batch_size, "seed": config.seed,
-        "shuffle": config.data.shuffle, "packing": config.data.packing, "num_bins": config.data.packing_bins,
-    }
-
-
-def count_steps(config, prepared) -> int:
-    """Optimizer steps of the run: `steps`, or what `epochs` take."""
-    if config.steps:
-        return config.steps
-    return pipeline.count_steps(prepared, epochs=config.epochs, **batching(config))
+def take_extras(config, directory: Path, data, store) -> dict[str, dict]:
+    """Arrays that the batches of training and of evaluation are filled up from, memory-mapped."""
+    found = {"train": dict(store.training), "eval": dict(store.evaluation)} if store else {"train": {}, "eval": {}}
+    if companions.choose_reference(config) == "stored":
+        for name in (name for name, prepared in data.items() if prepared is not None):
+            found[name]["reference_logprobs"] = references.read(directory, name)
+    return {"extras": found["train"], "judged_extras": found["eval"]}
 
 
 def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> TrainState:
@@ -172,11 +174,11 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     )
     del trainable  # its buffers are the state's now, and the first step reuses them
     start = int(state.step)
-    batches = make_batches(run, prepared)
+    batches = feed.make_batches(config, run.mesh, prepared, run.company.extras)
     if position is not None:
         batches.set_state(position)
     counts = states.count(run.tuning, state.trainable)
-    run.say(describe(run, state, start, **counts))
+    run.say(finish.describe(run, state, start, **counts))
     startup.lap("weights")
     with compile_cache.reads() as hits:
         step_fn = compile_step(run, optimizer, state, key)
@@ -191,7 +193,7 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
     progress.start(run.total, start, memory=meter.memory_kind(device))
     first = meter.make_first(run.directory if writer else None, startup, run.peak, run.mesh, counts, run.say)
     work = states.work(run.tuning, state.trainable, config.transform)
-    measure = meter.make_measure(run.model_config, run.peak, device, first, **work)
+    measure = meter.make_measure(run.model_config, run.peak, device, first, others=run.company.others, **work)
     check = functools.partial(check_finite, run.checkpoints)
     recorder = Recorder(lines, opened, progress, check, measure=measure)
     trace = Profile(run.directory / "profile", profile if writer else None, start=start)
@@ -206,7 +208,7 @@ def fit(run: Run, trainable, prepared, loggers, progress, startup, profile) -> T
 
 
 def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stopping, trace) -> TrainState:
-    """The steps. Nothing in it waits for the devices except evaluation, samples and checkpoints."""
+    """The steps. Nothing in it waits for the devices except own answers, evaluation, samples and checkpoints."""
     config = run.config
     start = int(state.step)
     best, stale = past_evaluations(run.directory, start)
@@ -217,17 +219,18 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
         if tired:
             run.say(f"step {step - 1}: no better eval loss in {stale} evaluations, stopping early")
             break
-        batch = sharding.put_batch(next(batches), run.mesh, config.batch_size)
+        batch, numbers = take_batch(run, state.trainable, next(batches), step)
         with trace.step(step, recorder):
-            state, metrics = step_fn(state, run.frozen, batch, key)
-        recorder.push(step, metrics, rates[step - 1])
+            state, metrics = step_fn(state, run.beside, batch, key)
+        recorder.push(step, {**metrics, **numbers}, rates[step - 1])
         if trace.stop(step, recorder):
             run.say(f"step {step}: traced to {trace.directory}")
         loss, last = None, step == run.total
         if evaluate and (last or due(step, config.eval_every)):
             recorder.drain()
-            loss = evaluate(run.frozen, state.trainable)
-            recorder.extend(eval_loss=loss)
+            judged = evaluate(run.beside, state.trainable)
+            loss = judged["eval_loss"]
+            recorder.extend(**judged)
             best, stale = (loss, 0) if loss < best else (best, stale + 1)
         if due(step, config.sample_every):
             recorder.drain()
@@ -249,50 +252,54 @@ def loop(run: Run, state, key, batches, step_fn, evaluate, recorder, rates, stop
     return state
 
 
+def take_batch(run: Run, trainable, batch, step: int):
+    """(the batch of a step on the devices, numbers about it): some steps are on what the model itself answers."""
+    numbers = {}
+    if feed.writes_answers(run.config):
+        batch, numbers = own_answers.renew(
+            batch, run.model, (run.frozen, trainable), run.tokenizer, run.config, step=step, stop_ids=run.stop_ids,
+            context=run.model_config.max_positions)
+    return feed.put(batch, run.config, run.mesh), numbers
+
+
 def due(step: int, every: int) -> bool:
     """Whether something done every `every` steps (0: never) is due."""
     return every > 0 and step % every == 0
 
 
-def make_batches(run: Run, prepared):
-    """The training batches of this process, a grain iterator with get_state and set_state."""
-    config = run.config
-    index, count = sharding.process_share(run.mesh, config.batch_size)
-    return iter(pipeline.batches(
-        prepared, epochs=None if config.steps else config.epochs, process_index=index, process_count=count,
-        prefetch=config.data.prefetch, **batching(config),
-    ))
-
-
 def compile_step(run: Run, optimizer, state, key):
     """Compiles the train step for this mesh ahead of the first batch; the state's buffers are reused."""
     began = time.perf_counter()
-    traced = compiling.trace_step(
-        run.config, run.model, optimizer, state, run.frozen, run.mesh, key, windows=run.model_config.windows
-    )
+    traced = compiling.trace_step(run.config, run.model, optimizer, state, run.beside, run.mesh, key,
+                                  objective=run.company.objective, windows=run.model_config.windows,
+                                  others=run.company.windows, extras=run.company.extras)
     compiled = traced.lower().compile()
     run.say(f"compiled the train step in {time.perf_counter() - began:.1f} s")
     return compiled
 
 
 def make_evaluation(run: Run):
-    """Returns `evaluate(frozen, trainable) -> mean loss` over the evaluation data, or None without any."""
+    """Returns `evaluate(beside, trainable) -> {"eval_loss": ...}` over the evaluation data, or None without any.
+
+    Objectives besides sft say the means of their metrics too, `eval_margin` say.
+    """
     if run.evaluation is None:
         return None
-    config = run.config
-    index, count = sharding.process_share(run.mesh, config.batch_size)
+    config, company = run.config, run.company
     everywhere = jax.sharding.NamedSharding(run.mesh, jax.sharding.PartitionSpec())
-    step = jax.jit(make_eval_step(run.model, compiling.make_objective(config)), out_shardings=everywhere)
+    step = jax.jit(make_eval_step(run.model, company.judged), out_shardings=everywhere)
 
-    def evaluate(frozen, trainable) -> float:
-        options = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")}
-        batches = pipeline.eval_batches(run.evaluation, process_index=index, process_count=count, **options)
+    def evaluate(beside, trainable) -> dict[str, float]:
+        batches = feed.eval_batches(config, run.mesh, run.evaluation, company.judged_extras)
         batches = itertools.islice(batches, config.eval_batches or None)
         sums = sum_batches(
-            lambda batch, sums: step(frozen, trainable, batch, sums),
+            lambda batch, sums: step(beside, trainable, batch, sums),
             (sharding.put_batch(batch, run.mesh, config.batch_size) for batch in batches),
         )
-        return float(sums["loss"] / sums["weight"])
+        means = {name: float(x / sums["weight"]) for name, x in sums.items() if name != "weight"}
+        if config.objective.name == "sft":
+            return {"eval_loss": means["loss"]}
+        return {f"eval_{name}": x for name, x in means.items()}
 
     return evaluate
 
@@ -311,40 +318,3 @@ def run_suite(run: Run, trainable, step: int) -> dict[str, float]:
     pretrained = Pretrained(run.model, (run.frozen, trainable), run.tokenizer, run.model_config)
     return during.run(run.suite, pretrained, out=during.folder(run.directory, step), step=step, say=run.say,
                       digest=f"{run.digest}-{rundir.read_id(run.directory)}")
-
-
-def describe(run: Run, state: TrainState, start: int, parameters: int, trained_parameters: int) -> str:
-    """What is about to be trained, and on what, in three lines, or four where weights are frozen."""
-    mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
-    resumed = f", from step {start}" if start else ""
-    held, frozen = f"optimizer state {tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB", tree.count_bytes(run.frozen)
-    held = f"\n{held}, frozen weights {frozen / 2**20:,.1f} MiB" if frozen else f", {held}"
-    return (
-        f"training {trained_parameters:,} of {parameters:,} parameters ({trained_parameters / parameters:.2%})"
-        f"{held}\n"
-        f"{run.total} steps of {run.config.batch_size} x {run.config.seq_len} tokens on {mesh}{resumed}\n"
-        f"{meter.explain(run.peak, run.mesh, run.config.model.dtype)}"
-    )
-
-
-def restore_best(run: Run, state: TrainState):
-    """The trained weights of the step of lowest eval loss."""
-    step = checkpoint.best_step(run.checkpoints)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.trainable)
-    run.say(f"final/ holds the best checkpoint, step {step}")
-    return checkpoint.restore_trainable(run.checkpoints, abstract, step)
-
-
-def save_final(run: Run, trainable) -> None:
-    """Writes final/: an adapter, or a model with the stop ids that the chat template taught it."""
-    config = with_stop_ids(run.model_config, run.tokenizer)
-    final = run.directory / "final"
-    if is_adapter(run.config.transform):
-        pretrained = Pretrained(run.tuning.plain, base_of(run.frozen), run.tokenizer, config)
-        peft.save(final, pretrained, run.tuning.transform, trainable, frozen=run.frozen, base=run.config.model.path,
-                  base_digest=run.digest, rslora=run.config.transform.rslora)
-        run.say(f"saved {final}, an adapter")
-        return
-    params = run.tuning.transform.merge(run.frozen, trainable)
-    weights.save(final, Pretrained(decoder.build(config), params, run.tokenizer, config))
-    run.say(f"saved {run.directory / 'final'}")

@@ -13,16 +13,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jitune import compiling, hardware, rundir, sharding
+from jitune import companions, compiling, feed, hardware, rundir, sharding
 from jitune import config as configs
-from jitune import train as trains
 from jitune.data import chat, pipeline
 from jitune.hub import weights
 from jitune.planning import tables
 from jitune.planning.study import study
 from jitune.runlog import parse_loggers
+from jitune.types import MISMATCHED
 
 MAX_ROWS = 8
+SIDES = {1: ", wanted", -1: ", not wanted", MISMATCHED: ", of another prompt", 0: ""}
 
 
 def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
@@ -38,12 +39,15 @@ def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
     compiling.check_batch(config, mesh)
     base = weights.resolve(config.model.path)
     model_config = weights.read_config(base)
-    tokenizer = trains.take_tokenizer(base, config, model_config)
-    prepared = pipeline.prepare(config.data, tokenizer, config.seq_len)
-    if config.data.eval:
-        pipeline.prepare(config.data, tokenizer, config.seq_len, eval=True)
-    total = trains.count_steps(config, prepared)
-    batch = next(iter(pipeline.batches(prepared, **trains.batching(config))))
+    tokenizer = feed.take_tokenizer(base, config, model_config)
+    teacher = companions.open_teacher(config)
+    if teacher:
+        companions.check_teacher(teacher, tokenizer, model_config, config)
+    prepared = feed.prepare(config, tokenizer)
+    evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
+    companions.open_store(config, {"train": prepared, "eval": evaluation}, tokenizer)
+    total = feed.count_steps(config, prepared)
+    batch = next(iter(pipeline.batches(prepared, **feed.batching(config))))
     made = study(config, model_config, mesh)
     if jax.process_index() != 0:
         return
@@ -74,14 +78,22 @@ def print_batch(console, tokenizer, batch, rows: int) -> None:
         pads = int((segments == 0).sum())
         console.print(Text(f"-- row {number + 1} of {count}: {length - pads} tokens, {pads} padding", "bold"),
                       soft_wrap=True)
+        sides = sides_of(batch, number)
         for document, piece in enumerate(documents(batch, number), 1):
-            trained = int((piece.loss_weights != 0).sum())
-            note = f"-- row {number + 1}, document {document}: {len(piece.tokens)} tokens, {trained} trained"
+            trained, side = int((piece.loss_weights != 0).sum()), sides[document - 1]
+            note = f"-- row {number + 1}, document {document}: {len(piece.tokens)} tokens, {trained} trained{side}"
             console.print(Text(note, "dim"), soft_wrap=True)
             console.print(chat.colour(tokenizer, piece, marks=marks))
     if count > rows:
         console.print(f"-- and {count - rows} rows more")
     console.print()
+
+
+def sides_of(batch, row: int) -> list[str]:
+    """What the answer of each document of a row is to its objective, in words; "" where nothing is compared."""
+    segments = batch["segment_ids"][row]
+    starts = [int(np.flatnonzero(segments == segment)[0]) for segment in np.unique(segments[segments > 0])]
+    return [SIDES[int(batch["sides"][row, start])] if "sides" in batch else "" for start in starts]
 
 
 def documents(batch, row: int):

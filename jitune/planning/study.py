@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jitune import compiling, optimizers
+from jitune import companions, compiling, optimizers
 from jitune import state as states
 from jitune.models import decoder
 from jitune.planning import collectives, hlo
@@ -25,8 +25,9 @@ QUICK = {"xla_backend_optimization_level": 0}
 class Memory(NamedTuple):
     """Bytes of one device. peak: all that a step holds at its worst moment.
 
-    weights, opt_state, inputs (batch, key): what goes in. temporary: gradients, activations, gathered weights, what
-    XLA gave room to beyond these. results: what comes out besides the new state, which takes the old one's place.
+    weights, opt_state, inputs (batch, key), beside (a teacher's weights): what goes in. temporary: gradients,
+    activations, gathered weights, what XLA gave room to beyond these. results: what comes out besides the new state,
+    which takes the old one's place.
     """
 
     weights: int
@@ -34,6 +35,7 @@ class Memory(NamedTuple):
     inputs: int
     temporary: int
     results: int
+    beside: int = 0
 
     @property
     def peak(self) -> int:
@@ -44,7 +46,7 @@ class Study(NamedTuple):
     """A compiled step. state, frozen: shapes with shardings. products: FLOPs of all matrix products, over all devices.
 
     traffic: bytes that one device reads and writes. collectives: see there. seconds: that compiling took. counts,
-    trained: see `state.count` and `state.work`.
+    trained: see `state.count` and `state.work`. others: configs of the models that the step runs forward besides.
     """
 
     config: Any
@@ -59,10 +61,11 @@ class Study(NamedTuple):
     seconds: float
     counts: dict[str, int]
     trained: dict[str, int]
+    others: tuple = ()
 
 
 def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
-    """Compiles the train step of `config` for the mesh and reads what it costs.
+    """Compiles the train step of `config` for the mesh and reads what it costs, with a teacher beside where it has one.
 
     elsewhere: the mesh is of CPU devices that stand for other hardware. bfloat16 is then compiled as float16, which
     is as wide: XLA makes most of bfloat16 float32 on a CPU, buffers and collectives of twice the size, and leaves
@@ -77,29 +80,33 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
         tuning = states.make_tuning(config, standing)
         optimizer, _ = optimizers.make_optimizer(config.optimizer, config.steps or 1000)
         frozen, state = compiling.abstract_state(tuning, mesh, optimizer)
+        company, others = companions.abstract(config, tuning, mesh, dtype=standing.dtype)
         began = time.perf_counter()
         key = jax.random.key(config.seed)
         traced = compiling.trace_step(
-            config, tuning.model, optimizer, state, frozen, mesh, key, windows=standing.windows
+            config, tuning.model, optimizer, state, companions.stand_beside(frozen, others), mesh, key,
+            objective=company.objective, windows=standing.windows, others=company.windows, extras=company.extras,
         )
         compiled = traced.lower().compile(QUICK if elsewhere else None)
         seconds = time.perf_counter() - began
     program = hlo.parse(compiled.as_text())
     return Study(
-        config, model_config, mesh, frozen, state, read_memory(compiled, state, frozen),
+        config, model_config, mesh, frozen, state, read_memory(compiled, state, frozen, others),
         count_products(traced.jaxpr), hlo.count_traffic(program), collectives.find_collectives(program), seconds,
         states.count(tuning, state.trainable), states.work(tuning, state.trainable, config.transform),
+        company.others,
     )
 
 
-def read_memory(compiled, state, frozen) -> Memory:
-    """The memory of one device, from XLA's own account of the compiled step."""
+def read_memory(compiled, state, frozen, others=None) -> Memory:
+    """The memory of one device, from XLA's own account of the compiled step. others: a teacher's weights."""
     given = compiled.memory_analysis()
     weights = device_bytes((state.trainable, frozen))
-    opt_state = device_bytes(state.opt_state)
+    opt_state, beside = device_bytes(state.opt_state), device_bytes(others)
+    inputs = max(0, given.argument_size_in_bytes - weights - opt_state - beside)
     return Memory(
-        weights, opt_state, max(0, given.argument_size_in_bytes - weights - opt_state), given.temp_size_in_bytes,
-        max(0, given.output_size_in_bytes - given.alias_size_in_bytes),
+        weights, opt_state, inputs, given.temp_size_in_bytes,
+        max(0, given.output_size_in_bytes - given.alias_size_in_bytes), beside,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from jitune import flops, tree
+from jitune import companions, flops, tree
 from jitune.planning import collectives
 from jitune.planning.study import Study, device_bytes
 
@@ -81,7 +81,19 @@ def head(study: Study, hardware=None) -> str:
         f"of width {m.dim}, vocabulary {m.vocab_size:,}\n"
         f"{mesh}{f' of {hardware.name}' if hardware else ''}; a step of {c.batch_size} x {c.seq_len} tokens{parts}\n"
         f"{m.dtype} over {kept(c)}, remat {m.remat}, {c.optimizer.name}, loss_chunk {c.loss_chunk}"
+        f"{aim(c)}"
     )
+
+
+def aim(config) -> str:
+    """A line about an objective that is not sft, and what it is compared with; "" for sft."""
+    o = config.objective
+    if o.name == "sft":
+        return ""
+    other = f", {o.divergence} divergence from {o.teacher or o.store}" if o.name == "distill" else ""
+    reference = companions.choose_reference(config)
+    compared = {"adapter": "the adapter switched off", "stored": "stored log-probabilities"}.get(reference)
+    return f"\nobjective {o.name}{other}{f', against {compared}' if compared else ''}"
 
 
 def kept(config) -> str:
@@ -160,7 +172,8 @@ def memory(study: Study, hardware=None):
     rows = table("memory of a device", ">bytes", ">of it")
     whole = hardware.memory_bytes if hardware else m.peak
     for name, count in (
-        ("weights", m.weights), ("optimizer state", m.opt_state), ("batch", m.inputs),
+        ("weights", m.weights), *([("a teacher's weights", m.beside)] if m.beside else []),
+        ("optimizer state", m.opt_state), ("batch", m.inputs),
         ("gradients, activations, gathered weights", m.temporary), ("other results", m.results), ("peak", m.peak),
     ):
         rows.add_row(name, size(count), f"{count / whole:.1%}")
@@ -180,7 +193,10 @@ def count_model_flops(study: Study, lengths=None) -> float:
     c = study.config
     lengths = [c.seq_len] * c.batch_size if lengths is None else list(lengths)
     pairs = flops.count_all_pairs(study.model_config, lengths)
-    return flops.train_flops(study.model_config, sum(lengths), pairs, **study.trained)
+    found = flops.train_flops(study.model_config, sum(lengths), pairs, **study.trained)
+    for other in study.others:
+        found += flops.forward_flops(other, sum(lengths), flops.count_all_pairs(other, lengths))
+    return found
 
 
 def work(study: Study, hardware=None, lengths=None):

@@ -17,22 +17,12 @@ from markupsafe import Markup
 
 from jitune import __version__
 from jitune.config import defaults
-from jitune.report import charts, page
+from jitune.report import charts, curves, page
 from jitune.report.page import number, value
 from jitune.report.records import Records, column, dig, known, read
 from jitune.types import UserError
 
 SHOWN_ANSWERS = 4  # to one prompt, side by side; the others fold away
-# How the columns of metrics.jsonl are drawn, besides the losses; those that a run lacks are left out.
-CURVES: dict[str, dict] = {
-    "accuracy": {"title": "Accuracy of the next token", "percent": True},
-    "learning_rate": {"title": "Learning rate", "zero": True},
-    "grad_norm": {"title": "Gradient norm, before clipping", "log": True},
-    "param_norm": {"title": "Norm of the trained weights"},
-    "tokens_per_second": {"title": "Tokens per second", "zero": True},
-    "supervised_share": {"title": "Share of supervised tokens", "zero": True, "percent": True},
-    "mfu": {"title": "Model FLOPs utilization", "zero": True, "percent": True},
-}
 # The rows of the table of the data: the names in data.json and here.
 DATA = {
     "examples": "examples read", "dropped_examples": "examples dropped", "truncated_examples": "examples truncated",
@@ -61,8 +51,9 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> tuple[
 def render(r: Records) -> str:
     """The page."""
     return page.page(
-        r.name, headline(r), *warnings(r), curves(r), answers(r), data_section(r.data), start_section(r.startup),
-        config_section(r.config), lead=lead(r), footer=f"Made by jitune {__version__} from {', '.join(r.found)}.",
+        r.name, headline(r), *warnings(r), page.section("Training", page.grid(*curves.draw(r))), answers(r),
+        data_section(r.data), start_section(r.startup), config_section(r.config), lead=lead(r),
+        footer=f"Made by jitune {__version__} from {', '.join(r.found)}.",
     )
 
 
@@ -149,18 +140,6 @@ def warnings(r: Records) -> list[Markup]:
                 found.append(f"{count:,} of {stats.get('examples', 0):,} examples of the {split} data were {verb} "
                              f"({tokens:,} tokens).")
     return [page.paragraph(Markup("<strong>Note.</strong> {}").format(text)) for text in found]
-
-
-def curves(r: Records) -> Markup:
-    """Every column that has a value, over the steps."""
-    names = {"training": "loss", "evaluation": "eval_loss"}
-    losses = {name: column(r, key) for name, key in names.items() if known(r, key)}
-    drawn = [charts.lines(losses, title="Loss", y_label="nats per token")]
-    drawn += [charts.lines({name: column(r, name)}, **how) for name, how in CURVES.items() if known(r, name)]
-    if known(r, "memory_bytes"):
-        memory = [(x, None if y is None else y / 2**30) for x, y in column(r, "memory_bytes")]
-        drawn.append(charts.lines({"memory": memory}, title="Memory", y_label="GiB", zero=True))
-    return page.section("Training", page.grid(*drawn))
 
 
 def answers(r: Records) -> Markup:
