@@ -81,8 +81,8 @@ def open_generator(section: Mapping[str, Any], *, cache: str | Path | None = Non
     else:
         raise UserError("generator: names no model; give a directory, MODEL@https://host/v1, or a recording (replay)")
     generator = Cached(source, cache=cache, purse=purse, say=say)
-    if say and generator.store and generator.store.values:
-        say(f"{cache}: {len(generator.store.values) - 1:,} answers are kept")
+    if say and generator.held:
+        say(f"{cache}: {generator.held:,} answers are kept")
     return generator
 
 

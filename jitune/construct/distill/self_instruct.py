@@ -88,6 +88,8 @@ class Making:
         self.given, self.tasks = given, seeds.tasks(given.records, what=WHAT)
         if o.classification_seeds:
             self.tasks = [task for task in self.tasks if task.classification]
+        if o.machine > o.in_context:
+            raise UserError(f"config.self_instruct.machine={o.machine} is over in_context={o.in_context}")
         if len(self.tasks) < o.in_context:
             raise UserError(f"self_instruct: a request shows {o.in_context} tasks (config.self_instruct.in_context), "
                             f"and there are {len(self.tasks)} seeds")

@@ -287,3 +287,34 @@ def test_the_command_against_an_endpoint_is_killed_and_goes_on(tmp_path):
     for path in (tmp_path / "killed").iterdir():
         assert "sk-not-to-be-seen" not in path.read_text(), path
     assert "sk-not-to-be-seen" not in out + err
+
+
+def test_an_input_of_broken_rows_alone_is_one_error(tmp_path):
+    data = write(tmp_path / "in.jsonl", ["{broken", "[1,"])
+    with pytest.raises(UserError, match=r"in.jsonl:1: not valid JSON: .*; none of 2 rows of config.input can be read"):
+        distill(config("respond", tmp_path / "out", input=data), teacher=Replay(teacher))
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_error(tmp_path):
+    data = write(tmp_path / "in.jsonl", [{"prompt": "Hi"}])
+    with pytest.raises(UserError, match="in.jsonl: is a file; a folder is needed"):
+        distill(config("respond", data, input=data), teacher=Replay(teacher))
+
+
+def test_what_failed_can_be_asked_alone_in_a_new_folder(tmp_path):
+    """As the summary says."""
+    down = [True]
+
+    def answer(call):
+        number = int(call.prompt[-1][1].split()[4])
+        return Lost("failed", "HTTP 500") if down[0] and number in (2, 4) else f"It is fact {number} of them."
+
+    paid = Counter()
+    first = run(tmp_path, "first", "respond", paid, answer=answer, respond__n=1, respond__systems="", limit=6)
+    assert "2 answers failed; a new folder with a copy of the files generations*.jsonl" in summary(first)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second/generations.jsonl").write_bytes((first / "generations.jsonl").read_bytes())
+    down[0] = False
+    second = run(tmp_path, "second", "respond", paid, answer=answer, respond__n=1, respond__systems="", limit=6)
+    assert set(paid.values()) == {1} and len(read(second / "kept.jsonl")) == len(paid) == 6
+    assert "answers failed" not in summary(second)
