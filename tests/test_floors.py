@@ -171,7 +171,7 @@ FLOORS = (
      "planning.plan", "planning.dry_run", "failures",
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.measure", "quickstart.screen",
      "quickstart.page", "quickstart.run"),
-    ("commands.quickstart", "commands.init",
+    ("commands.going_on", "commands.quickstart", "commands.init",
      "commands.data_convert",
      "commands.data_show",
      "commands.data_annotate",

@@ -52,7 +52,7 @@ def defaults() -> ConfigDict:
 def widen(config: ConfigDict) -> None:
     """Adds the section of a method of one's own."""
     name = table.section(config.method)
-    if config.method in table.METHODS or "." not in config.method:
+    if config.method in table.METHODS:
         return
     module = table.load(config.method)
     if name not in config:

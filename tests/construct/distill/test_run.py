@@ -201,7 +201,7 @@ def test_another_run_is_not_mixed_in(tmp_path):
     before = outputs(path)
     with pytest.raises(UserError, match=r"was written for something else \(config.respond.temperature 0.7 there, 0.1"):
         run(tmp_path, "out", "respond", Counter(), respond__temperature=0.1)
-    with pytest.raises(UserError, match="was written for something else .teacher"):
+    with pytest.raises(UserError, match="was written for something else .*; teacher.model 'a-teacher' there, 'another'"):
         distill(config("respond", path, input=inputs(tmp_path), **METHODS["respond"]),
                 teacher=Replay(teacher, name="another"))
     assert outputs(path) == before
@@ -318,3 +318,11 @@ def test_what_failed_can_be_asked_alone_in_a_new_folder(tmp_path):
     second = run(tmp_path, "second", "respond", paid, answer=answer, respond__n=1, respond__systems="", limit=6)
     assert set(paid.values()) == {1} and len(read(second / "kept.jsonl")) == len(paid) == 6
     assert "answers failed" not in summary(second)
+
+
+def test_models_that_change_on_the_way_are_told(tmp_path):
+    names = iter(f"m-{n}" for n in range(99))
+    path = run(tmp_path, "out", "respond", Counter(), limit=3, respond__n=1,
+               answer=lambda call: Reply("A fine and long answer to it.", "stop", 5, 5, next(names)))
+    words = "Not one model but 3 answered as the teacher, by what its endpoint says: m-0, m-1, m-2."
+    assert words in (path / "card.md").read_text() and words in (path / "report.html").read_text()
