@@ -95,6 +95,9 @@ def complete(section: Mapping[str, Any]) -> dict[str, Any]:
     found = {**defaults(), **given}
     if found["api"] not in ("chat", "completion"):
         raise UserError(f"generator: api={found['api']!r} is not one of chat, completion")
+    for name, least in (("batch_size", 1), ("max_length", 0)):
+        if found[name] < least:
+            raise UserError(f"generator: {name}={found[name]} must be at least {least}")
     return found
 
 

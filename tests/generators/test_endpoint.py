@@ -345,3 +345,9 @@ def test_what_is_kept_is_counted_and_progress_goes_up(tmp_path, monkeypatch):
             generator.answer(chats(3))
             generator.close()
             assert [words in line for words, line in zip(told, said, strict=False)] == [True] * len(told)
+
+
+@pytest.mark.parametrize("section", [{"batch_size": 0}, {"batch_size": -1}, {"max_length": -4}])
+def test_sizes_that_a_model_cannot_have(section):
+    with pytest.raises(UserError, match=f"generator: {next(iter(section))}=.* must be at least"):
+        open_generator({"model": "nowhere", **section})

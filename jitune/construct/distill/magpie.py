@@ -80,11 +80,10 @@ def reads(options: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Try:
-    """A conversation on its way. number: of the sample. turns: (question, answer). start: what it begins with."""
+    """A conversation on its way. number: of the sample. turns: (question, answer)."""
 
     number: int
     system: str
-    start: str
     question: str = ""
     turns: tuple[tuple[str, str], ...] = ()
     call: Call = Call("")
@@ -109,7 +108,7 @@ def run(given: Given) -> Iterator[Step]:
     for at in range(given.state.get("at", 0), options["count"], options["step"]):
         numbers = range(at, min(at + options["step"], options["count"]))
         kept, rejected = [], []
-        tries = [Try(n, system, around[system].before) for n in numbers for system in [systems[n % len(systems)]]]
+        tries = [Try(n, system) for n in numbers for system in [systems[n % len(systems)]]]
         for one in _conversations(given, options, around, tries, rejected):
             record = _record(given, one)
             twice = seen.admit(key(record), record.id) if seen and key(record) else None
