@@ -123,7 +123,7 @@ FLOORS = (
      # and what runs them.
      "construct.distill.method",
      "construct.distill.asking", "construct.distill.folder",
-     "construct.distill.texts", "construct.distill.checks", "construct.distill.rouge",
+     "construct.distill.ranges", "construct.distill.texts", "construct.distill.checks", "construct.distill.rouge",
      "construct.distill.classified", "construct.distill.templates", "construct.distill.seeds",
      "construct.distill.instances", "construct.distill.instructions", "construct.distill.numbered",
      "construct.distill.self_instruct", "construct.distill.alpaca",
@@ -171,7 +171,7 @@ FLOORS = (
      "planning.plan", "planning.dry_run", "failures",
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.measure", "quickstart.screen",
      "quickstart.page", "quickstart.run"),
-    ("commands.quickstart", "commands.init",
+    ("commands.going_on", "commands.quickstart", "commands.init",
      "commands.data_convert",
      "commands.data_show",
      "commands.data_annotate",

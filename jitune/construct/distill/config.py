@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jitune import config as configs
 from jitune.construct.curate import identity
-from jitune.construct.distill import table
+from jitune.construct.distill import ranges, table
 from jitune.construct.reading import Reading, read_records
 from jitune.data import sources
 from jitune.generators import open as generators
@@ -52,7 +52,7 @@ def defaults() -> ConfigDict:
 def widen(config: ConfigDict) -> None:
     """Adds the section of a method of one's own."""
     name = table.section(config.method)
-    if not table.is_own(config.method):
+    if config.method in table.METHODS:
         return
     module = table.load(config.method)
     if name not in config:
@@ -74,6 +74,7 @@ def check(config: ConfigDict) -> None:
         if config[name] < 0:
             raise UserError(f"config.{name}={config[name]} must be at least 0")
     table.load(config.method)
+    ranges.check(options(config).to_dict(), table.section(config.method))
 
 
 def options(config: ConfigDict) -> ConfigDict:
