@@ -78,13 +78,19 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     principles = read_principles(config.principles) if config.principles else PRINCIPLES
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):
-        run = Run(config, recipe, folder, problems, heldout, models, first.resolve().name, verify, read, principles,
+        run = Run(config, recipe, folder, problems, heldout, models, named_by(first), verify, read, principles,
                   _suite(config, first), say)
         stopped, last, error = fold(run)
         finish(run, stopped, last)
         if error:
             raise error
     return folder
+
+
+def named_by(path: Path) -> str:
+    """A model's name for people, out/final and out/round-1/train/final by their folder's."""
+    found = path.resolve()
+    return found.parent.name if found.name == "final" and found.parent.name else found.name
 
 
 def fold(run: Run) -> tuple[str, int, UserError | None]:
