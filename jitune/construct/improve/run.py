@@ -39,7 +39,7 @@ from jitune.construct.ledger import difference
 from jitune.construct.verify.table import open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
 from jitune.evals.store import lock
-from jitune.hub import weights
+from jitune.hub import peft, weights
 from jitune.types import UserError
 
 RUN = "run.json"
@@ -73,6 +73,9 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     phases.stages_of(config)
     models = models or Models(config, say)
     folder, first = Path(config.output_dir).expanduser(), weights.resolve(config.model.path)
+    if peft.is_adapter(first):
+        raise UserError(f"config.model.path={config.model.path}: is an adapter, and rounds train a whole model; make "
+                        "one of it with `jitune export --to merged`")
     heldout = _problems(config, "heldout", config.heldout_limit) if config.heldout else None
     problems = _problems(config, "prompts", config.limit, answered=recipe.answered, without=heldout)
     principles = read_principles(config.principles) if config.principles else PRINCIPLES

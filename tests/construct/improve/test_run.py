@@ -217,6 +217,7 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"sampling__temperature": 0.0}, "greedy answers are all alike"),
     ({"train__model__path": "x"}, "config.train.model.path='x': each round sets it itself"),
     ({"train__batch_size": 0}, "config.train.batch_size=0 must be at least 1"),
+    ({"model__path": "adapter"}, "is an adapter, and rounds train a whole model"),
     ({"train__batch_size": 3}, "config.train.batch_size=3 does not divide by the mesh"),
     ({"train__objective__name": "distill", "method": f"{__name__}:wrong"},
      "config.train.objective.name=distill needs one of config.train.objective.teacher"),
@@ -228,6 +229,9 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"verifier__math__tolerance": -1.0}, "verifier"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_asked(toy_model, tmp_path, given, words):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    given = {name: str(tmp_path / "adapter") if value == "adapter" else value for name, value in given.items()}
     with pytest.raises((UserError, KeyError), match=words):
         options = config(toy_model, tmp_path, tmp_path / "out", **given)
         improve(options, models=Told(options))
