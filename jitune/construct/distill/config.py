@@ -3,7 +3,7 @@
     config = from_words("respond", ["--config.input=prompts.jsonl", "--config.teacher.model=models/large"])
     config.respond.temperature          # a method's options are those of its defaults()
 
-A method of one's own, `--config.method=package.module`, has a section named after the module's last part.
+A method of one's own, `--config.method=module`, has a section named after the module's last part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GENERATORS = ("teacher", "second")
 def defaults() -> ConfigDict:
     """Every option of `jitune data distill`."""
     config = ConfigDict({
-        "method": "respond",  # a name of table.METHODS, or your own package.module
+        "method": "respond",  # a name of table.METHODS, or a module of your own, such as my_methods.debate
         "input": "",  # prompts, seeds or documents: files, directories or hub names, joined by commas
         "format": "auto",
         "fields": "",  # "instruction=question,output=answer": other column names
@@ -52,7 +52,7 @@ def defaults() -> ConfigDict:
 def widen(config: ConfigDict) -> None:
     """Adds the section of a method of one's own."""
     name = table.section(config.method)
-    if config.method in table.METHODS or "." not in config.method:
+    if not table.is_own(config.method):
         return
     module = table.load(config.method)
     if name not in config:
