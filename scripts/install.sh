@@ -17,6 +17,7 @@ install() {
   done
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
   echo "installing into $venv (only the first time)" >&2
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+  # Modules are compiled when they are first imported: most of them never are, and it is most of an installation's work.
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -e ".${extras:+[$extras]}"
   cp pyproject.toml "$stamp"
 }

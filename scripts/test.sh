@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/install.sh
 install "${EXTRAS:-test}"
-pytest=("$venv/bin/python" -m pytest -n "${WORKERS:-2}")
+# Each worker takes a half of the files and helps the other at the end, so that what tests of a file share is made once.
+pytest=("$venv/bin/python" -m pytest -n "${WORKERS:-2}" --dist worksteal)
 if [ $# = 0 ]; then
   # In two parts: every compiled program maps memory of its own, and Linux allows a process 65,530 maps.
   first=(tests/construct tests/data tests/evals tests/generation tests/hub)

@@ -1,22 +1,27 @@
 """Runs whose objective needs more than the model that is tuned: teachers, stores, references, own answers."""
 
 import json
+import re
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from jitune import companions, compiling, feed, references, sharding
+from jitune import companions, compiling, feed, finish, flops, references, sharding, tree
 from jitune import state as states
-from jitune.config import check, defaults, flatten
+from jitune.config import check, defaults, flatten, read
 from jitune.data import token_store
 from jitune.hub import fresh, weights
 from jitune.hub.vocabulary import vocabulary_digest
-from jitune.objectives import on_policy
+from jitune.objectives import loss, on_policy
+from jitune.options import USED_BY
+from jitune.planning import tables
+from jitune.planning.dry_run import dry_run
+from jitune.planning.study import study
 from jitune.train import train
 from jitune.types import UserError
-from tests.conftest import COLOURS, THINGS, once
+from tests.conftest import COLOURS, ROOT, THINGS, once
 from tests.test_train import copy_config, losses_of, rows_of
 
 
@@ -25,8 +30,8 @@ def pair_rows(count: int = 40) -> list[dict]:
     rows = []
     for i in range(count):
         colour, thing, other = COLOURS[i % 10], THINGS[i // 10 % 10], COLOURS[(i + 3) % 10]
-        rows.append({"prompt": f"The {thing} number {i} is {colour}. Its colour?", "chosen": f"{colour}" + "!" * (i % 3),
-                     "rejected": f"It is {other}."})  # fmt: skip
+        rows.append({"prompt": f"The {thing} number {i} is {colour}. Its colour?", "rejected": f"It is {other}.",
+                     "chosen": colour + "!" * (i % 3)})  # fmt: skip
     return rows
 
 
@@ -150,21 +155,83 @@ def test_every_mesh_and_cut_gives_the_same_losses(which, request, tmp_path):
     np.testing.assert_allclose(losses_of(train(other)), losses_of(whole), rtol=1e-5)
 
 
+@pytest.mark.parametrize("changes", [
+    {"objective.name": "dpo", "transform.name": "select", "transform.select": r"norm/scale$"},
+    {"objective.name": "kto", "transform.name": "dora", "transform.quantize": "int8"},
+    {"objective.name": "distill", "transform.name": "prompt", "transform.num_tokens": 2, "transform.quantize": "nf4"},
+    {"objective.name": "distill", "transform.name": "lora", "transform.dropout": 0.1, "data.packing": False},
+], ids=lambda c: f"{c['objective.name']}-{c['transform.name']}")  # fmt: skip
+def test_objectives_train_what_a_transform_trains(changes, paired, teacher, monkeypatch):
+    """A step moves every trained array, leaves the frozen ones, and is finite."""
+    config = copy_config(paired, **{"steps": 1, "seq_len": 64, **changes})
+    if config.objective.name == "distill":
+        config.objective.teacher = str(teacher)
+        config.data.train = distilled_data = config.data.train.replace("pairs.jsonl", "answers.jsonl")
+        Path(distilled_data).write_text("".join(
+            json.dumps({"prompt": row["prompt"], "completion": row["chosen"]}) + "\n" for row in pair_rows()))
+    seen = {}
+
+    def look(run, trainable):
+        frozen = jax.tree.map(np.asarray, run.frozen)
+        mesh, tuning = run.mesh, run.tuning
+        first = states.init_weights(tuning, weights.resolve(config.model.path), mesh, 0, stored=False)
+        same = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), frozen, first[0])
+        moved = jax.tree.map(lambda a, b: not np.array_equal(np.asarray(a), np.asarray(b)), trainable, first[1])
+        seen.update(same=jax.tree.leaves(same), moved=tree.flatten(moved))
+
+    monkeypatch.setattr(finish, "save_final", look)
+    (row,) = rows_of(train(config))
+    assert np.isfinite(row["loss"]) and row["grad_norm"] > 0
+    assert all(seen["same"]) and len(seen["moved"])
+    # A factor that begins at zero keeps the other one's gradient at zero in the first step.
+    assert all(moved for path, moved in seen["moved"].items() if not path.endswith("lora_a"))
+
+
+# Plans.
+
+
+def test_a_plan_counts_the_teacher(distilled, teacher, toy_model):
+    made, alone = [], copy_config(distilled, **{"objective.name": "sft", "objective.teacher": ""})
+    for config in (distilled, alone):
+        mesh = sharding.make_mesh(**config.mesh)
+        made.append(study(config, weights.read_config(Path(config.model.path)), mesh))
+    beside, plain = made
+    shapes = weights.abstract_params(weights.read_config(teacher))
+    assert beside.memory.beside * 8 >= tree.count_bytes(shapes) > beside.memory.beside * 4
+    assert plain.memory.beside == 0 and beside.memory.weights == plain.memory.weights
+    # The teacher's forward pass: a multiplication and an addition for each weight and token, and attention.
+    tokens, other = 8 * 64, weights.read_config(teacher)
+    pairs = flops.count_all_pairs(other, [64] * 8)
+    forward = 2 * flops.matmul_params(other) * tokens + 4 * other.num_heads * other.head_dim * pairs
+    assert tables.count_model_flops(beside) - tables.count_model_flops(plain) == forward
+    assert forward <= beside.products - plain.products < 1.2 * forward
+    assert f"forward divergence from {teacher}" in tables.head(beside) and "objective" not in tables.head(plain)
+
+
+def test_a_dry_run_shows_pairs(paired, capsys):
+    dry_run(paired, rows=1)
+    out = capsys.readouterr().out
+    assert "objective dpo, against the adapter switched off" in out
+    assert re.search(r"document 1: \d+ tokens, \d+ trained, wanted\n", out)
+    assert re.search(r"document 2: \d+ tokens, \d+ trained, not wanted\n", out)
+    assert not Path(paired.output_dir).exists()
+
+
 # Teachers.
 
 
 def test_a_teacher_teaches_and_a_store_of_all_it_says_is_the_same(distilled, teacher, toy_model, tmp_path, capfd):
     """A store of as many tokens as there are holds the whole distribution, so that the losses are those of a teacher
     beside."""
-    config = copy_config(distilled, **{"data.eval": distilled.data.train, "eval_batches": 2, "objective.sft_weight": 0.25,
-                                       "objective.divergence": "jsd"})
+    config = copy_config(distilled, **{"data.eval": distilled.data.train, "eval_batches": 2,
+                                       "objective.sft_weight": 0.25, "objective.divergence": "jsd"})
     beside = train(config)
     said = capfd.readouterr().err
     assert f"jsd divergence from {teacher}: 164,160 parameters beside, frozen, 0.6 MiB" in said
     rows = rows_of(beside)
     assert rows[-1]["divergence"] < rows[0]["divergence"] and rows[-1]["eval_divergence"] > 0
-    saved = jax.tree.leaves(json.loads((beside / "checkpoints" / "3" / "trainable" / "_METADATA").read_text()))
-    assert saved and not list((beside / "checkpoints").rglob("*other*"))
+    kept = json.loads((beside / "checkpoints" / "3" / "trainable" / "_METADATA").read_text())["tree_metadata"]
+    assert {re.findall(r"\w+", name)[-1] for name in kept} == {"lora_a", "lora_b"}  # nothing of the teacher
     store = write_store(tmp_path / "store", config, teacher)
     stored = copy_config(config, **{"objective.teacher": "", "objective.store": str(store),
                                     "output_dir": str(tmp_path / "stored")})
@@ -188,12 +255,12 @@ def write_store(folder: Path, config, teacher: Path) -> Path:
     folder.mkdir()
     (source,) = prepared.sources
     said = np.zeros((len(source.tokens), size), np.float32)
-    forward = jax.jit(lambda tokens, segments: jax.nn.log_softmax(loaded.model.unembed(loaded.params, loaded.model.hidden(
-        loaded.params, {"tokens": tokens, "segment_ids": segments})[0])))
     for start, end in zip(source.offsets[:-1], source.offsets[1:], strict=True):
-        tokens = np.zeros((1, config.seq_len), np.int32)
-        tokens[0, : end - start] = source.tokens[start:end]
-        said[start:end] = forward(tokens, (np.arange(config.seq_len) < end - start)[None].astype(np.int32))[0, : end - start]
+        length = end - start
+        tokens, inside = np.zeros((1, config.seq_len), np.int32), np.arange(config.seq_len)[None] < length
+        tokens[0, :length] = source.tokens[start:end]
+        logits = loss.logits(loaded.model, loaded.params, tokens, segment_ids=inside)
+        said[start:end] = jax.nn.log_softmax(logits[0, :length])
     ids = np.argsort(-said, axis=1)
     ids.astype(header["arrays"]["teacher_ids"]["dtype"]).tofile(folder / token_store.file_of("teacher_ids"))
     np.take_along_axis(said, ids, 1).tofile(folder / token_store.file_of("teacher_logprobs"))
@@ -234,7 +301,7 @@ REFUSED = [
     ({"objective.beta": 0.2}, "config.objective.beta=0.2 is of config.objective.name=dpo or simpo or orpo or kto"),
     ({"objective.name": "dpo", "objective.beta": 0.0}, "config.objective.beta=0.0 must be above 0"),
     ({"objective.name": "dpo", "objective.label_smoothing": 0.5}, "label_smoothing=0.5 must be at least 0 and below"),
-    ({"objective.name": "dpo", "objective.label_smoothing": 0.1, "objective.loss": "ipo"}, "not of config.objective.loss"),
+    ({"objective.name": "dpo", "objective.label_smoothing": 0.1, "objective.loss": "ipo"}, "not of config.objective"),
     ({"objective.name": "dpo", "objective.gamma": 1.0}, "config.objective.gamma=1.0 is of config.objective.name=simpo"),
     ({"objective.name": "dpo", "objective.reference": "adapter"}, "config.objective.reference='adapter' needs an"),
     ({"objective.name": "dpo", "objective.loss": "logistic"}, "config.objective.loss='logistic' is not known"),
@@ -256,6 +323,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("changes, message", REFUSED, ids=range(len(REFUSED)))
 def test_options_that_cannot_work_are_refused_by_name(changes, message):
     config = defaults()
@@ -265,9 +333,20 @@ def test_options_that_cannot_work_are_refused_by_name(changes, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_every_option_of_the_objective_has_its_users():
-    from jitune.options import USED_BY
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["distill_logits", "gkd", "dpo", "simpo", "orpo", "kto"])
+def test_recipes_of_objectives_hold(name):
+    config = read(name)
+    if config.objective.name == "distill":
+        with pytest.raises(UserError, match="none is set"):
+            check(config, needed=())
+        config.objective.teacher = "DIR"
+    check(config, needed=())
+    assert 20 <= len((ROOT / "configs" / f"{name}.py").read_text().splitlines()) <= 35
 
+
+@pytest.mark.core
+def test_every_option_of_the_objective_has_its_users():
     named = {name.removeprefix("objective.") for name in flatten(defaults()) if name.startswith("objective.")}
     assert named - {"name"} == USED_BY.keys()
 

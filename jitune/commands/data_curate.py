@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-
 from jitune import recipes
-from jitune.types import UserError
+from jitune.commands import going_on
 
 
 def add(commands) -> None:
@@ -24,20 +21,8 @@ def run(a) -> int:
     from jitune.construct.curate import config as configs
     from jitune.construct.curate.run import curate, summary
 
-    config, asked = configs.from_words(a.config, a.rest), []
-
-    def stop(number, frame):
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        folder = curate(config, shown=True)
-    except (KeyboardInterrupt, UserError) as error:
-        if isinstance(error, UserError) and not asked:  # a worker that the same signal ends is no error
-            raise
-        what = "stopped" if asked else "interrupted"
-        print(f"jitune: {what}; the same command goes on from here", file=sys.stderr)
-        return 143 if asked else 130
-    print(summary(folder))
-    return 0
+    config = configs.from_words(a.config, a.rest)
+    folder, code = going_on.run(lambda: curate(config, shown=True))
+    if folder:
+        print(summary(folder))
+    return code

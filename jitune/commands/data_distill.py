@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-
 from jitune import recipes
-from jitune.types import UserError
+from jitune.commands import going_on
 
 
 def add(commands) -> None:
@@ -25,20 +22,8 @@ def run(a) -> int:
     from jitune.construct.distill import config as configs
     from jitune.construct.distill.run import distill, summary
 
-    config, asked = configs.from_words(a.config, a.rest), []
-
-    def stop(number, frame):
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        folder = distill(config, shown=True)
-    except (KeyboardInterrupt, UserError) as error:
-        if isinstance(error, UserError) and not asked:  # what the same signal ends is no error
-            raise
-        what = "stopped" if asked else "interrupted"
-        print(f"jitune: {what}; the same command goes on from here", file=sys.stderr)
-        return 143 if asked else 130
-    print(summary(folder))
-    return 0
+    config = configs.from_words(a.config, a.rest)
+    folder, code = going_on.run(lambda: distill(config, shown=True))
+    if folder:
+        print(summary(folder))
+    return code

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+
+from jitune.commands import going_on
 
 
 def add(commands) -> None:
@@ -27,21 +28,12 @@ def run(a) -> int:
     from jitune import config as configs
     from jitune.construct.distill.teacher import write_stores
 
-    config, asked = configs.from_words(a.config, a.rest), []
-
-    def stop(number, frame):
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    config = configs.from_words(a.config, a.rest)
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
-    try:
-        folders = write_stores(config, a.out, k=a.k, batch_size=a.batch_size, logprobs=a.logprobs, shown=True)
-    except KeyboardInterrupt:
-        what = "stopped" if asked else "interrupted"
-        print(f"jitune: {what}; the same command goes on from here", file=sys.stderr)
-        return 143 if asked else 130
-    print(f"stored in {' and '.join(map(str, folders))}; train with --config.objective.name=distill "
-          f"--config.objective.store={a.out}")
-    return 0
+    folders, code = going_on.run(lambda: write_stores(config, a.out, k=a.k, batch_size=a.batch_size,
+                                                      logprobs=a.logprobs, shown=True))
+    if folders:
+        print(f"stored in {' and '.join(map(str, folders))}; train with --config.objective.name=distill "
+              f"--config.objective.store={a.out}")
+    return code

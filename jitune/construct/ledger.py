@@ -153,7 +153,17 @@ def difference(found: Any, wanted: dict) -> str:
     """What another header says otherwise, for people to read."""
     if not isinstance(found, dict):
         return "it has no header"
+    found, wanted = flat(found), flat(wanted)
     names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
     names.sort(key=lambda name: not (name in found and name in wanted))  # what has changed before what has come or gone
     told = [f"{name} {found.get(name)!r:.60} there, {wanted.get(name)!r:.60} here" for name in names[:SHOWN]]
     return "; ".join([*told, *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])
+
+
+def flat(header: dict) -> dict:
+    """The header with the values of the objects in it under names of their own: {"teacher.model": "large"}."""
+    found = {}
+    for name, value in header.items():
+        inner = {f"{name}.{key}": one for key, one in flat(value).items()} if isinstance(value, dict) else {}
+        found |= inner or {name: value}
+    return found

@@ -4,20 +4,23 @@
 
 Look at this before every first run: the role headers should be dim, the answers and their end-of-turn tokens
 green. Without colour, in a pipe say, what is trained stands in [[double brackets]]. Files are read no further than
-what is shown. Of a record its preferred answer is shown so, and below it the others and where it comes from.
+what is shown. Of a record, and of a row of preferences, the preferred answer is shown so, and below it the others and
+where it comes from.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
 from jitune.data import chat
 from jitune.data.chat import colour, load_template, render_all, where
-from jitune.data.formats import to_example
+from jitune.data.formats import plain, renamed, to_example
 from jitune.data.packing import fit
 from jitune.data.pipeline import parse_fields, summary
+from jitune.data.preferences import READERS
 from jitune.data.record import Record
 from jitune.data.record_rows import from_row, is_record
 from jitune.data.show_record import clipped, details, preferred, spoken
@@ -95,10 +98,24 @@ def _examples(specs: list[str], format: str, fields: dict, turns: str | bool) ->
     """Every example and its record, or None; `turns`: what is trained, where each turn is an example."""
     for row, origin in stream(specs):
         record = from_row(row, origin) if format == "auto" and is_record(row) else None
-        example = preferred(record) if record else to_example(row, origin, format=format, fields=fields)
+        try:
+            example = preferred(record) if record else to_example(row, origin, format=format, fields=fields)
+        except UserError:
+            record = _preference(row, origin, format, fields)
+            if record is None:
+                raise
+            example = preferred(record)
         example = replace(example, origin=origin)
         for one in chat.split_turns(example, train_on=turns) if turns and _has_answer(example) else (example,):
             yield one, record
+
+
+def _preference(row: dict, origin, format: str, fields: dict) -> Record | None:
+    """The record of a row of preferences, as objectives that compare answers read it; None where it is none."""
+    row = plain(renamed(row, fields) if fields else row)
+    readers = (reader for name, reader in READERS.items() if format in ("auto", name) and reader.detects(row))
+    found = [one for reader in islice(readers, 1) for one in reader.read(row, origin, Counter(), fields)]
+    return next((one for one in found if isinstance(one, Record)), None)
 
 
 def _has_answer(example: Example) -> bool:

@@ -59,12 +59,13 @@ class Bars(AbstractContextManager):
             spent = time.perf_counter() - began
             if not self.live and done < total and spent - told >= EVERY:
                 told = spent
-                left = duration(spent / done * (total - done))
-                self.say(f"{name}: {shown(done)} of {shown(total)}{note}, {left} left")
+                left = f", {duration(spent / done * (total - done))} left" if done else ""
+                self.say(f"{name}: {shown(done)} of {shown(total)}{note}{left}")
 
         yield advance
         if not self.live:
-            self.say(f"{name}: {shown(total)} in {duration(time.perf_counter() - began)}")
+            of = "" if done >= total else f" of {shown(total)}"
+            self.say(f"{name}: {shown(done)}{of} in {duration(time.perf_counter() - began)}")
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""

@@ -21,6 +21,8 @@ def line(account: Mapping[str, Any]) -> str:
         text += f"; {account.get('input_tokens', 0):,} tokens in, {account.get('output_tokens', 0):,} out"
         speed = account.get("tokens_per_second")
         text += f", {speed:,.0f} a second" if speed else ""
+        if account.get("uncounted"):
+            text += f" (at most: the endpoint did not count {account['uncounted']:,} of them)"
     if account.get("cost") is not None:
         budget = f" of {account['budget']:g}" if account.get("budget") is not None else ""
         text += f"; cost {account['cost'] + account.get('earlier_cost', 0.0):.4g}{budget}"

@@ -12,6 +12,7 @@ be played back (see `replay`).
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,10 +53,11 @@ class Cached:
         self.key = key or (lambda call: calls_.key(self.identity, call))
         self.purse, self.say, self.said = purse or Purse(), say, time.monotonic()
         self.counts, self.models = dict.fromkeys(("calls", "cached", "failed", "not_asked"), 0), set()
-        self.seconds, self.kept = 0.0, {}
+        self.seconds, self.kept, self.held = 0.0, {}, 0
         self.store = None
         if cache and (not source.shared or first_process()):
-            self.store = Store(cache, dict(header or HEADER), offsets=True, each=self._spent if resume else None)
+            self.store = Store(cache, dict(header or HEADER), offsets=True,
+                               each=lambda key, value: self._found(key, value, resume))
             if not header and self.store.get(name := IDENTITY + calls_.digest(self.identity)) is None:
                 self.store.put(name, self.identity)
 
@@ -132,7 +134,10 @@ class Cached:
             value = kept(calls[n], reply, self.purse)
             self.store.put(keys[n], value) if self.store else self.kept.__setitem__(keys[n], value)
 
+        done = itertools.count(1)
+
         def on_reply(n: int, reply: Reply | Lost) -> None:
+            number = next(done)
             if isinstance(reply, Reply):
                 self.counts["calls"] += 1
                 self.models |= {reply.model} - {""}
@@ -141,7 +146,7 @@ class Cached:
             settle(keys[n], reply)
             if self.say and time.monotonic() - self.said > SAY_EVERY:
                 self.said = time.monotonic()
-                self.say(f"{n + 1} of {len(keys)}: {line(self.account)}")
+                self.say(f"{number:,} of {len(keys):,}: {line(self.account)}")
 
         self.source.ask(calls, self.purse, keep, on_reply, self.counts["calls"] > 0)
 
@@ -152,9 +157,12 @@ class Cached:
             return from_first_process({key: value for key in keys if (value := here(key)) is not None}).get
         return here
 
-    def _spent(self, key: str, value: Any) -> None:
-        """Counts an entry of the file as spent."""
+    def _found(self, key: str, value: Any, resume: bool) -> None:
+        """Counts an entry of the file; where a run is resumed, as spent."""
         if key.startswith(IDENTITY) or not isinstance(value, dict):
+            return
+        self.held += 1
+        if not resume:
             return
         tokens = value.get("guessed") or (value.get("input_tokens") or 0, value.get("output_tokens") or 0)
         self.purse.earlier_tokens += sum(tokens)

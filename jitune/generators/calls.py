@@ -119,12 +119,11 @@ class _Told:
 def _worker(e: Endpoint, purse: Purse, stop: threading.Event, keep):
     """`(index, call, patient) -> Reply, Lost, UserError, or None where it was not asked`; once stopped, nothing is
     sent."""
-    def sleep(seconds: float) -> None:
+    def sleep(seconds: float) -> bool:
         if not stop.is_set():
             purse.tried_again()
             stop.wait(seconds) if e.sleep is time.sleep else e.sleep(seconds)
-        if stop.is_set():
-            raise Failed("stopped")
+        return stop.is_set()
 
     def work(i: int, call: Call, patient: bool):
         try:

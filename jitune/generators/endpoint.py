@@ -30,6 +30,7 @@ from jitune.types import UserError
 
 KEY_ENV = "OPENAI_API_KEY"
 LONGEST_WAIT = 120.0
+LONGEST_TIMEOUT = 86_400  # sockets take no number at will
 LARGEST_REPLY = 16 << 20
 # Of codes below 500: timeouts and "too many" pass; the others say that the request is wrong.
 PASSING = (408, 409, 425, 429)
@@ -61,7 +62,8 @@ class Endpoint:
       chat_template: Jinja source that renders conversations for api=completion; "": they are refused there.
       empty: whether an answer without a text is an answer; otherwise it is a failure.
       timeout: seconds for a call. tries: calls of one question at most. concurrency: calls at a time.
-      sleep, chance: how waiting is done and where jitter comes from; tests give their own.
+      sleep, chance: how waiting is done and where jitter comes from; tests give their own. A sleep that gives true
+        says that it is not tried again.
     """
 
     base_url: str
@@ -74,7 +76,7 @@ class Endpoint:
     timeout: float = 120.0
     tries: int = 6
     concurrency: int = 8
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], bool | None] = time.sleep
     chance: Callable[[], float] = random.random
 
     def __post_init__(self):
@@ -89,8 +91,9 @@ class Endpoint:
             raise UserError("the key's environment variable: its name is needed (key_env=NAME), not the key")
         if self.api not in ("chat", "completion"):
             raise UserError(f"the endpoint's api={self.api!r} is not one of chat, completion")
-        if self.concurrency < 1 or self.tries < 1 or not self.timeout > 0:
-            raise UserError("an endpoint's concurrency and tries must be 1 or more, and its timeout above 0")
+        if self.concurrency < 1 or self.tries < 1 or not 0 < self.timeout <= LONGEST_TIMEOUT:
+            raise UserError("an endpoint's concurrency and tries must be 1 or more, and its timeout above 0 and at "
+                            f"most {LONGEST_TIMEOUT:,} seconds")
 
     @property
     def shown(self) -> str:
@@ -134,9 +137,13 @@ def post(e: Endpoint, path: str, body: dict, read: Callable[[Any], Any], *, pati
             passing = error.kind == "failed" and (not error.status or error.status in PASSING or error.status >= 500)
             pause = min(60.0, 2.0 ** (number - 1)) * (0.5 + 0.5 * e.chance())
             wait = max(pause, getattr(error, "after", 0.0))
-            if not passing or number == e.tries or wait > LONGEST_WAIT or not (patient or error.reached):
+            if passing and wait > LONGEST_WAIT:
+                raise Failed(f"{error}; asks to wait for {wait:,.0f} s", status=error.status,
+                             used=error.used) from None
+            if not passing or number == e.tries or not (patient or error.reached):
                 raise
-            e.sleep(wait)
+            if e.sleep(wait):
+                raise
     raise AssertionError("unreachable")
 
 
@@ -175,7 +182,7 @@ def _send(e: Endpoint, path: str, body: dict) -> Any:
         raise Failed(f"cannot be reached: {scrub(e, str(reason) or type(reason).__name__)}", reached=lost) from None
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Failed(f"a reply that is no JSON: {scrub(e, raw.decode(errors='replace')) or 'empty'}") from None
 
 
@@ -231,7 +238,7 @@ def _message(raw: bytes) -> str:
     try:
         found = json.loads(raw)["error"]
         return " ".join(filter(None, (str(found.get("code") or ""), str(found["message"]))))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return raw.decode(errors="replace")
 
 

@@ -81,8 +81,8 @@ def open_generator(section: Mapping[str, Any], *, cache: str | Path | None = Non
     else:
         raise UserError("generator: names no model; give a directory, MODEL@https://host/v1, or a recording (replay)")
     generator = Cached(source, cache=cache, purse=purse, say=say)
-    if say and generator.store and generator.store.values:
-        say(f"{cache}: {len(generator.store.values) - 1:,} answers are kept")
+    if say and generator.held:
+        say(f"{cache}: {generator.held:,} answers are kept")
     return generator
 
 
@@ -95,6 +95,9 @@ def complete(section: Mapping[str, Any]) -> dict[str, Any]:
     found = {**defaults(), **given}
     if found["api"] not in ("chat", "completion"):
         raise UserError(f"generator: api={found['api']!r} is not one of chat, completion")
+    for name, least in (("batch_size", 1), ("max_length", 0)):
+        if found[name] < least:
+            raise UserError(f"generator: {name}={found[name]} must be at least {least}")
     return found
 
 

@@ -34,10 +34,11 @@ class Purse:
 
     def __init__(self, prices: tuple[float, float] | None = None, budget: float | None = None, *, tokens: int = 0,
                  longest: int = 0):
-        if budget is not None and prices is None:
+        if budget is not None and budget >= 0 and prices is None:
             raise UserError("a budget needs the prices, as in prices=2.5,10 (for a million tokens of input, of output)")
-        if budget is not None and not budget >= 0 or prices is not None and not min(prices) >= 0 or tokens < 0:
-            raise UserError(f"a budget and prices must be 0 or more; they are {budget}, {prices} and {tokens} tokens")
+        for name, value in (("budget", budget or 0.0), ("token_budget", tokens), *(("price", p) for p in prices or ())):
+            if not 0 <= value < math.inf:
+                raise UserError(f"a {name} must be 0 or more; it is {value:g}")
         self.prices, self.budget, self.tokens, self.longest = prices, budget, tokens, longest
         self.settled = threading.Condition()
         self.input_tokens = self.output_tokens = self.uncounted = self.retries = 0

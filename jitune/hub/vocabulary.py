@@ -3,8 +3,9 @@
     size = check_vocabulary(student.tokenizer, teacher.tokenizer, student.config, teacher.config)    # 32000
 
 Compared is which token has which id, special ones included. A model may have logits for more tokens than its tokenizer
-(padding to a round number); they belong to no token, and distillation leaves them out. Which token ends a text may
-differ: both read what the student's tokenizer has rendered.
+(padding to a round number); they belong to no token, and distillation leaves them out. The roles of tokens may differ:
+both models read what the student's tokenizer has rendered, and padding is never looked at. Which token ends a text is
+worth a note, see `eos_note`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,19 @@ def check_vocabulary(student: Any, teacher: Any, student_config: Any, teacher_co
         if config.vocab_size < size:
             raise UserError(f"distill: the {name} has logits of {config.vocab_size} tokens, its tokenizer has {size}")
     return size
+
+
+def eos_note(student: Any, teacher: Any) -> str:
+    """A line for whoever distils where the two tokenizers end a text with different tokens, "" where they do not.
+
+    The teacher gives the student's token little probability at the end of an answer then, and the student learns to go
+    on. A tokenizer that names no such token has nothing to compare.
+    """
+    ours, theirs = student.eos_token_id, teacher.eos_token_id
+    if ours == theirs or ours is None or theirs is None:
+        return ""
+    return (f"note: the teacher ends a text with {teacher.eos_token!r} (id {theirs}), the student with "
+            f"{student.eos_token!r} (id {ours}); a student that learns from it may not end its answers")
 
 
 def _difference(ours: dict[str, int], theirs: dict[str, int]) -> str:

@@ -6,9 +6,9 @@
 
 Steps of all kinds are run in turn, so that the machine's drift meets all of them alike. One JSON line: medians in
 seconds of the student's own step (cross-entropy), of the teacher's forward pass (its logits in chunks, and
-nothing of them kept), of the step with the teacher, and `ratio`, that of the last to the sum of the first two. With
---stored: of the step on arrays in memory, of the same with the batch read from a mapped file, of reading alone,
-and their ratio.
+nothing of them kept), of the step with the teacher, and `ratio`, that of the last to the sum of the first two;
+`cpu_ratio` is of CPU seconds, which neighbours on a busy machine stretch less. With --stored: of the step on arrays
+in memory, of the same with the batch read from a mapped file, of reading alone, and their ratios.
 """
 
 import argparse
@@ -107,16 +107,27 @@ def make_forward(teacher, params, chunk: int):
     return lambda batch: float(jitted(params, batch))
 
 
-def take_turns(kinds: dict, steps: int) -> dict[str, float]:
-    """Median seconds of each of `{name: call}`, called in turn, after one turn that compiles and one that warms."""
-    seconds = {name: [] for name in kinds}
+def take_turns(kinds: dict, steps: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds, and median CPU seconds of this process, of each of `{name: call}`.
+
+    They are called in turn, after one turn that compiles and one that warms.
+    """
+    found = {name: [] for name in kinds}
     for turn in range(steps + 2):
         for name, call in kinds.items():
-            began = time.perf_counter()
+            start, before = time.perf_counter(), os.times()
             call()
+            after = os.times()
             if turn > 1:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: round(median(found), 4) for name, found in seconds.items()}
+                work = after.user + after.system - before.user - before.system
+                found[name].append((time.perf_counter() - start, work))
+    return tuple({name: round(median(x[i] for x in took), 4) for name, took in found.items()} for i in (0, 1))
+
+
+def compare(wall: dict, work: dict, names, others) -> dict[str, float]:
+    """The ratio of the sum of some kinds to that of others, in seconds and in CPU seconds."""
+    return {name: round(sum(found[x] for x in names) / sum(found[x] for x in others), 3)
+            for name, found in (("ratio", wall), ("cpu_ratio", work))}  # fmt: skip
 
 
 def measure_teacher(a):
@@ -134,9 +145,9 @@ def measure_teacher(a):
     alone = make_step(student, sft(chunk=a.chunk), {}, params)
     both = make_step(student, distill(**options, teacher=teacher), Beside({}, other), params)
     forward = make_forward(teacher, other, a.chunk)
-    found = take_turns({"student": lambda: alone(batch), "teacher": lambda: forward(batch),
-                        "distill": lambda: both(batch)}, a.steps)  # fmt: skip
-    return {**found, "ratio": round(found["distill"] / (found["student"] + found["teacher"]), 3)}
+    wall, work = take_turns({"student": lambda: alone(batch), "teacher": lambda: forward(batch),
+                             "distill": lambda: both(batch)}, a.steps)  # fmt: skip
+    return {**wall, **compare(wall, work, ["distill"], ["student", "teacher"])}
 
 
 def measure_stored(a):
@@ -161,10 +172,10 @@ def measure_stored(a):
         def read():
             return {**plain, **{name: np.array(array) for name, array in maps.items()}}
 
-        found = take_turns({"student": lambda: alone(plain), "in_memory": lambda: step(batch),
-                            "mapped": lambda: step(read()), "reading": read}, a.steps)  # fmt: skip
-    return {**found, "ratio": round(found["mapped"] / found["in_memory"], 3),
-            "to_student": round(found["mapped"] / found["student"], 3)}  # fmt: skip
+        wall, work = take_turns({"student": lambda: alone(plain), "in_memory": lambda: step(batch),
+                                 "mapped": lambda: step(read()), "reading": read}, a.steps)  # fmt: skip
+    return {**wall, **compare(wall, work, ["mapped"], ["in_memory"]),
+            "to_student": round(wall["mapped"] / wall["student"], 3)}  # fmt: skip
 
 
 def main(a):

@@ -39,3 +39,11 @@ def test_bytes_are_shown_as_sizes(clock, capsys):
         advance(1_700_000_000)
     assert capsys.readouterr().err.splitlines() == [
         "convert: 1.7 GB of 3.4 GB, 50s left", "convert: 3.4 GB in 1m40s"]
+
+
+def test_nothing_is_done_for_long_and_the_end_comes_early(clock, capsys):
+    with progress.Bars(shown=True) as bars, bars.bar("scoring", 100) as advance:
+        clock[0] = 40
+        advance(0)
+        advance(60)
+    assert capsys.readouterr().err.splitlines() == ["scoring: 0 of 100", "scoring: 60 of 100 in 40s"]

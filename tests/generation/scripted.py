@@ -15,12 +15,16 @@ def tiny(family="llama", *, scan_layers=True, vocab_size=331, **changes):
     raw = {**FAMILIES[family].presets["tiny"], "vocab_size": vocab_size, "model_type": family, **changes}
     config = ModelConfig.from_hf({**raw, "initializer_range": 0.1}).replace(scan_layers=scan_layers)
     model = decoder.build(config)
-    params = model.init(jax.random.key(0))
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [x + 0.2 * jax.random.normal(k, x.shape) if x.ndim <= 2 and x.shape[-1] < 200 else x
-             for x, k in zip(leaves, keys, strict=True)]  # fmt: skip
-    return model, jax.tree.unflatten(treedef, noisy), config
+
+    @jax.jit  # as one program: compiling each operation alone takes long
+    def draw():
+        leaves, treedef = jax.tree.flatten(model.init(jax.random.key(0)))
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        noisy = [x + 0.2 * jax.random.normal(k, x.shape) if x.ndim <= 2 and x.shape[-1] < 200 else x
+                 for x, k in zip(leaves, keys, strict=True)]  # fmt: skip
+        return jax.tree.unflatten(treedef, noisy)
+
+    return model, draw(), config
 
 
 def scripted(start: int, vocab_size: int) -> Model:

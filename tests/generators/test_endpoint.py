@@ -11,6 +11,7 @@ import pytest
 
 from jitune.generators.account import line
 from jitune.generators.call import Call, Lost, Reply
+from jitune.generators.endpoint import Endpoint
 from jitune.generators.open import open_generator
 from jitune.types import UserError
 from tests.evals.judge.fake import continuation, reply, serve
@@ -145,7 +146,7 @@ TROUBLE = {
     "another shape": ((200, {}, b'{"choices": [{"message": "text"}]}'), 1.0),
     "no text": ((200, {}, json.dumps(reply(None)).encode()), 1.0),
     "broken off": ((200, {}, json.dumps(reply("ha", finish="abort")).encode()), 1.0),
-    "rubbish": ((200, {}, b"\xff\xfe\x00"), 1.0),
+    "rubbish": ((200, {}, b"\xff\xfe\x00"), 1.0), "too deep": ((200, {}, b"[" * 100_000), 1.0),
 }
 
 
@@ -158,7 +159,7 @@ def test_trouble_that_passes_is_waited_for_and_counted():
         found = generator.answer(chats(1 + len(TROUBLE)))
     assert [r.text for r in found] == ["first"] + ["then"] * len(TROUBLE)
     assert naps == [wait for _, wait in TROUBLE.values()] and generator.account["retries"] == len(TROUBLE)
-    assert "11 retries" in line(generator.account)
+    assert f"{len(TROUBLE)} retries" in line(generator.account)
 
 
 def test_a_job_that_fails_half_way_keeps_what_was_answered(tmp_path):
@@ -312,3 +313,41 @@ def test_bad_sections_say_what_is_needed(tmp_path):
         with pytest.raises(UserError, match=expected) as caught:
             open_generator(section)
         assert "sk-secret" not in str(caught.value)
+
+
+def test_an_endpoint_that_never_works_says_what_came_back():
+    with serve(script=[(200, {}, b"<html>log in</html>")] * 100) as fake:
+        generator, _ = opened(fake, concurrency=8)
+        with pytest.raises(UserError, match="none worked; the last: a reply that is no JSON: <html>"):
+            generator.answer(chats(40))
+
+
+def test_a_wait_that_is_too_long_is_told():
+    with serve(script=[(429, {"Retry-After": "9999"}, b"{}")] * 20) as fake:
+        generator, naps = opened(fake)
+        [lost] = generator.answer(chats(1))
+        assert lost.detail.endswith("asks to wait for 9,999 s") and naps == [] and len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e12, 0, -1])
+def test_times_that_no_socket_takes(timeout):
+    with pytest.raises(UserError, match="its timeout above 0 and at most 86,400 seconds"):
+        Endpoint("http://localhost:1/v1", "m", timeout=timeout)
+
+
+def test_what_is_kept_is_counted_and_progress_goes_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("jitune.generators.cached.SAY_EVERY", -1.0)
+    with serve() as fake:
+        for model, told in (("a", ["1 of 3", "2 of 3", "3 of 3"]), ("b", ["3 answers are kept", "1 of 3"])):
+            said = []
+            generator = open_generator({"model": model, "base_url": fake.url}, cache=tmp_path / "c.jsonl",
+                                       say=said.append)
+            generator.answer(chats(3))
+            generator.close()
+            assert [words in line for words, line in zip(told, said, strict=False)] == [True] * len(told)
+
+
+@pytest.mark.parametrize("section", [{"batch_size": 0}, {"batch_size": -1}, {"max_length": -4}])
+def test_sizes_that_a_model_cannot_have(section):
+    with pytest.raises(UserError, match=f"generator: {next(iter(section))}=.* must be at least"):
+        open_generator({"model": "nowhere", **section})

@@ -63,7 +63,9 @@ def test_uncounted_tokens_are_those_that_were_expected():
 
 
 def test_what_cannot_be():
-    for given in ({"budget": 1.0}, {"prices": (-1, 0)}, {"prices": (1, 1), "budget": -1.0}, {"tokens": -1}):
+    for given in ({"budget": 1.0}, {"prices": (-1, 0)}, {"prices": (1, 1), "budget": -1.0}, {"tokens": -1},
+                  {"prices": (float("inf"), 1.0)},
+                  {"prices": (1, 1), "budget": float("nan")}, {"prices": (1, 1), "budget": float("inf")}):
         with pytest.raises(UserError):
             Purse(**given)
 
@@ -73,3 +75,5 @@ def test_the_account_as_a_line():
                  "tokens_per_second": 61.4}) == "m: 1,200 answers; 5 tokens in, 4,000 out, 61 a second"
     assert line({"model": "m", "calls": 0, "cached": 3, "failed": 1, "not_asked": 2, "cost": 0.01, "budget": 5.0}) == (
         "m: 0 answers, 3 kept from before, 1 failed, 2 not asked for the budget; cost 0.01 of 5")
+    assert line({"model": "m", "calls": 2, "output_tokens": 9, "uncounted": 2}) == (
+        "m: 2 answers; 0 tokens in, 9 out (at most: the endpoint did not count 2 of them)")

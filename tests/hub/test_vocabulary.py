@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jitune.hub.vocabulary import check_vocabulary, vocabulary_digest
+from jitune.hub.vocabulary import check_vocabulary, eos_note, vocabulary_digest
 from jitune.types import UserError
 
 pytestmark = pytest.mark.core
@@ -39,3 +39,11 @@ def test_differences_are_named(student, teacher, message):
 def test_too_few_logits():
     with pytest.raises(UserError, match="the teacher has logits of 1 tokens, its tokenizer has 2"):
         check_vocabulary(tokens("a", "b"), tokens("a", "b"), sizes(2), sizes(1))
+
+
+def test_ends_of_texts_that_differ_are_a_note():
+    plain, chat, none = (SimpleNamespace(eos_token=token, eos_token_id=i)
+                         for token, i in (("<end>", 3), ("<turn>", 5), (None, None)))  # fmt: skip
+    note = eos_note(plain, chat)
+    assert "the teacher ends a text with '<turn>' (id 5), the student with '<end>' (id 3)" in note and "\n" not in note
+    assert eos_note(plain, plain) == eos_note(plain, none) == eos_note(none, chat) == ""

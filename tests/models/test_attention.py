@@ -1,6 +1,6 @@
 """Attention in blocks of queries is plain attention; what cannot be exact is refused."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jitune.types import UserError
 pytestmark = pytest.mark.core
 
 
+@cache
 def inputs(length=40, heads=4, kv_heads=2, dim=8, dtype="float32"):
     keys = jax.random.split(jax.random.key(0), 3)
     sizes = (heads, kv_heads, kv_heads)
@@ -24,6 +25,18 @@ def inputs(length=40, heads=4, kv_heads=2, dim=8, dtype="float32"):
     segments = np.ones((2, length), np.int32)
     segments[0, 7:19], segments[0, 19:33], segments[0, 33:] = 2, 3, 0
     return q, k, v, jnp.asarray(segments)
+
+
+@partial(jax.jit, static_argnames=("front", "window"))
+def attend_alone(q, k, v, *, front=0, window=None):
+    """A document [1, tokens, ...] behind the first `front` of its keys, and nothing else in its row."""
+    ones = jnp.ones((1, k.shape[1]), jnp.int32)
+    return attend_plain(q, k, v, allowed(ones[:, front:], ones, front, window))
+
+
+def behind(prefix, k, v, where):
+    """[1, ...] keys and values of the tokens `where` of the first row, the prefix in front; numpy compiles nothing."""
+    return [np.concatenate([p, np.asarray(x)[where]])[None] for p, x in zip(prefix, (k, v), strict=True)]
 
 
 @pytest.mark.parametrize("size", [7, 16, 40, 64])
@@ -38,11 +51,17 @@ def test_blocks_are_plain_attention(size, window):
         return attend_blocks(q, k, v, segments=segments, window=window, size=size)
 
     def graded(function):
-        return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(function(*a))), argnums=(0, 1, 2)))(q, k, v)
+        def score(q, k, v):
+            out = function(q, k, v)
+            return jnp.sum(jnp.sin(out)), out
 
-    np.testing.assert_allclose(blocks(q, k, v), plain(q, k, v), atol=1e-6, rtol=1e-5)
-    for found, expected in zip(jax.tree.leaves(graded(blocks)), jax.tree.leaves(graded(plain)), strict=True):
-        np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
+        (total, out), gradients = jax.jit(jax.value_and_grad(score, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+        return out, [total, *gradients]
+
+    (out, found), (expected_out, expected) = graded(blocks), graded(plain)
+    np.testing.assert_allclose(out, expected_out, atol=1e-6, rtol=1e-5)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6, rtol=1e-5)
 
 
 def test_a_traced_window_is_that_window():
@@ -73,10 +92,13 @@ def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
 def test_a_long_row_does_not_leak_between_documents(kind):
     q, k, v, _ = inputs(length=300)
     segments = jnp.asarray(np.repeat([[1, 2]], 2, 0).repeat(150, 1))
-    options = {"start": None, "window": None, "kind": kind}
-    whole = attend(q, k, v, segments=segments, kv_segments=segments, **options)
-    ones = segments[:, :150]
-    second = attend(q[:, 150:], k[:, 150:], v[:, 150:], segments=ones, kv_segments=ones, **options)
+
+    @jax.jit
+    def run(q, k, v, segments):
+        return attend(q, k, v, segments=segments, kv_segments=segments, start=None, window=None, kind=kind)
+
+    whole = run(q, k, v, segments)
+    second = run(*(np.asarray(x)[:, 150:] for x in (q, k, v)), np.asarray(segments)[:, :150])
     np.testing.assert_allclose(whole[:, 150:], second, atol=1e-6, rtol=1e-5)
 
 
@@ -120,6 +142,7 @@ def test_the_layers_of_a_model_run_the_kind_that_its_config_names(scan_layers, r
         products("cudnn")
 
 
+@cache
 def prefixed(length=40, front=3, dtype="float32"):
     """q, k, v, segments, a prefix and positions behind it, for the documents of `inputs`."""
     q, k, v, segments = inputs(length, dtype=dtype)
@@ -130,12 +153,11 @@ def prefixed(length=40, front=3, dtype="float32"):
 @pytest.mark.parametrize("window", [None, 0, 5, 20])
 def test_a_prefix_stands_in_front_of_every_document(window):
     q, k, v, segments, prefix, positions = prefixed()
-    found = attend(q, k, v, segments=segments, kv_segments=segments, start=None, window=window, kind="plain",
-                   prefix=prefix, positions=positions)  # fmt: skip
+    options = {"segments": segments, "kv_segments": segments, "start": None, "window": window, "positions": positions}
+    found = np.asarray(jax.jit(lambda *a: attend(*a, kind="plain", prefix=prefix, **options))(q, k, v))
     for row, first, end in ((0, 0, 7), (0, 7, 19), (0, 19, 33), (1, 0, 40)):
-        one = [jnp.concatenate([p, x[row, first:end]])[None] for p, x in zip(prefix, (k, v), strict=True)]
-        ones = jnp.ones((1, one[0].shape[1]), jnp.int32)
-        alone = attend_plain(q[row : row + 1, first:end], *one, allowed(ones[:, 3:], ones, 3, window))
+        document = np.asarray(q)[row : row + 1, first:end]
+        alone = attend_alone(document, *behind(prefix, k, v, (row, slice(first, end))), front=3, window=window)
         np.testing.assert_allclose(found[row, first:end], alone[0], atol=1e-6, rtol=1e-5)
 
 
@@ -174,12 +196,13 @@ def test_documents_that_begin_alike_share_their_tokens(kind, size, window, front
     monkeypatch.setattr(attention, "BLOCK", 1)
     monkeypatch.setattr(attention, "attend_blocks", partial(attend_blocks, size=size))
     segments, ends, positions = map(jnp.asarray, (segments, ends, positions + front))
-    found = attend(q, k, v, segments=segments, kv_segments=segments, start=None, window=window, kind=kind, ends=ends,
-                   positions=positions, prefix=prefix if front else None)  # fmt: skip
+    options = {"segments": segments, "kv_segments": segments, "ends": ends, "positions": positions, "start": None}
+    options |= {"window": window, "kind": kind, "prefix": prefix if front else None}
+    found = np.asarray(jax.jit(lambda *a: attend(*a, **options))(q, k, v))
+    prefix = [np.asarray(p)[:front] for p in prefix]
     for path in map(np.asarray, PATHS):
-        one = [jnp.concatenate([p[:front], x[0, path]])[None] for p, x in zip(prefix, (k, v), strict=True)]
-        ones = jnp.ones((1, front + len(path)), jnp.int32)
-        alone = attend_plain(q[:1, path], *one, allowed(ones[:, front:], ones, front, window))
+        keys = behind(prefix, k, v, (0, path))
+        alone = attend_alone(np.asarray(q)[:1, path], *keys, front=front, window=window)
         np.testing.assert_allclose(found[0, path], alone[0], atol=1e-6, rtol=1e-5)
 
 

@@ -1,5 +1,7 @@
 """The decoder: however its layers run, it computes the same; documents in a row do not see each other."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +21,16 @@ SLIDING = {"mistral": {"sliding_window": 4}, "qwen2": {"use_sliding_window": Tru
 def make(family="qwen3", seed=0, **changes):
     raw = {"model_type": family, **FAMILIES[family].presets["tiny"], "vocab_size": 96, **changes}
     config = ModelConfig.from_hf(raw)
-    params = decoder.build(config).init(jax.random.key(seed))
-    # Fresh norms are all ones and biases all zero, which would hide mistakes in either.
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    leaves = [x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return config, jax.tree.unflatten(treedef, leaves)
+
+    @jax.jit  # as one program: compiling each operation alone takes most of a test
+    def draw():
+        # Fresh norms are all ones and biases all zero, which would hide mistakes in either.
+        leaves, treedef = jax.tree.flatten(decoder.build(config).init(jax.random.key(seed)))
+        keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+        leaves = [x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        return jax.tree.unflatten(treedef, leaves)
+
+    return config, draw()
 
 
 def tokens(rows=2, length=12, seed=3):
@@ -40,11 +46,17 @@ def loss_and_grads(config, params, ids):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
+@cache
+def plain():
+    """The values of scanned layers without remat."""
+    return loss_and_grads(*make("qwen2", **SLIDING["qwen2"]), tokens())
+
+
 @pytest.mark.parametrize("remat", [*decoder.REMAT_POLICIES])
 @pytest.mark.parametrize("scan_layers", [True, False])
 def test_scanned_unrolled_and_remat_agree(scan_layers, remat):
     config, params = make("qwen2", **SLIDING["qwen2"])
-    expected, grads = loss_and_grads(config, params, tokens())
+    expected, grads = plain()
     found, found_grads = loss_and_grads(config.replace(scan_layers=scan_layers, remat=remat), params, tokens())
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(found_grads), strict=True):
@@ -53,9 +65,9 @@ def test_scanned_unrolled_and_remat_agree(scan_layers, remat):
 
 def test_scanned_and_unrolled_share_one_layout():
     config, params = make()
-    unrolled = decoder.build(config.replace(scan_layers=False)).init(jax.random.key(0))
+    unrolled = jax.eval_shape(decoder.build(config.replace(scan_layers=False)).init, jax.random.key(0))
     assert jax.tree.structure(unrolled) == jax.tree.structure(params)
-    assert jax.tree.map(jnp.shape, unrolled) == jax.tree.map(jnp.shape, params)
+    assert jax.tree.map(lambda x: x.shape, unrolled) == jax.tree.map(lambda x: x.shape, params)
 
 
 def test_unknown_remat_is_refused():
@@ -85,11 +97,11 @@ def test_packed_documents_are_as_if_alone(family):
 def test_cache_continues_where_it_stopped(family, scan_layers):
     config, params = make(family, **SLIDING.get(family, {}))
     model = decoder.build(config.replace(scan_layers=scan_layers))
-    ids = tokens(2, 10)
-    expected, _ = model.hidden(params, {"tokens": ids})
+    ids, run = tokens(2, 10), jax.jit(model.hidden)
+    expected, _ = run(params, {"tokens": ids})
     cache, found = model.init_cache(2, 12), []
     for part in jnp.split(ids, [6, 7, 8, 9], axis=1):
-        hidden, cache = model.hidden(params, {"tokens": part}, cache)
+        hidden, cache = run(params, {"tokens": part}, cache)
         found.append(hidden)
     assert int(cache.length) == 10
     np.testing.assert_allclose(jnp.concatenate(found, axis=1), expected, atol=2e-5)
@@ -110,7 +122,7 @@ def test_a_sliding_window_counts_the_query_itself():
 def test_bfloat16_computes_in_bfloat16_and_gives_float32_logits():
     config, params = make()
     model = decoder.build(config.replace(dtype="bfloat16"))
-    hidden, _ = model.hidden(params, {"tokens": tokens()})
+    hidden, _ = jax.jit(model.hidden)(params, {"tokens": tokens()})
     assert hidden.dtype == jnp.bfloat16
     assert model.unembed(params, hidden).dtype == jnp.float32
 
@@ -150,7 +162,8 @@ def test_embeddings_stand_in_for_tokens():
     config, params = make()
     model, ids = decoder.build(config), tokens()
     given = {"tokens": jnp.zeros_like(ids), "embeddings": model.embed(params, ids)}
-    np.testing.assert_array_equal(model.hidden(params, given)[0], model.hidden(params, {"tokens": ids})[0])
+    run = jax.jit(model.hidden)
+    np.testing.assert_array_equal(run(params, given)[0], run(params, {"tokens": ids})[0])
 
 
 def test_a_token_outside_the_vocabulary_is_not_silent():

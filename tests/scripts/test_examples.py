@@ -8,8 +8,11 @@ import sys
 import pytest
 
 from jitune import cli
+from jitune.construct.distill import config as configs
+from jitune.construct.distill.run import distill
 from jitune.data.record_rows import to_line
 from jitune.evals.task import Document, Generated
+from jitune.generators.replay import Replay
 from jitune.types import UserError
 from tests.conftest import ROOT
 
@@ -86,3 +89,40 @@ def test_it_says_how_it_is_run(path):
     text = path.read_text()
     assert f"\n    python scripts/examples/{path.name}\n" in text
     assert len(text.splitlines()) < 110
+
+
+@pytest.mark.core
+def test_own_method(capsys, monkeypatch, tmp_path):
+    folder = ROOT / "scripts" / "examples"
+    monkeypatch.syspath_prepend(str(folder))
+    names = runpy.run_path(str(folder / "own_method.py"))
+    names["main"]()
+    assert capsys.readouterr().out.splitlines() == [
+        "kept: Most can, few like to.", "kept: A thin layer of water lies on it.",
+        "no_shorter: 8 characters, at most 1"]
+    # The same with files: the method is found by name, its options too.
+    (tmp_path / "data.jsonl").write_text("".join(
+        json.dumps({"instruction": asked, "output": said}) + "\n" for asked, said in names["ROWS"]))
+    monkeypatch.chdir(tmp_path)
+    said = re.search(r"jitune data distill (.*?)\n\n", names["__doc__"], re.DOTALL)[1].replace("\\\n", " ")
+    teacher = Replay(names["teacher"])
+    out = distill(configs.from_words(None, said.split()), teacher=teacher)
+    kept = [json.loads(line) for line in (out / "kept.jsonl").read_text().splitlines()]
+    assert [row["messages"][-1]["content"] for row in kept] == ["Most can, few like to."]
+    assert kept[0]["provenance"]["method"] == "own_method" and len(kept[0]["provenance"]["parents"]) == 1
+    rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["reason"], row["source"]) for row in rejected] == [("no_shorter", "data.jsonl:2"),
+                                                                   ("no_shorter", "data.jsonl:3")]
+    distill(configs.from_words(None, said.split()), teacher=teacher)
+    assert len(teacher.asked) == 3
+
+
+@pytest.mark.core
+def test_own_verifier(capsys, monkeypatch):
+    folder = ROOT / "scripts" / "examples"
+    monkeypatch.syspath_prepend(str(folder))
+    runpy.run_path(str(folder / "own_verifier.py"))["main"]()
+    assert capsys.readouterr().out.splitlines() == [
+        '{"name": "Ann", "age": 7}: True', '{"name": "Ann"}: False, a key is missing', "Ann is 7.: False, no JSON",
+        '{"name": "Ann", "age": 7, "pet": "cat"}: False, more keys: pet',
+        "hang: Checked(right=None, detail='no verdict within 1 s')"]

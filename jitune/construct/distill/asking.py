@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from jitune.generators.call import Call, Generator, Lost, Reply
 
@@ -20,25 +20,22 @@ class Asking:
 
     Attributes:
       why: why no more will be answered, or "".
-      failing: whether that is because calls fail.
     """
 
-    def __init__(self, generator: Generator, told: Callable[[int], None] = lambda answered: None):
-        """told: is told how many answers have come since."""
-        self.generator, self.told, self.why, self.failing, self.row = generator, told, "", False, 0
+    def __init__(self, generator: Generator):
+        self.generator, self.why, self.row = generator, "", 0
 
     def __call__(self, calls: Sequence[Call]) -> list[Reply | Lost]:
         calls = list(calls)
         if not calls:
             return []
-        found = self.generator.answer(calls, lambda done: self.told(len(done)))
-        return [self._looked_at(one) for one in found]
+        return [self._looked_at(one) for one in self.generator.answer(calls)]
 
     def _looked_at(self, one: Reply | Lost) -> Reply | Lost:
         failed = isinstance(one, Lost) and one.reason == FAILED
         self.row = self.row + 1 if failed else 0
         if failed and self.row >= IN_A_ROW and not self.why:
-            self.why, self.failing = f"{self.row} calls failed in a row; the last: {one.detail}", True
+            self.why = f"{self.row} calls failed in a row; the last: {one.detail}"
         if isinstance(one, Lost) and one.reason == BUDGET and not self.why:
             self.why = "the budget is spent"
         if isinstance(one, Reply):

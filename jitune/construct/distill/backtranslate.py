@@ -30,7 +30,7 @@ from typing import Any
 from jitune.construct.curate.filters import units
 from jitune.construct.curate.words import fold_spaces, normalize
 from jitune.construct.distill import backtranslate_prompts as prompts
-from jitune.construct.distill import checks
+from jitune.construct.distill import checks, ranges
 from jitune.construct.distill.faults import fault, first_line, seed_of
 from jitune.construct.distill.forms import FORMS, asked
 from jitune.construct.distill.method import Given, Rejected, Step
@@ -254,9 +254,7 @@ def _checked(given: Given) -> dict[str, Any]:
     if "second" in (options["backward"], options["scorer"]) and given.ask_second is None:
         name = "backward" if options["backward"] == "second" else "scorer"
         raise UserError(f"config.{METHOD}.{name}=second: config.second.model is not set")
-    for name in ("scores", "step", "max_tokens", "score_tokens"):
-        if options[name] < 1:
-            raise UserError(f"config.{METHOD}.{name}={options[name]} must be at least 1")
+    ranges.check(options, METHOD)
     if not 1 <= options["threshold"] <= 5:
         raise UserError(f"config.{METHOD}.threshold={options['threshold']} is no score from 1 to 5")
     if options["scores"] > 1 and not options["score_temperature"]:

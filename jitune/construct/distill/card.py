@@ -51,6 +51,10 @@ def opening(result: Mapping[str, Any]) -> str:
 def warnings(result: Mapping[str, Any]) -> list[str]:
     """What a reader must know before using the data."""
     ended = [f"The run stopped before its end: {result['ended']}."] if result["ended"] else []
+    for role, one in result["generators"].items():
+        if len(who := one["account"].get("answered_by") or ()) > 1:
+            ended.append(f"Not one model but {len(who)} answered as the {role}, by what its endpoint says: "
+                         f"{short(', '.join(who), 120)}.")
     return [*ended, *(license_warnings(result) if result["records"]["kept"] else ())]
 
 

@@ -24,12 +24,14 @@ def checks(names: str, *, option: str) -> Callable[[str, str], Reject | None]:
     Raises:
       UserError: a stage that is not known, or one that looks at more than a record.
     """
-    filters = []
-    for name, target in table.parse(names):
-        stage = table.build(Spec(name, target, table.options(target)))
+    try:
+        stages = [(name, table.build(Spec(name, target, table.options(target)))) for name, target in table.parse(names)]
+    except UserError as error:
+        raise UserError(str(error).replace("config.stages", option, 1)) from None
+    for name, stage in stages:
         if not isinstance(stage, Filter):
             raise UserError(f"{option}={names}: {name} looks at more than one answer; name filters, such as {USUAL}")
-        filters.append(stage)
+    filters = [stage for _, stage in stages]
 
     def check(prompt: str, answer: str) -> Reject | None:
         said = ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})

@@ -3,7 +3,7 @@
     config = from_words("respond", ["--config.input=prompts.jsonl", "--config.teacher.model=models/large"])
     config.respond.temperature          # a method's options are those of its defaults()
 
-A method of one's own, `--config.method=package.module`, has a section named after the module's last part.
+A method of one's own, `--config.method=module`, has a section named after the module's last part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jitune import config as configs
 from jitune.construct.curate import identity
-from jitune.construct.distill import table
+from jitune.construct.distill import ranges, table
 from jitune.construct.reading import Reading, read_records
 from jitune.data import sources
 from jitune.generators import open as generators
@@ -29,7 +29,7 @@ GENERATORS = ("teacher", "second")
 def defaults() -> ConfigDict:
     """Every option of `jitune data distill`."""
     config = ConfigDict({
-        "method": "respond",  # a name of table.METHODS, or your own package.module
+        "method": "respond",  # a name of table.METHODS, or a module of your own, such as my_methods.debate
         "input": "",  # prompts, seeds or documents: files, directories or hub names, joined by commas
         "format": "auto",
         "fields": "",  # "instruction=question,output=answer": other column names
@@ -52,7 +52,7 @@ def defaults() -> ConfigDict:
 def widen(config: ConfigDict) -> None:
     """Adds the section of a method of one's own."""
     name = table.section(config.method)
-    if config.method in table.METHODS or "." not in config.method:
+    if config.method in table.METHODS:
         return
     module = table.load(config.method)
     if name not in config:
@@ -74,6 +74,7 @@ def check(config: ConfigDict) -> None:
         if config[name] < 0:
             raise UserError(f"config.{name}={config[name]} must be at least 0")
     table.load(config.method)
+    ranges.check(options(config).to_dict(), table.section(config.method))
 
 
 def options(config: ConfigDict) -> ConfigDict:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jitune.construct.curate import words
-from jitune.construct.distill import checks
+from jitune.construct.distill import checks, ranges
 from jitune.construct.distill import evolve_prompts as prompts
 from jitune.construct.distill.faults import fault, first_line, seed_of
 from jitune.construct.distill.forms import FORMS, asked, instruction_of, limits
@@ -230,9 +230,7 @@ def _checked(given: Any) -> dict[str, Any]:
     if unknown or not names:
         raise UserError(f"config.{METHOD}.operations={options['operations']!r}: there are "
                         f"{', '.join(prompts.OPERATIONS)}; at least one is needed")
-    for name in ("rounds", "step", "max_tokens"):
-        if options[name] < 1:
-            raise UserError(f"config.{METHOD}.{name}={options[name]} must be at least 1")
+    ranges.check(options, METHOD)
     if options["form"] not in FORMS:
         raise UserError(f"config.{METHOD}.form={options['form']!r} is none of {', '.join(FORMS)}")
     check = checks.checks(options["filters"], option=f"config.{METHOD}.filters")

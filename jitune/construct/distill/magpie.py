@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jitune.construct.curate import exact, minhash
-from jitune.construct.distill import checks
+from jitune.construct.distill import checks, ranges
 from jitune.construct.distill import magpie_prompts as prompts
 from jitune.construct.distill.faults import fault, first_line, seed_of
 from jitune.construct.distill.method import Given, Rejected, Step
@@ -80,11 +80,10 @@ def reads(options: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Try:
-    """A conversation on its way. number: of the sample. turns: (question, answer). start: what it begins with."""
+    """A conversation on its way. number: of the sample. turns: (question, answer)."""
 
     number: int
     system: str
-    start: str
     question: str = ""
     turns: tuple[tuple[str, str], ...] = ()
     call: Call = Call("")
@@ -109,7 +108,7 @@ def run(given: Given) -> Iterator[Step]:
     for at in range(given.state.get("at", 0), options["count"], options["step"]):
         numbers = range(at, min(at + options["step"], options["count"]))
         kept, rejected = [], []
-        tries = [Try(n, system, around[system].before) for n in numbers for system in [systems[n % len(systems)]]]
+        tries = [Try(n, system) for n in numbers for system in [systems[n % len(systems)]]]
         for one in _conversations(given, options, around, tries, rejected):
             record = _record(given, one)
             twice = seen.admit(key(record), record.id) if seen and key(record) else None
@@ -272,9 +271,9 @@ def _checked(given: Given) -> dict[str, Any]:
     unknown = [word for word in wanted if word not in prompts.GRADES]
     if unknown:
         raise UserError(f"config.magpie.qualities: {unknown[0]!r} is none of {', '.join(prompts.GRADES)}")
-    for name in ("count", "turns", "step", "instruction_tokens", "answer_tokens"):
-        if options[name] < 1:
-            raise UserError(f"config.magpie.{name}={options[name]} must be at least 1")
+    ranges.check(options, METHOD)
+    if not options["count"]:
+        raise UserError("config.magpie.count=0 must be at least 1")
     for name, allowed in (("rater", ("teacher", "second")), ("duplicates", DUPLICATES)):
         if options[name] not in allowed:
             raise UserError(f"config.magpie.{name}={options[name]!r} is none of {', '.join(allowed)}")

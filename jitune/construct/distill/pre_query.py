@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from jitune.types import UserError
 
 # Letters alone, which no template trims or escapes.
-QUESTION, ANSWER, NEXT, SYSTEM = "QjtquestionQ", "QjtanswerQ", "QjtnextQ", "QjtsystemQ"
+QUESTION, ANSWER, NEXT = "QjtquestionQ", "QjtanswerQ", "QjtnextQ"
 
 
 class Pieces(NamedTuple):
@@ -28,9 +28,9 @@ class Pieces(NamedTuple):
     between: str | None
     stops: tuple[str, ...]
 
-    def conversation(self, turns: list[tuple[str, str]], *, start: str = "") -> str:
-        """(question, answer) pairs up to where the next user's text begins. start: in place of `before`."""
-        text = start or self.before
+    def conversation(self, turns: list[tuple[str, str]]) -> str:
+        """(question, answer) pairs up to where the next user's text begins."""
+        text = self.before
         for question, answer in turns:
             text += f"{question}{self.after}{answer}{self.between}"
         return text

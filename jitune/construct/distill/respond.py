@@ -65,8 +65,9 @@ def run(given: Given) -> Iterator[Step]:
     systems = texts.listed(options.systems, key="system", option="config.respond.systems")
     personas = texts.listed(options.personas, key="persona", option="config.respond.personas")
     check = checks.checks(options.filters, option="config.respond.filters")
-    if options.n < 1:
-        raise UserError(f"config.respond.n={options.n} must be at least 1")
+    if options.n > 1 and not options.temperature:
+        raise UserError(f"config.respond.n={options.n} at temperature=0 would all be the same; give a temperature, "
+                        "such as 0.7")
     if not given.records and not (personas and options.count > 0):
         raise UserError("respond: there is no prompt; give config.input, or config.respond.personas and "
                         "config.respond.count")
@@ -104,7 +105,9 @@ def prompt_of(record: Record) -> Record | Rejected:
         messages = messages[:-1]
     weights = record.message_weights[: len(messages)] if record.message_weights else None
     text = record.text[:1] if len(record.text) > 1 else ()
-    if not text and (not messages or messages[-1]["role"] not in ("user", "tool")):
+    role = "user" if text else messages[-1]["role"] if messages else ""
+    said = text[0][0] if text else said_in(messages[-1]) if messages else ""
+    if role not in ("user", "tool") or role == "user" and not said.strip():
         return Rejected("no_prompt", "nothing that can be answered", record.provenance.source, record=record)
     return Record(record.id, messages, record.tools, weights, text, meta=record.meta, provenance=record.provenance)
 

@@ -78,15 +78,22 @@ def distill(config: Any, *, teacher: Generator | None = None, second: Generator 
 
 def empty_or_ours(folder: Path) -> None:
     """Refuses a folder of something else before a cache is opened in it."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"config.output_dir={folder}: is a file; a folder is needed")
     there = [name for name in (KEPT, REJECTED, *MADE) if (folder / name).exists()]
     if there and not (folder / NAME).exists():
         raise UserError(f"{folder / there[0]}: is there already; give another folder, or move it away")
 
 
 def read(config: Any) -> list[tuple[int, Record | Bad]]:
-    """(number of the input, record or broken row) of all inputs."""
-    return [(number, item) for number, reading in enumerate(options.readings(config))
-            for item in islice(reading, config.limit or None)]
+    """(number of the input, record or broken row) of all inputs. Raises UserError where all rows are broken."""
+    found = [(number, item) for number, reading in enumerate(options.readings(config))
+             for item in islice(reading, config.limit or None)]
+    if found and all(isinstance(item, Bad) for _, item in found):
+        first = found[0][1]
+        raise UserError(f"{first.file}:{first.number}: {first.detail}; none of {len(found):,} rows of config.input can "
+                        "be read")
+    return found
 
 
 def opened(config: Any, name: str, folder: Path, stack: ExitStack, bars: Bars) -> Generator:
@@ -143,6 +150,9 @@ def summary(folder: Path) -> str:
         lines.append(f"  {counts['malformed'] + counts['left_out']:,} rows of the input were not used")
     lines += [f"  {count:,} {reason}" for reason, count in list(result["reasons"].items())[:6]]
     lines += [f"  {name}: {line(one['account'])}" for name, one in result["generators"].items()]
+    if failed := result["reasons"].get("failed"):
+        lines.append(f"  {failed:,} answers failed; a new folder with a copy of the files generations*.jsonl asks for "
+                     "them alone once more")
     if result["ended"]:
         lines.append(f"  stopped before its end: {result['ended']}")
     return "\n".join([*lines, f"  {folder / 'report.html'}, card.md and funnel.json say more"])

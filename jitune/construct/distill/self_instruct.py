@@ -88,6 +88,8 @@ class Making:
         self.given, self.tasks = given, seeds.tasks(given.records, what=WHAT)
         if o.classification_seeds:
             self.tasks = [task for task in self.tasks if task.classification]
+        if o.machine > o.in_context:
+            raise UserError(f"config.self_instruct.machine={o.machine} is over in_context={o.in_context}")
         if len(self.tasks) < o.in_context:
             raise UserError(f"self_instruct: a request shows {o.in_context} tasks (config.self_instruct.in_context), "
                             f"and there are {len(self.tasks)} seeds")
@@ -117,7 +119,7 @@ def run(given: Given) -> Iterator[Step]:
     making, o = Making(given), given.options
     at, idle = given.state.get("request", 0), given.state.get("idle", 0)
     while len(making.machine) < o.count and idle < o.patience:
-        made, rejected, replied = new_instructions(making, range(at, at + o.requests))
+        made, rejected = new_instructions(making, range(at, at + o.requests))
         before = len(making.machine)
         making.machine += [one.instruction for one in made]
         kept, more = with_instances(making, made)
@@ -128,7 +130,7 @@ def run(given: Given) -> Iterator[Step]:
         yield Step(kept, rejected + more, state, making.machine[before:], min(len(making.machine), o.count))
 
 
-def new_instructions(making: Making, numbers: range) -> tuple[list[Made], list[Rejected], list]:
+def new_instructions(making: Making, numbers: range) -> tuple[list[Made], list[Rejected]]:
     """What requests bring: instructions that are taken, and why the others are not."""
     asked = [making.request(number) for number in numbers]
     replies = making.given.ask([call for call, _ in asked])
@@ -148,7 +150,7 @@ def new_instructions(making: Making, numbers: range) -> tuple[list[Made], list[R
                 rejected.append(Rejected(*found, source, text))
             else:
                 made.append(Made(text, parents, (f"instruction:{prompt_hash(call)}:{call.seed}",), source))
-    return made, rejected, replies
+    return made, rejected
 
 
 def with_instances(making: Making, made: Sequence[Made]) -> tuple[list[Record], list[Rejected]]:

@@ -35,7 +35,7 @@ def only_stop_words(text: str, more: Collection[str] = ()) -> bool:
     return all(word in ENGLISH or word in more for word in letters.casefold().split())
 
 
-def read_words(path: str) -> frozenset[str]:
+def read_words(path: str, *, option: str = "config.evol_instruct.stop_words") -> frozenset[str]:
     """The words of a file, one a line; none where no file is named.
 
     Raises:
@@ -46,4 +46,4 @@ def read_words(path: str) -> frozenset[str]:
     try:
         return frozenset(Path(path).expanduser().read_text(encoding="utf-8").casefold().split())
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config.stop_words={path!r} is no text in UTF-8 that can be read: {error}") from error
+        raise UserError(f"{option}={path}: is no text in UTF-8 that can be read: {error}") from error

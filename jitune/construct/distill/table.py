@@ -1,7 +1,7 @@
-"""Methods by name: `load("respond")` is the module that answers prompts; one of your own is `package.module`.
+"""Methods by name: `load("respond")` is the module that answers prompts; one of your own is any other module.
 
     load("respond").defaults()      # {"n": 1, "max_tokens": 1024, ...}
-    load("my_methods.debate")       # any module with defaults() and run(given)
+    load("my_methods.debate")       # any module with defaults() and run(given), such as debate.py in this folder too
 
 A method is one module and one row here.
 """
@@ -26,6 +26,11 @@ METHODS = {
 }
 
 
+def is_own(name: str) -> bool:
+    """Whether a name may be a module of one's own: a dotted one, or one that is found."""
+    return name not in METHODS and ("." in name or name.isidentifier() and importlib.util.find_spec(name) is not None)
+
+
 def load(name: str) -> ModuleType:
     """The module of a method.
 
@@ -33,11 +38,11 @@ def load(name: str) -> ModuleType:
       UserError: there is none of that name (the nearest are named), or it is no method.
     """
     target = METHODS.get(name, name)
-    if "." not in target:
+    if name not in METHODS and not is_own(name):
         near = difflib.get_close_matches(name, METHODS, 3, 0.4)
         nearest = f"; the nearest are {', '.join(near)}" if near else ""
         raise UserError(f"config.method={name!r} is not known{nearest}; known are {', '.join(METHODS)}, "
-                        "and package.module of your own")
+                        "and a module of your own")
     try:
         module = importlib.import_module(target)
     except ImportError as error:

@@ -52,7 +52,7 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
 
     from jitune import sharding
     from jitune.hub import weights
-    from jitune.hub.vocabulary import check_vocabulary, vocabulary_digest
+    from jitune.hub.vocabulary import check_vocabulary, eos_note, vocabulary_digest
 
     _check(config, k, logprobs)
     mesh = sharding.make_mesh(**config.mesh)
@@ -72,6 +72,8 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
     made = {"k": k, "vocab": vocab, "vocabulary": vocabulary_digest(tokenizer), "teacher": identity}
     folders = []
     with Bars(shown=shown) as bars, jax.set_mesh(mesh):
+        if note := eos_note(tokenizer, teacher.tokenizer):
+            bars.say(note)
         ask = make_ask(teacher, mesh, k=k, vocab=vocab, chunk=config.loss_chunk, rows=rows)
         for name, prepared in documents.items():
             bars.say(summary(prepared.stats, name=name or "train"))

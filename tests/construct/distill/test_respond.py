@@ -163,3 +163,14 @@ def test_davincis_outputs_through_the_filters(tmp_path, shared):
         "davinci_predictions": {"kept": 1, "loop": 225, "repeated_lines": 22, "repeated_n_grams": 4},
         "davinci_self_instruct_predictions": {"kept": 233, "loop": 12, "only_punctuation": 1, "repeated_lines": 3,
                                               "repeated_n_grams": 3}}
+
+
+def test_samples_that_would_all_be_the_same_are_refused(tmp_path):
+    with pytest.raises(UserError, match="respond.n=3 at temperature=0 would all be the same"):
+        run(tmp_path, [{"prompt": "Hi"}], lambda call: "Hello.", respond__n=3, respond__temperature=0.0)
+
+
+def test_a_prompt_without_words_is_not_paid_for(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": said}]} for said in ("", " \n", "Hi")]
+    kept, rejected, teacher = run(tmp_path, rows, lambda call: "Hello there.")
+    assert len(kept) == 1 and [row["reason"] for row in rejected] == ["no_prompt"] * 2 and len(teacher.asked) == 1

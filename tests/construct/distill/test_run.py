@@ -201,7 +201,7 @@ def test_another_run_is_not_mixed_in(tmp_path):
     before = outputs(path)
     with pytest.raises(UserError, match=r"was written for something else \(config.respond.temperature 0.7 there, 0.1"):
         run(tmp_path, "out", "respond", Counter(), respond__temperature=0.1)
-    with pytest.raises(UserError, match="was written for something else .teacher"):
+    with pytest.raises(UserError, match="written for something else .*; teacher.model 'a-teacher' there, 'another'"):
         distill(config("respond", path, input=inputs(tmp_path), **METHODS["respond"]),
                 teacher=Replay(teacher, name="another"))
     assert outputs(path) == before
@@ -287,3 +287,42 @@ def test_the_command_against_an_endpoint_is_killed_and_goes_on(tmp_path):
     for path in (tmp_path / "killed").iterdir():
         assert "sk-not-to-be-seen" not in path.read_text(), path
     assert "sk-not-to-be-seen" not in out + err
+
+
+def test_an_input_of_broken_rows_alone_is_one_error(tmp_path):
+    data = write(tmp_path / "in.jsonl", ["{broken", "[1,"])
+    with pytest.raises(UserError, match=r"in.jsonl:1: not valid JSON: .*; none of 2 rows of config.input can be read"):
+        distill(config("respond", tmp_path / "out", input=data), teacher=Replay(teacher))
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_error(tmp_path):
+    data = write(tmp_path / "in.jsonl", [{"prompt": "Hi"}])
+    with pytest.raises(UserError, match="in.jsonl: is a file; a folder is needed"):
+        distill(config("respond", data, input=data), teacher=Replay(teacher))
+
+
+def test_what_failed_can_be_asked_alone_in_a_new_folder(tmp_path):
+    """As the summary says."""
+    down = [True]
+
+    def answer(call):
+        number = int(call.prompt[-1][1].split()[4])
+        return Lost("failed", "HTTP 500") if down[0] and number in (2, 4) else f"It is fact {number} of them."
+
+    paid = Counter()
+    first = run(tmp_path, "first", "respond", paid, answer=answer, respond__n=1, respond__systems="", limit=6)
+    assert "2 answers failed; a new folder with a copy of the files generations*.jsonl" in summary(first)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second/generations.jsonl").write_bytes((first / "generations.jsonl").read_bytes())
+    down[0] = False
+    second = run(tmp_path, "second", "respond", paid, answer=answer, respond__n=1, respond__systems="", limit=6)
+    assert set(paid.values()) == {1} and len(read(second / "kept.jsonl")) == len(paid) == 6
+    assert "answers failed" not in summary(second)
+
+
+def test_models_that_change_on_the_way_are_told(tmp_path):
+    names = iter(f"m-{n}" for n in range(99))
+    path = run(tmp_path, "out", "respond", Counter(), limit=3, respond__n=1,
+               answer=lambda call: Reply("A fine and long answer to it.", "stop", 5, 5, next(names)))
+    words = "Not one model but 3 answered as the teacher, by what its endpoint says: m-0, m-1, m-2."
+    assert words in (path / "card.md").read_text() and words in (path / "report.html").read_text()

@@ -132,7 +132,8 @@ def test_what_is_lost_is_counted_where_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("rows, message", [
-    ([{"instruction": "Name a prime.", "instances": []}] * 9, "config.input holds no seed task with an instance"),
+    ([{"instruction": "Name a prime.", "instances": []}] * 9, "seeds.jsonl:1: an instruction without an "
+     "instance; none of 9 rows of config.input can be read"),
     ([{"prompt": f"Name prime number {i}."} for i in range(9)], "seeds.jsonl:1: is no seed task of self_instruct: it "
      "has no instance with an output"),
     (seeds(7), "a request shows 8 tasks (config.self_instruct.in_context), and there are 7 seeds"),
