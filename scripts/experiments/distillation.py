@@ -324,7 +324,7 @@ def write_table(a) -> None:
     student, teacher = (json.loads((a.out / n / "result.json").read_text(encoding="utf-8")) for n in
                         ("student", "teacher"))  # fmt: skip
     first = by_row.get("experts, N", {})
-    lines = [["trained on", "right, %", "less experts', N", *(f"seed {s}" for s in range(a.seeds)), "training"],
+    lines = [["trained on", "right, %", "over experts, N", *(f"seed {s}" for s in range(a.seeds)), "training"],
              ["the student's base", f"{100 * student['right']:.1f}", *[""] * (a.seeds + 2)]]  # fmt: skip
     for name, runs in by_row.items():
         both = [runs[s]["right"] - first[s]["right"] for s in runs if s in first]
