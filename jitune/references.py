@@ -11,7 +11,6 @@ it again from the start. Entry i belongs to what token i predicts, as in `target
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import time
@@ -27,6 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jitune import feed, sharding
 from jitune.data import pipeline
+from jitune.data.token_store import documents_digest
 from jitune.hub import files
 from jitune.objectives.sequences import token_logprobs
 from jitune.runlog import write_atomically
@@ -42,23 +42,22 @@ def stand(directory: Path, data: dict[str, Any], model: str) -> bool:
 
     data: {"train": Prepared, "eval": Prepared or None}. model: a digest.
     """
-    if not (directory / RECORD).exists():
+    if not (directory / RECORD).exists() or files.read_json(directory / RECORD) != record(data, model):
         return False
-    return files.read_json(directory / RECORD) == record(data, model)
+    return all(_is_whole(directory / NAMES[name], prepared) for name, prepared in data.items() if prepared is not None)
+
+
+def _is_whole(path: Path, prepared) -> bool:
+    try:
+        return np.load(path, mmap_mode="r").shape == (sum(len(source.tokens) for source in prepared.sources),)
+    except (OSError, ValueError):  # lost, or cut off
+        return False
 
 
 def record(data: dict[str, Any], model: str) -> dict[str, Any]:
     """The content of reference.json."""
-    return {"model": model, "data": {name: digest(found) for name, found in data.items() if found is not None}}
-
-
-def digest(prepared) -> str:
-    """sha256 over the documents: their tokens, what is trained of them, where each begins."""
-    state = hashlib.sha256()
-    for source in prepared.sources:
-        for array in (source.tokens, source.loss_weights, source.offsets):
-            state.update(np.ascontiguousarray(array).data)
-    return state.hexdigest()
+    return {"model": model, "data": {name: documents_digest(prepared, weights=True)
+                                     for name, prepared in data.items() if prepared is not None}}  # fmt: skip
 
 
 def write(directory: Path, data: dict[str, Any], model: Model, params, config, mesh, *, digest: str,

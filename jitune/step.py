@@ -21,7 +21,7 @@ def make_train_step(model: Model, objective: Callable, optimizer, microbatches: 
     them. windows: of the model's layers, for counting pairs; others: of the layers of models that the objective runs
     besides. Where it does, frozen is a `Beside`. metrics: float32 scalars loss, grad_norm,
     param_norm (of the weights after the update), what `count_tokens` counts, weight_sum, and the objective's
-    own divided by weight_sum.
+    own as `means` has them.
     """
 
     def gradients(trainable, frozen, batch, key):
@@ -54,11 +54,20 @@ def make_train_step(model: Model, objective: Callable, optimizer, microbatches: 
             "param_norm": optax.tree.norm(trainable),
             **count_tokens(batch, windows, others),
             "weight_sum": weight,
-            **{name: value * scale for name, value in metrics.items()},
+            **means(metrics, weight),
         }
         return TrainState(state.step + 1, trainable, opt_state), metrics
 
     return step
+
+
+def means(metrics, weight) -> dict:
+    """What an objective counted as means: sums divided by weight; a pair is (its sum, its own weight).
+
+    Over a weight of 0 it is nan: nobody knows it.
+    """
+    pairs = {name: value if isinstance(value, tuple) else (value, weight) for name, value in metrics.items()}
+    return {name: total / own for name, (total, own) in pairs.items()}
 
 
 def _accumulate(function, parts, keys):

@@ -43,7 +43,7 @@ from jitune.models import decoder
 from jitune.profiling import Profile
 from jitune.runlog import JsonLines, Progress, Recorder, open_loggers, parse_loggers
 from jitune.samples import choose_prompts, write_samples
-from jitune.step import make_eval_step, sum_batches
+from jitune.step import make_eval_step, means, sum_batches
 from jitune.stopping import Interrupted, check_finite, past_evaluations, stop_signals
 from jitune.types import Pretrained, TrainState
 
@@ -296,10 +296,10 @@ def make_evaluation(run: Run):
             lambda batch, sums: step(beside, trainable, batch, sums),
             (sharding.put_batch(batch, run.mesh, config.batch_size) for batch in batches),
         )
-        means = {name: float(x / sums["weight"]) for name, x in sums.items() if name != "weight"}
+        found = {name: float(x) for name, x in means(sums, sums.pop("weight")).items()}
         if config.objective.name == "sft":
-            return {"eval_loss": means["loss"]}
-        return {f"eval_{name}": x for name, x in means.items()}
+            return {"eval_loss": found["loss"]}
+        return {f"eval_{name}": x for name, x in found.items()}
 
     return evaluate
 

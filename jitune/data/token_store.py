@@ -35,12 +35,14 @@ BLOCK = 1 << 14
 CHECKED = 1 << 28  # bytes of a file that are compared with their sums when it is opened, evenly spread
 
 
-def documents_digest(prepared: Prepared) -> str:
-    """sha256 over the tokens of all documents, source by source in order."""
+def documents_digest(prepared: Prepared, *, weights: bool = False) -> str:
+    """sha256 over the tokens of all documents, source by source in order. weights: over what is trained, too."""
     state = hashlib.sha256()
     for source in prepared.sources:
         state.update(np.diff(source.offsets).astype("<i8").tobytes())
         state.update(np.ascontiguousarray(source.tokens, "<i4"))
+        if weights:
+            state.update(np.ascontiguousarray(source.loss_weights, "<f4"))
     return state.hexdigest()
 
 

@@ -8,10 +8,10 @@ In: a batch with `sides` (see `types.Batch`), pairs or answers with labels packe
     metrics["margin"] / pairs       # how much further the wanted answers rose than the unwanted ones
 
 The reference is a Model over the same params that leaves out what is trained, or None where the batch brings its
-log-probabilities. Metrics are sums over pairs: chosen_logprob and rejected_logprob (of whole answers), chosen_reward
-and rejected_reward (beta times what the method compares), margin, accuracy (the wanted answer has the higher reward)
-and nll, of the wanted answer a token, where it is a part of the loss. Fallen chosen_logprobs beside a growing margin
-say that a model unlearns both answers; nll_weight holds the wanted ones up.
+log-probabilities. Metrics are sums over pairs, of KTO see there: chosen_logprob and rejected_logprob (of whole
+answers), chosen_reward and rejected_reward (beta times what the method compares), margin, accuracy (the wanted answer
+has the higher reward) and nll, of the wanted answer a token, where it is a part of the loss. Fallen chosen_logprobs
+beside a growing margin say that a model unlearns both answers; nll_weight holds the wanted ones up.
 """
 
 from __future__ import annotations
@@ -153,10 +153,9 @@ def kto(*, beta: float = 0.1, wanted_weight: float = 1.0, unwanted_weight: float
     The reference point z is the mean log-ratio of the mismatched answers, 0 at least and without a gradient, of one
     microbatch over all devices. With none of them it is 0.
 
-    Metrics are divided by the number of answers, wanted or not: chosen_logprob and chosen_reward are 0 of an unwanted
-    answer, rejected_* of a wanted one, and `wanted` is the share of the wanted, by which chosen_* are divided for their
-    means. margin: how far rewards are on the right side of the reference point; accuracy: whether. reference_point:
-    beta z.
+    Metrics of one side, chosen_* and rejected_*, are pairs (sum, answers of that side), which `step.means` divides; of
+    a batch without them they are nan. wanted: the share of the wanted. margin: how far rewards are on the right side of
+    the reference point; accuracy: whether. reference_point: beta z.
     """
     _check("beta", beta, beta > 0, "above 0")
     for name, value in (("wanted_weight", wanted_weight), ("unwanted_weight", unwanted_weight)):
@@ -172,15 +171,16 @@ def kto(*, beta: float = 0.1, wanted_weight: float = 1.0, unwanted_weight: float
         weights = jnp.where(judged > 0, wanted_weight, unwanted_weight)
         losses = jnp.where(judged != 0, weights * jax.nn.sigmoid(-margin), 0.0)
 
-        def total(values, mask):
-            return jnp.where(mask, values, 0.0).sum()
+        def of_side(values, mask):
+            return jnp.where(mask, values, 0.0).sum(), mask.astype(jnp.float32).sum()
 
-        wanted, unwanted, any_ = judged > 0, judged < 0, judged != 0
-        count = any_.astype(jnp.float32).sum()
-        metrics = {"chosen_logprob": total(ours.logprob, wanted), "rejected_logprob": total(ours.logprob, unwanted),
-                   "chosen_reward": total(beta * ratios, wanted), "rejected_reward": total(beta * ratios, unwanted),
-                   "margin": margin.sum(), "accuracy": total((margin > 0).astype(jnp.float32), any_),
-                   "wanted": wanted.astype(jnp.float32).sum(), "reference_point": beta * point * count}  # fmt: skip
+        wanted, unwanted = judged > 0, judged < 0
+        right, count = (x.astype(jnp.float32).sum() for x in (margin > 0, judged != 0))
+        metrics = {"chosen_logprob": of_side(ours.logprob, wanted), "rejected_logprob": of_side(ours.logprob, unwanted),
+                   "chosen_reward": of_side(beta * ratios, wanted),
+                   "rejected_reward": of_side(beta * ratios, unwanted),
+                   "margin": margin.sum(), "accuracy": right, "wanted": wanted.astype(jnp.float32).sum(),
+                   "reference_point": beta * point * count}  # fmt: skip
         return losses.sum(), count, metrics
 
     return objective

@@ -8,7 +8,7 @@ import pytest
 from jitune import sharding
 from jitune.objectives.preference import dpo, dpo_loss, kto, log1mexp, orpo, reference_point, simpo
 from jitune.objectives.sequences import token_logprobs
-from jitune.step import cut, make_train_step
+from jitune.step import cut, make_train_step, means
 from jitune.transforms.lora import lora
 from jitune.types import MISMATCHED, TrainState, UserError
 from tests.objectives.stub import MODEL, documents, draw
@@ -87,8 +87,11 @@ def test_kto_by_hand():
     assert weight == 3 and metrics["wanted"] == 2
     np.testing.assert_allclose(metrics["reference_point"], 3 * 0.3 * point, rtol=1e-5)
     np.testing.assert_allclose(metrics["margin"], sum(0.3 * side * (r - point) for side, r in judged), rtol=1e-5)
-    np.testing.assert_allclose(metrics["chosen_reward"], sum(0.3 * r for side, r in judged if side > 0), rtol=1e-5)
-    np.testing.assert_allclose(metrics["rejected_reward"], sum(0.3 * r for side, r in judged if side < 0), rtol=1e-5)
+    found = means(metrics, weight)  # of a side, a mean over that side
+    np.testing.assert_allclose(found["chosen_reward"], np.mean([0.3 * r for side, r in judged if side > 0]), rtol=1e-5)
+    np.testing.assert_allclose(found["rejected_reward"], 0.3 * judged[2][1], rtol=1e-5)
+    np.testing.assert_allclose(found["chosen_logprob"], (ours[0][1].sum() + ours[2][1].sum()) / 2, rtol=1e-5)
+    np.testing.assert_allclose(found["wanted"], 2 / 3, rtol=1e-6)
     # The mismatched answers only measure.
     grads = jax.grad(lambda v: kto()(MODEL, v, batch, None)[0])(values)
     assert not np.any(np.where(batch["sides"] == MISMATCHED, grads, 0)) and np.any(grads)
@@ -117,7 +120,7 @@ def test_rows_without_a_pair_count_nothing(name):
     values, batch = draw(np.random.default_rng(0), [])
     (loss, (weight, metrics)), grads = jax.value_and_grad(
         lambda v: (lambda found: (found[0], found[1:]))(MAKERS[name]()(MODEL, v, batch, None)), has_aux=True)(values)
-    assert loss == 0 and weight == 0 and all(value == 0 for value in metrics.values())
+    assert loss == 0 and weight == 0 and not any(jax.tree.leaves(metrics))
     assert np.all(np.asarray(grads) == 0)  # not NaN either
 
 

@@ -98,7 +98,8 @@ def test_own_method(capsys, monkeypatch, tmp_path):
     names = runpy.run_path(str(folder / "own_method.py"))
     names["main"]()
     assert capsys.readouterr().out.splitlines() == [
-        "kept: Most can, few like to.", "kept: A thin layer of water lies on it.", "no_shorter: 8 characters, at most 1"]
+        "kept: Most can, few like to.", "kept: A thin layer of water lies on it.",
+        "no_shorter: 8 characters, at most 1"]
     # The same with files: the method is found by name, its options too.
     (tmp_path / "data.jsonl").write_text("".join(
         json.dumps({"instruction": asked, "output": said}) + "\n" for asked, said in names["ROWS"]))

@@ -10,6 +10,7 @@ at "", -1 or 0, where its comment says so, is as the method's authors published 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -100,6 +101,11 @@ def widen(config: ConfigDict) -> None:
 def from_words(file: str | None, words: list[str]) -> ConfigDict:
     """The config file or recipe with `--config.NAME=VALUE` applied. Raises UserError as `jitune.config` does."""
     return training.from_words(file, words, make=defaults, command=COMMAND, widen=widen)
+
+
+def within(section: str, message: str) -> str:
+    """What another command says of its options, of which a section here consists: config.x -> config.SECTION.x."""
+    return re.sub(rf"\bconfig\.(?!{section}\.)(?=\w)", f"config.{section}.", message)
 
 
 def check(config: ConfigDict) -> None:

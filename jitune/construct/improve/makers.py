@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jitune.construct.distill.method import Rejected
 from jitune.construct.improve import constitution, prompts, select
 from jitune.construct.improve.problems import question, reference
 from jitune.construct.improve.select import Chosen, Sample, as_record
+from jitune.construct.verify.verifier import Checked
 from jitune.data.record import Record, changed, named
 from jitune.generators.call import Call, Lost, Prompt, Reply, provenance
 from jitune.types import UserError
@@ -146,17 +147,24 @@ def self_rewarding(given: Given, problems: Sequence[Record]) -> Chosen:
     """Self-rewarding: a pair of the answer that is judged best and the one that is judged worst."""
     samples, lost = sample(given, problems)
     scores = iter(judged(given, [(s.record, s.text) for group in samples for s in group]))
-    scored = [[s._replace(score=next(scores)) for s in group] for group in samples]
+    scored = [[s._replace(score=score, checked=Checked(None, why)) for s in group for score, why in [next(scores)]]
+              for group in samples]
     return together([select.best_and_worst(group) for group in scored if group], lost)
 
 
-def judged(given: Given, answers: Sequence[tuple[Record, str]]) -> list[float | None]:
-    """The judge's mean score of each answer, 0 to 5; None where no judgement could be read."""
+def judged(given: Given, answers: Sequence[tuple[Record, str]]) -> list[tuple[float | None, str]]:
+    """The judge's mean score of each answer, 0 to 5, None where no judgement could be read; and what there was."""
     times = given.judging.times
     calls = [Call(prompts.judge(record, text), given.judging.max_tokens, given.judging.temperature, seed=k)
              for record, text in answers for k in range(times)]
-    said = [r.text if isinstance(r, Reply) else "" for r in given.judge.ask(calls)]
-    return [prompts.mean_points(said[start : start + times])[0] for start in range(0, len(said), times)]
+    replies = given.judge.ask(calls)
+    return [_mean(replies[start : start + times]) for start in range(0, len(replies), times)]
+
+
+def _mean(replies: Sequence[Reply | Lost]) -> tuple[float | None, str]:
+    score, told = prompts.mean_points([r.text if isinstance(r, Reply) else "" for r in replies])
+    lost = next((r for r in replies if isinstance(r, Lost)), None)
+    return score, f"{told}; {lost.reason} {lost.detail}".strip() if lost else told
 
 
 def constitutional(given: Given, problems: Sequence[Record]) -> Chosen:
@@ -252,7 +260,7 @@ def own(target: str) -> Maker:
         for group in filter(None, samples):
             more = (lambda words: asking(given, words),) if takes_ask else ()
             found, fault = attempt(function, group[0].record, [s.text for s in group], *more)
-            kept += [finished(item, group[0]) for item in found]
+            kept += [finished(item, group[0], pairs=given.recipe.objective != "sft") for item in found]
             rejected += [fault._replace(source=group[0].record.provenance.source)] if fault else []
         return Chosen(kept, rejected)
 
@@ -263,11 +271,12 @@ def attempt(function: Callable, *given: Any) -> tuple[list[str | Record], Reject
     """What a function of one's own makes, and why it makes nothing."""
     try:
         found = function(*given)
+        several = isinstance(found, (list, tuple, Iterator))
+        items = list(found) if several else [] if found is None else [found]
     except UserError:
         raise
     except Exception as error:
         return [], Rejected("method_failed", f"{type(error).__name__}: {error}")
-    items = [found] if isinstance(found, (str, Record)) else list(found or ())
     strange = [item for item in items if not isinstance(item, (str, Record))]
     if strange:
         raise UserError(f"config.method gave {type(strange[0]).__name__}; None, a text, a Record or a list of them is "
@@ -282,8 +291,12 @@ def asking(given: Given, words: Sequence[Prompt]) -> list[str | None]:
     return [r.text if isinstance(r, Reply) else None for r in replies]
 
 
-def finished(item: str | Record, first: Sample) -> Record:
-    """What a method of one's own made, with its origin."""
+def finished(item: str | Record, first: Sample, *, pairs: bool = False) -> Record:
+    """What a method of one's own made, with its origin. pairs: whether the training learns from them."""
+    compared = isinstance(item, Record) and bool(item.chosen or item.label is not None)
+    if compared != pairs:
+        made, fitting = ("pairs of answers, or answers with labels", "dpo, say") if compared else ("answers", "sft")
+        raise UserError(f"config.method gave {made}: config.train.objective.name must be {fitting}")
     if isinstance(item, str):
         return as_record(first, "own", text=item.strip())
     known = item.provenance

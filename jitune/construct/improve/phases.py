@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jitune.construct.improve import collapse, evaluate, makers
+from jitune.construct.improve.config import within
 from jitune.construct.improve.frame import (
     Run,
     asked,
@@ -40,7 +41,7 @@ CALLS = 20_000  # answers that are held in memory at once, at most, but those to
 def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
     """Asks the model of the round before, and chooses among its answers."""
     before, tokens, judged = model_of(run, number - 1), Counter(), Counter()
-    name, reasons, made = name_of(run, number - 1), Counter(), 0
+    name, reasons, told, made = name_of(run, number - 1), Counter(), {}, 0
     spent = [read_state(folder_of(run, t))["make"]["costs"] for t in range(1, number)]
     generator = run.models.open(before, name=name, cache=folder / "generations.jsonl", spent=total(spent, "answers"))
     judge = run.models.open_judge(before, name=name, cache=folder / "judgements.jsonl",
@@ -60,13 +61,14 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
                     rejected.write(rejected_line(one))
                 made += len(found.kept)
                 reasons.update(one.reason for one in found.rejected)
+                told = {one.reason: one.detail for one in found.rejected[::-1]} | told
         drift = judge_drift(run, number, given) if judge and run.config.judging.anchors else None
         accounts = {who: g.account for who, g in (("answers", generator), ("judge", judge)) if g}
     finally:
         for one in filter(None, (generator, judge)):
             one.close()
     costs = {who: a["cost"] + a.get("earlier_cost", 0.0) for who, a in accounts.items() if a.get("cost") is not None}
-    return {"asked": len(chosen), "made": made, "reasons": dict(sorted(reasons.items())),
+    return {"asked": len(chosen), "made": made, "reasons": dict(sorted(reasons.items())), "told": told,
             "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity),
             "judge_drift": drift}
 
@@ -103,10 +105,10 @@ def judge_drift(run: Run, number: int, given: Given) -> dict[str, Any] | None:
                  for side in (r.chosen, r.rejected) if side]
         sides = sides[: run.config.judging.anchors]
         write_json(path, [{"record": to_row(r), "text": text, "score": score}
-                          for (r, text), score in zip(sides, makers.judged(given, sides), strict=True)])
+                          for (r, text), (score, _) in zip(sides, makers.judged(given, sides), strict=True)])
     anchors = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     now = makers.judged(given, [(from_row(a["record"], (str(path), i)), a["text"]) for i, a in enumerate(anchors, 1)])
-    return collapse.judge_drift([a["score"] for a in anchors], now) if anchors else None
+    return collapse.judge_drift([a["score"] for a in anchors], [score for score, _ in now]) if anchors else None
 
 
 def records(path: Path) -> list[Record]:
@@ -156,7 +158,7 @@ def stages_of(config: Any) -> list:
         curation.check(found)
         return [table.build(spec) for spec in curation.specs(found)]
     except UserError as error:
-        raise UserError(str(error).replace("config.", "config.curate.", 1)) from None
+        raise UserError(within("curate", str(error))) from None
 
 
 def lines_of(paths: Iterable[Path]) -> Iterable[bytes]:

@@ -65,5 +65,9 @@ def why_empty(state: Mapping[str, Any]) -> str:
 
 def refuse_empty(number: int, state: Mapping[str, Any]) -> UserError:
     """The error of a first round that leaves nothing to train on."""
+    most = max(state["make"]["reasons"], key=state["make"]["reasons"].get, default="")
+    told = state["make"].get("told", {}).get(most)
+    first = f" The first {most}: {' '.join(told.split())[:200]}." if told else ""
     return UserError(f"round {number}: nothing was kept of the answers to {state['make']['asked']:,} prompts "
-                     f"({why_empty(state)}); nothing was trained. rejected.jsonl has every answer with its reason")
+                     f"({why_empty(state)}); nothing was trained.{first} rejected.jsonl has every answer with its "
+                     "reason")

@@ -39,15 +39,19 @@ from jitune.construct.ledger import difference
 from jitune.construct.verify.table import open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
 from jitune.evals.store import lock
-from jitune.hub import weights
+from jitune.hub import peft, weights
 from jitune.types import UserError
 
 RUN = "run.json"
 # A run may go on with other values of these.
 FREE = ("rounds", "export", "output_dir", "model.path", "prompts", "heldout")
-# Options that count from a phase on, in the order of phases.
-LATER = {"config.curate.": "curate", "config.own_answers": "pool", "config.pool": "pool", "config.train.": "train"}
+# Options that count from a phase on. Behind an answer of the model, which is paid for, nothing but time is lost.
+LATER = {"config.verifier.": "make", "config.judg": "make", "code of ": "make", "config.curate.": "curate",
+         "config.own_answers": "pool", "config.pool": "pool", "config.train.": "train"}  # fmt: skip
 FREE_SECTIONS = ("limits.", "train.keep", "train.loggers", "train.checkpoint_every", "train.mesh.")
+# How a generator is asked, and how much; not who answers what.
+MEANS = ("key_env", "prices", "budget", "token_budget", "concurrency", "timeout", "tries", "batch_size", "mesh")
+FREE_SECTIONS += tuple(f"{who}.{name}" for who in ("generator", "judge") for name in MEANS)
 
 
 def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | None = None) -> Path:
@@ -69,18 +73,27 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     phases.stages_of(config)
     models = models or Models(config, say)
     folder, first = Path(config.output_dir).expanduser(), weights.resolve(config.model.path)
+    if peft.is_adapter(first):
+        raise UserError(f"config.model.path={config.model.path}: is an adapter, and rounds train a whole model; make "
+                        "one of it with `jitune export --to merged`")
     heldout = _problems(config, "heldout", config.heldout_limit) if config.heldout else None
     problems = _problems(config, "prompts", config.limit, answered=recipe.answered, without=heldout)
     principles = read_principles(config.principles) if config.principles else PRINCIPLES
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):
-        run = Run(config, recipe, folder, problems, heldout, models, first.resolve().name, verify, read, principles,
+        run = Run(config, recipe, folder, problems, heldout, models, named_by(first), verify, read, principles,
                   _suite(config, first), say)
         stopped, last, error = fold(run)
         finish(run, stopped, last)
         if error:
             raise error
     return folder
+
+
+def named_by(path: Path) -> str:
+    """A model's name for people, out/final and out/round-1/train/final by their folder's."""
+    found = path.resolve()
+    return found.parent.name if found.name == "final" and found.parent.name else found.name
 
 
 def fold(run: Run) -> tuple[str, int, UserError | None]:
@@ -150,14 +163,14 @@ def link(run: Run, number: int) -> None:
 
 def make_header(config: Any, problems: Problems, heldout: Problems | None, model: str, principles) -> dict[str, Any]:
     """What a run is of: another model, data or option makes another run."""
-    flat = training.flatten(config)
+    flat = training.flatten(shown(config))
     header = {f"config.{name}": value for name, value in flat.items()
               if name not in FREE and not name.startswith(FREE_SECTIONS)}  # fmt: skip
     header |= {"digest of the model": model, "digest of the prompts": problems.digest,
                "digest of the held-out problems": heldout and heldout.digest,
                "principles": [list(p) for p in principles]}
     for target in (config.method, config.verifier.name):
-        header |= {f"digest of {file}": digest for file, digest in identity.code(target).items()}
+        header |= {f"code of {file}": digest for file, digest in identity.code(target).items()}
     return header
 
 
@@ -181,26 +194,40 @@ def claim(folder: Path, header: dict[str, Any], config: Any) -> Iterator[None]:
             if any(folder.glob("round-*")) and found != header and not turn_back(folder, found, header):
                 raise UserError(f"{folder}: was written for something else ({difference(found, header)}); give another "
                                 "folder, or move it away")
-        write_json(path, {"jitune": __version__, "header": header, "config": config.to_dict()})
+        write_json(path, {"jitune": __version__, "header": header, "config": shown(config).to_dict()})
         yield
 
 
 def turn_back(folder: Path, found: Any, header: dict[str, Any]) -> bool:
     """Takes back what rests on other options, where it is only what comes behind the answers of the first round.
 
-    Answers are paid for: a training that fails must not need them anew. Returns whether that is all that differs.
+    Answers are paid for: a training that fails, or a verifier or a judge, must not need them anew. Returns whether that
+    is all that differs.
     """
     first, state = folder / "round-1", read_state(folder / "round-1")
     differing = [name for name in {*header, *(found or {})} if (found or {}).get(name) != header.get(name)]
     phases = {next((phase for start, phase in LATER.items() if name.startswith(start)), "") for name in differing}
     if "" in phases or "train" in state:
         return False
-    for phase in list(LATER.values())[min(list(LATER.values()).index(p) for p in phases):]:
+    order = list(dict.fromkeys(LATER.values()))
+    for phase in order[min(map(order.index, phases)):]:
         state.pop(phase, None)
         shutil.rmtree(first / {"curate": "curated"}.get(phase, phase), ignore_errors=True)
+    if "make" in phases:  # which the answers to held-out problems went through, too
+        (folder / "anchors.json").unlink(missing_ok=True)
+        (folder / "round-0" / "state.json").unlink(missing_ok=True)
     if first.exists():
         write_json(first / "state.json", state)
     return True
+
+
+def shown(config: Any) -> Any:
+    """The config as it may be written down: a query of an endpoint's URL may hold a key."""
+    found = config.copy_and_resolve_references()
+    for who in ("generator", "judge"):
+        for name in ("base_url", "model"):
+            found[who][name] = found[who][name].partition("?")[0]
+    return found
 
 
 @contextmanager
@@ -233,13 +260,16 @@ def _problems(config: Any, option: str, limit: int, **more: Any) -> Problems:
 
 def _check_training(config: Any, recipe: methods.Recipe) -> None:
     """Refuses values of the section `train` that no training takes, before anything is generated."""
+    from jitune import compiling, sharding
+
     whole = training.defaults()
     whole.update(config.train.to_dict())
     whole.objective.name, whole.optimizer.learning_rate = recipe.objective, recipe.learning_rate
     try:
         training.check(whole, needed=())
+        compiling.check_batch(whole, sharding.make_mesh(**whole.mesh))
     except UserError as error:
-        raise UserError(str(error).replace("config.", "config.train.", 1)) from None
+        raise UserError(options.within("train", str(error))) from None
 
 
 def _suite(config: Any, model: Path) -> Any:

@@ -164,11 +164,6 @@ def spin(samples: Sequence[Sample], *, keep_cut: bool = True) -> Chosen:
     return Chosen(kept, rejected)
 
 
-def spin_training(iterations: Sequence[Sequence[Record]]) -> list[Record]:
-    """What SPIN trains on, given the pairs of each iteration so far: the last one's, and those of the one before."""
-    return [pair for pairs in iterations[-2:] for pair in pairs]
-
-
 def best_and_worst(samples: Sequence[Sample]) -> Chosen:
     """Self-rewarding (arXiv 2401.10020): a pair of the sample with the highest score and the one with the lowest.
 

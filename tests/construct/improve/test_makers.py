@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from jitune.construct.improve import config as configs
-from jitune.construct.improve import makers, methods
+from jitune.construct.improve import makers, methods, select
 from jitune.construct.improve.constitution import PRINCIPLES
 from jitune.construct.improve.makers import Asked, Given
 from jitune.construct.improve.problems import read_problems
@@ -125,6 +125,10 @@ def test_self_rewarding_takes_the_mean_of_three_judgements(problems):
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("a", "b")
     assert dict(pair.scores) == {"chosen_score": 4, "rejected_score": 2} and len(judging.asked) == 12
     assert reasons(found) == {"between": 1, "unscored": 1}
+    assert "0 of 3 replies gave points" in [r.detail for r in found.rejected]
+    g, _ = given("self_rewarding", lambda call: "abcd"[call.seed], judge=Replay(lambda call: Lost("failed", "503")))
+    assert {r.detail for r in makers.self_rewarding(g, problems[:1]).rejected} == {
+        "0 of 3 replies gave points; failed 503"}
 
 
 def test_constitutional_answers_are_criticised_and_written_anew(problems):
@@ -177,6 +181,35 @@ def test_a_method_of_ones_own_may_ask_and_may_fail(problems):
     assert len(replay.asked) == 3 and found.kept[0].provenance.parents == (problems[0].id,)
     with pytest.raises(UserError, match="cannot be imported"):
         methods.find("tests.construct.improve.test_makers:nowhere")
+
+
+def strange(problem, answers):
+    """A method that gives what no record can be made of."""
+    return 17
+
+
+def broken(problem, answers):
+    """A method that fails behind its first record."""
+    yield answers[0]
+    raise ValueError("then")
+
+
+def compare(problem, answers):
+    """A method that makes pairs."""
+    return select.as_pair(select.Sample(problem, ""), "yes", "no")
+
+
+def test_what_a_method_of_ones_own_gives_must_fit_its_training(problems):
+    name = "tests.construct.improve.test_makers"
+    for function, words in (("strange", "gave int; None, a text"), ("compare", "pairs of answers.* must be dpo")):
+        g, _ = given(f"{name}:{function}", lambda call: "x")
+        with pytest.raises(UserError, match=words):
+            g.recipe.make(g, problems)
+    g, _ = given(f"{name}:broken", lambda call: "x")
+    assert {r.detail for r in g.recipe.make(g, problems).rejected} == {"ValueError: then"}
+    g, _ = given(f"{name}:compare", lambda call: "x")
+    found = g.recipe.make(g._replace(recipe=g.recipe._replace(objective="dpo")), problems)
+    assert len(found.kept) == len(problems) and found.kept[0].chosen
 
 
 def test_problems_that_cannot_be_asked_are_counted(tmp_path):

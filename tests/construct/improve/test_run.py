@@ -142,6 +142,34 @@ def test_a_training_that_failed_is_mended_without_asking_again(toy_model, tmp_pa
         improve(options, models=Told(options, log=log))
 
 
+def wrong(record, text):
+    """A verifier that somebody has yet to mend."""
+    raise ValueError("not like this")
+
+
+def test_a_verifier_that_failed_is_mended_and_a_budget_raised_without_asking_again(toy_model, tmp_path):
+    options = config(toy_model, tmp_path, tmp_path / "out", rounds=1, verifier__name=f"{__name__}:wrong")
+    options.generator.base_url = "http://localhost/v1?key=secret"
+    log = tmp_path / "log"
+    with pytest.raises(UserError, match=r"\(32 unchecked\); .* The first unchecked: ValueError: not like this\."):
+        improve(options, models=Asking(options, log=log))
+    assert "secret" not in (tmp_path / "out" / "run.json").read_text()
+    paid = log.read_text()
+    options.verifier.name, options.generator.budget = "math", 2.0
+    out = improve(options, models=Asking(options, log=log))
+    asked = log.read_text()[len(paid):].splitlines()
+    assert len(asked) == len(SUMS[8:]) and all("round 1" in line for line in asked)  # the trained model alone
+    accuracy = [row["accuracy"]["value"] for row in json.loads((out / "summary.json").read_text())["rounds"]]
+    assert accuracy == [1.0, 1.0]  # the first model's answers were checked anew
+
+
+class Asking(Told):
+    """Where an endpoint is named, the function answers in its place."""
+
+    def open(self, path, *, name, cache, spent=0.0):
+        return self.open_own(path, name=name, cache=cache)
+
+
 def test_a_round_may_ask_a_part_of_the_prompts(toy_model, tmp_path):
     options = config(toy_model, tmp_path, tmp_path / "out", rounds=1, per_round=3, heldout="", pool="none")
     log = tmp_path / "log"
@@ -189,6 +217,10 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"sampling__temperature": 0.0}, "greedy answers are all alike"),
     ({"train__model__path": "x"}, "config.train.model.path='x': each round sets it itself"),
     ({"train__batch_size": 0}, "config.train.batch_size=0 must be at least 1"),
+    ({"model__path": "adapter"}, "is an adapter, and rounds train a whole model"),
+    ({"train__batch_size": 3}, "config.train.batch_size=3 does not divide by the mesh"),
+    ({"train__objective__name": "distill", "method": f"{__name__}:wrong"},
+     "config.train.objective.name=distill needs one of config.train.objective.teacher"),
     ({"start": "first"}, "config.start='first' is not known; known are base, last"),
     ({"export": "best", "heldout": ""}, "config.export=best needs config.heldout"),
     ({"method": "spin", "train__transform__name": "prefix"}, "cannot be merged"),
@@ -197,6 +229,9 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"verifier__math__tolerance": -1.0}, "verifier"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_asked(toy_model, tmp_path, given, words):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    given = {name: str(tmp_path / "adapter") if value == "adapter" else value for name, value in given.items()}
     with pytest.raises((UserError, KeyError), match=words):
         options = config(toy_model, tmp_path, tmp_path / "out", **given)
         improve(options, models=Told(options))

@@ -198,12 +198,6 @@ def test_spin_pairs_the_real_answer_with_the_models():
     assert len(select.spin(cut).kept) == 1 and reasons(select.spin(cut, keep_cut=False)) == ["cut_by_length"]
 
 
-def test_spin_trains_on_the_last_two_iterations():
-    a, b, c = (Record(x, ({"role": "user", "content": x},)) for x in "abc")
-    assert select.spin_training([[a]]) == [a]
-    assert select.spin_training([[a], [b], [c]]) == [b, c]
-
-
 def test_the_best_is_paired_with_the_worst():
     scored = [s._replace(score=x) for s, x in zip(samples(*"abcd"), (3.0, 4.5, 1.0, 4.5), strict=True)]
     chosen = select.best_and_worst(scored)
