@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -361,6 +362,17 @@ def test_a_teacher_of_other_tokens_is_refused_before_anything_is_made(distilled,
     with pytest.raises(UserError, match="config.objective.teacher=.*no such"):
         train(config)
     assert not Path(config.output_dir).exists()
+
+
+def test_a_teacher_that_ends_otherwise_is_told_of(distilled, tmp_path, capsys):
+    dry_run(distilled)
+    assert "the teacher ends a text" not in capsys.readouterr().out
+    other = shutil.copytree(distilled.objective.teacher, tmp_path / "other")
+    path = other / "tokenizer_config.json"
+    named = json.loads(path.read_text())
+    path.write_text(json.dumps({**named, "eos_token": "a"}))
+    dry_run(copy_config(distilled, **{"objective.teacher": str(other)}))
+    assert "note: the teacher ends a text with 'a'" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_with_its_own_teacher_alone(distilled, toy_model):
