@@ -26,7 +26,7 @@ from jitune.data import token_store
 from jitune.hub import files, peft, peft_config, weights
 from jitune.hub.peft_read import WEIGHTS
 from jitune.hub.tokenizer import load_tokenizer
-from jitune.hub.vocabulary import check_vocabulary, vocabulary_digest
+from jitune.hub.vocabulary import check_vocabulary, eos_note, vocabulary_digest
 from jitune.models import decoder
 from jitune.objectives import build
 from jitune.transforms.build import is_adapter, parse_merges
@@ -66,19 +66,21 @@ def open_teacher(config, *, patterns=None) -> Teacher | None:
         attention=config.model.attention))  # fmt: skip
 
 
-def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> int:
-    """How many tokens teacher and student share. Raises UserError where they do not share all of them, or where rows
-    are longer than the teacher's context."""
+def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[int, str]:
+    """(how many tokens teacher and student share, what is worth saying of them or "").
+
+    Raises UserError where they do not share all of them, or where rows are longer than the teacher's context.
+    """
     own = load_tokenizer(weights.resolve(teacher.adapter, peft.PATTERNS)) if teacher.adapter else None
-    where = f"config.objective.teacher={teacher.path}"
+    other, where = own or load_tokenizer(teacher.base), f"config.objective.teacher={teacher.path}"
     try:
-        count = check_vocabulary(tokenizer, own or load_tokenizer(teacher.base), model_config, teacher.config)
+        count = check_vocabulary(tokenizer, other, model_config, teacher.config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     if 0 < teacher.config.max_positions < config.seq_len:
         raise UserError(f"{where}: its context has {teacher.config.max_positions} tokens, config.seq_len is "
                         f"{config.seq_len}")
-    return count
+    return count, eos_note(tokenizer, other)
 
 
 def digests(config, teacher: Teacher | None) -> dict[str, str]:

@@ -103,7 +103,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
     teacher = companions.open_teacher(config)
-    vocab = companions.check_teacher(teacher, tokenizer, tuning.model_config, config) if teacher else None
+    found = companions.check_teacher(teacher, tokenizer, tuning.model_config, config) if teacher else (None, "")
     suite = during.prepare(config.evals, base_config.max_positions)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config, **companions.digests(config, teacher))
     writer, held = jax.process_index() == 0, None
@@ -112,11 +112,11 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
         rundir.check_resume(directory, config, fingerprint)
     progress = Progress(active=jax.process_index() == 0)
     prepared = feed.prepare(config, tokenizer)
-    progress.say(pipeline.summary(prepared.stats))
+    progress.say("\n".join(filter(None, (pipeline.summary(prepared.stats), found[1]))))
     evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
     data = {"train": prepared, "eval": evaluation}
     store = companions.open_store(config, data, tokenizer)
-    vocab = store.vocab if store else vocab
+    vocab = store.vocab if store else found[0]
     total = feed.count_steps(config, prepared)
     prompts = choose_prompts(config, tokenizer) if config.sample_every else []
     stop_ids = chat.stop_token_ids(tokenizer, {"eos_token_id": list(base_config.eos_token_ids)})

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -163,7 +164,8 @@ def test_every_mesh_and_cut_gives_the_same_losses(which, request, tmp_path):
 ], ids=lambda c: f"{c['objective.name']}-{c['transform.name']}")  # fmt: skip
 def test_objectives_train_what_a_transform_trains(changes, paired, teacher, monkeypatch):
     """A step moves every trained array, leaves the frozen ones, and is finite."""
-    config = copy_config(paired, **{"steps": 1, "seq_len": 64, **changes})
+    config = copy_config(paired, **{"steps": 1, "seq_len": 64, "optimizer.schedule": "constant",
+                                    "optimizer.warmup_ratio": 0.0, **changes})  # fmt: skip
     if config.objective.name == "distill":
         config.objective.teacher = str(teacher)
         config.data.train = distilled_data = config.data.train.replace("pairs.jsonl", "answers.jsonl")
@@ -360,6 +362,17 @@ def test_a_teacher_of_other_tokens_is_refused_before_anything_is_made(distilled,
     with pytest.raises(UserError, match="config.objective.teacher=.*no such"):
         train(config)
     assert not Path(config.output_dir).exists()
+
+
+def test_a_teacher_that_ends_otherwise_is_told_of(distilled, tmp_path, capsys):
+    dry_run(distilled)
+    assert "the teacher ends a text" not in capsys.readouterr().out
+    other = shutil.copytree(distilled.objective.teacher, tmp_path / "other")
+    path = other / "tokenizer_config.json"
+    named = json.loads(path.read_text())
+    path.write_text(json.dumps({**named, "eos_token": "a"}))
+    dry_run(copy_config(distilled, **{"objective.teacher": str(other)}))
+    assert "note: the teacher ends a text with 'a'" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_with_its_own_teacher_alone(distilled, toy_model):

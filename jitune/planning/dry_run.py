@@ -41,8 +41,8 @@ def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
     model_config = weights.read_config(base)
     tokenizer = feed.take_tokenizer(base, config, model_config)
     teacher = companions.open_teacher(config)
-    if teacher:
-        companions.check_teacher(teacher, tokenizer, model_config, config)
+    if teacher and (note := companions.check_teacher(teacher, tokenizer, model_config, config)[1]):
+        print(note)
     prepared = feed.prepare(config, tokenizer)
     evaluation = feed.prepare(config, tokenizer, eval=True) if config.data.eval else None
     companions.open_store(config, {"train": prepared, "eval": evaluation}, tokenizer)

@@ -150,7 +150,8 @@ def summary(folder: Path) -> str:
         lines.append(f"  {counts['malformed'] + counts['left_out']:,} rows of the input were not used")
     lines += [f"  {count:,} {reason}" for reason, count in list(result["reasons"].items())[:6]]
     lines += [f"  {name}: {line(one['account'])}" for name, one in result["generators"].items()]
-    if failed := result["reasons"].get("failed"):
+    failed = result["reasons"].get("failed")
+    if failed and (folder / CACHES["teacher"]).exists():
         lines.append(f"  {failed:,} answers failed; a new folder with a copy of the files generations*.jsonl asks for "
                      "them alone once more")
     if result["ended"]:

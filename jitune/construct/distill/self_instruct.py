@@ -143,7 +143,10 @@ def new_instructions(making: Making, numbers: range) -> tuple[list[Made], list[R
         if reply.finish_reason == "length":
             rejected.append(Rejected("cut", "reached max_tokens, so that all of it goes", source, reply.text))
             continue
-        for text in listed(reply.text) if making.chat else continued(reply.text):
+        tasks = list(listed(reply.text) if making.chat else continued(reply.text))
+        if not tasks:
+            rejected.append(Rejected("no_task", "names no task", source, reply.text))
+        for text in tasks:
             text = tidy(text, policy=making.options.policy)
             found = making.gate.refuses(text)
             if found:

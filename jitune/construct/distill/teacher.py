@@ -54,7 +54,7 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
     from jitune.hub import weights
     from jitune.hub.vocabulary import check_vocabulary, eos_note, vocabulary_digest
 
-    _check(config, k, logprobs)
+    _check(config, k, logprobs, batch_size)
     mesh = sharding.make_mesh(**config.mesh)
     rows = -(-(batch_size or config.batch_size) // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
     student = weights.resolve(config.model.path)
@@ -83,13 +83,15 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
     return folders
 
 
-def _check(config: Any, k: int, logprobs: str) -> None:
+def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
     for name, value in (("model.path", config.model.path), ("data.train", config.data.train),
                         ("objective.teacher", config.objective.teacher)):
         if not value:
             raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
     if k < 1:
         raise UserError(f"--k {k}: must be at least 1")
+    if batch_size < 0:
+        raise UserError(f"--batch_size {batch_size}: must be at least 1, or 0 for that of the config")
     if logprobs not in ("float32", "float16"):
         raise UserError(f"--logprobs {logprobs}: is not one of float32, float16")
     if config.objective.name not in ("sft", "distill"):

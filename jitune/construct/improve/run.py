@@ -76,8 +76,10 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     if peft.is_adapter(first):
         raise UserError(f"config.model.path={config.model.path}: is an adapter, and rounds train a whole model; make "
                         "one of it with `jitune export --to merged`")
-    heldout = _problems(config, "heldout", config.heldout_limit) if config.heldout else None
-    problems = _problems(config, "prompts", config.limit, answered=recipe.answered, without=heldout)
+    known = config.verifier.name == "math"  # it compares with what is known; asking about anything else is for nothing
+    heldout = _problems(config, "heldout", config.heldout_limit, answered=known) if config.heldout else None
+    problems = _problems(config, "prompts", config.limit, answered=recipe.answered or recipe.checks and known,
+                         without=heldout)
     principles = read_principles(config.principles) if config.principles else PRINCIPLES
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):

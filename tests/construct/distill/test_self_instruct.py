@@ -170,3 +170,8 @@ def test_the_175_seeds_through_a_local_model(tmp_path, shared, toy_model):
     distill(given)
     assert before == ((folder / "kept.jsonl").read_bytes(), (folder / "rejected.jsonl").read_bytes())
     assert json.loads((folder / "funnel.json").read_text())["generators"]["teacher"]["account"]["calls"] == 0
+
+
+def test_a_response_without_a_task_is_counted(tmp_path):
+    kept, rejected, asked = run(tmp_path, lambda call: "", self_instruct__patience=4, self_instruct__requests=2)
+    assert not kept and len(asked) == 4 and [row["reason"] for row in rejected] == ["no_task"] * 4

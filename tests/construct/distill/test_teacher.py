@@ -180,4 +180,6 @@ def test_bad_input_is_one_line(config, tmp_path, toy_data):
             write_stores(config, tmp_path / "c", k=K)
     with pytest.raises(UserError, match="--k 0"):
         write_stores(config, tmp_path / "c", k=0)
+    with pytest.raises(UserError, match="--batch_size -3: must be at least 1"):
+        write_stores(config, tmp_path / "c", k=K, batch_size=-3)
     assert not (tmp_path / "c").exists()

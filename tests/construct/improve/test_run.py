@@ -217,6 +217,8 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"sampling__temperature": 0.0}, "greedy answers are all alike"),
     ({"train__model__path": "x"}, "config.train.model.path='x': each round sets it itself"),
     ({"train__batch_size": 0}, "config.train.batch_size=0 must be at least 1"),
+    ({"prompts": "unanswered.jsonl"}, r"leaves nothing to ask \(1 no_answer\)"),
+    ({"heldout": "unanswered.jsonl"}, r"config.heldout=.*leaves nothing to ask \(1 no_answer\)"),
     ({"model__path": "adapter"}, "is an adapter, and rounds train a whole model"),
     ({"train__batch_size": 3}, "config.train.batch_size=3 does not divide by the mesh"),
     ({"train__objective__name": "distill", "method": f"{__name__}:wrong"},
@@ -231,7 +233,9 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
 def test_what_cannot_work_is_refused_before_anything_is_asked(toy_model, tmp_path, given, words):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    given = {name: str(tmp_path / "adapter") if value == "adapter" else value for name, value in given.items()}
+    (tmp_path / "unanswered.jsonl").write_text('{"messages": [{"role": "user", "content": "What is 2 plus 3?"}]}\n')
+    given = {name: str(tmp_path / value) if value in ("adapter", "unanswered.jsonl") else value
+             for name, value in given.items()}
     with pytest.raises((UserError, KeyError), match=words):
         options = config(toy_model, tmp_path, tmp_path / "out", **given)
         improve(options, models=Told(options))
