@@ -278,19 +278,25 @@ def write_table(a) -> None:
                       *(f"{100 * v:.1f}" for v in values)])  # fmt: skip
 
     add("start", start)
+    methods: dict[tuple[str, int], list[float]] = {}
     made = [["method", "round", *(f"kept, seed {s}" for s in seeds), "tokens written", "seconds"]]
     for method in a.methods:
         found = [json.loads((a.out / f"seed-{s}" / method / "summary.json").read_text(encoding="utf-8"))["rounds"]
                  for s in seeds]  # fmt: skip
         for number in range(1, ROUNDS + 1):
             rounds = [r[number] for r in found]
-            add(f"{method}, round {number}", [right(r) for r in rounds])
+            methods[method, number] = [right(r) for r in rounds]
+            add(f"{method}, round {number}", methods[method, number])
             made.append([method, str(number), *(f"{r['kept']:,}" for r in rounds),
                          f"{mean(r['tokens']['generating']['output_tokens'] for r in rounds):,.0f}",
                          f"{mean(sum(r['seconds'].values()) for r in rounds):.0f}"])  # fmt: skip
     for number in range(1, ROUNDS + 1):
         add(f"control, {number * a.steps} further steps", of_seeds(a, seeds, f"control/{number}"))
     add("experts' solutions to all prompts", of_seeds(a, seeds, "experts"))
+    for (method, number), values in methods.items():
+        over = [v - c for v, c in zip(values, of_seeds(a, seeds, f"control/{number}"), strict=True)]
+        lines.append([f"{method}, round {number}, over the control", "", interval(over, signed=True),
+                      *(f"{100 * v:+.1f}" for v in over)])  # fmt: skip
     head = (f"{len(seeds)} seeds; {a.worked} stories with solutions, {a.prompts:,} more with results alone; {a.steps} "
             f"steps a round; {a.heldout} held-out stories.")  # fmt: skip
     (a.out / "table.md").write_text("\n\n".join([head, markdown(lines), markdown(made)]) + "\n", encoding="utf-8")
