@@ -90,16 +90,16 @@ def parse():
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--first_seed", type=int, default=0, help="to run a part of the seeds")
     p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    p.add_argument("--worked", type=int, default=0, help="stories with solutions (150; 20 with --quick)")
-    p.add_argument("--prompts", type=int, default=0, help="stories with results alone (350; 20 with --quick)")
-    p.add_argument("--steps", type=int, default=0, help="of each training (200; 5 with --quick)")
-    p.add_argument("--reading_steps", type=int, default=0, help="(1000; 5 with --quick)")
+    p.add_argument("--worked", type=int, default=0, help="stories with solutions (150; 60 with --quick)")
+    p.add_argument("--prompts", type=int, default=0, help="stories with results alone (350; 40 with --quick)")
+    p.add_argument("--steps", type=int, default=0, help="of each training (200; 60 with --quick)")
+    p.add_argument("--reading_steps", type=int, default=0, help="(1000; 300 with --quick)")
     p.add_argument("--quick", action="store_true")
     a = p.parse_args()
-    for name, whole, quick in (("worked", 150, 20), ("prompts", 350, 20), ("steps", 200, 5),
-                               ("reading_steps", 1000, 5)):  # fmt: skip
+    for name, whole, quick in (("worked", 150, 60), ("prompts", 350, 40), ("steps", 200, 60),
+                               ("reading_steps", 1000, 300)):  # fmt: skip
         setattr(a, name, getattr(a, name) or (quick if a.quick else whole))
-    a.heldout = 20 if a.quick else 300
+    a.heldout = 40 if a.quick else 300
     return a
 
 
@@ -174,7 +174,7 @@ def make_base(a) -> None:
     if not text.exists():
         folder.mkdir(exist_ok=True)
         rng = random.Random("read")
-        number = 200 if a.quick else 6000
+        number = 600 if a.quick else 6000
         write_rows(sums, (loose_sum(rng) for _ in range(4 * number)))
         write_rows(text, ({"text": question} for question, _, _ in stories(rng, number // 4)))
         write_rows(folder / "both.jsonl", read_rows(sums) + read_rows(text))  # for the tokenizer
@@ -309,7 +309,7 @@ def of_seeds(a, seeds: list[int], name: str) -> list[float]:
 def right(one: dict) -> float:
     """The share of all held-out stories; what could not be judged is wrong."""
     accuracy = one["accuracy"]
-    return accuracy["value"] * accuracy["n"] / (accuracy["n"] + one["unscored"])
+    return (accuracy["value"] or 0.0) * accuracy["n"] / (accuracy["n"] + one["unscored"])
 
 
 def mean(values) -> float:

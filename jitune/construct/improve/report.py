@@ -85,9 +85,9 @@ def warnings(found: Mapping[str, Any]) -> list[Markup]:
     texts = []
     if "nothing was kept" in found["stopped"] or found["stopped"].startswith("round "):
         texts.append(f"It stopped early: {found['stopped']}.")
-    trained = [r for r in found["rounds"] if r["round"] and r["accuracy"]]
-    first = found["rounds"][0]["accuracy"]
-    if trained and first and all(r["accuracy"]["value"] <= first["value"] for r in trained):
+    first, *trained = [r["accuracy"]["value"] if r["accuracy"] else None for r in found["rounds"]]
+    trained = [x for x in trained if x is not None]
+    if trained and first is not None and all(x <= first for x in trained):
         texts.append("No round is better on held-out problems than the model before.")
     if found["heldout"] is None:
         texts.append("No held-out problems were given, so that nothing here says whether the model got better.")

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from jitune.construct.improve import report
 from jitune.construct.improve.run import improve
 from jitune.construct.improve.summary import table
 from jitune.data.record import answer
@@ -104,6 +105,17 @@ def test_the_report_shows_every_round(rft):
     lines = table(found)
     assert max(map(len, lines)) <= 80 and lines[-1] == "stopped: all 2 rounds are done"
     assert [line.split()[0] for line in lines[1:4]] == ["0", "1", "2"]
+
+
+@pytest.mark.core
+def test_the_page_of_a_run_whose_answers_none_could_judge(rft):
+    """Accuracies without a value: neither compared nor an error."""
+    found = json.loads((rft[0] / "summary.json").read_text())
+    for one in found["rounds"]:
+        one["accuracy"] |= {"value": None, "low": None, "high": None, "se": None, "n": 0}
+        one["gain"] = None
+    assert "No round is better" not in report.render(found)
+    assert table(found)
 
 
 @pytest.mark.core
