@@ -2,7 +2,7 @@
 
 A larger model is tuned until it can do eleven small tasks; what does a small model learn from it, beside what it learns
 from as many records of experts? All from scratch. From the repository's root (or with PYTHONPATH=. where jitune is not
-installed). --quick takes a minute or two, and its numbers mean nothing.
+installed). --quick takes a few minutes, and its numbers mean nothing.
 
 Out, in OUT:
 
@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import shutil
 import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+from common import interval, markdown, read_rows, write_rows
 
 from jitune import compile_cache, host_memory
 
@@ -140,16 +141,6 @@ def test_questions(a) -> list:
     from jitune.quickstart import tasks
 
     return [q for q in tasks.write_test(a.per_task, seed=0) if q.task in TASKS]
-
-
-def write_rows(path: Path, rows) -> int:
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
-    return len(lines)
-
-
-def read_rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def make_models(a) -> None:
@@ -338,18 +329,6 @@ def write_table(a) -> None:
     (a.out / "table.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-def interval(values: list[float], *, signed: bool = False) -> str:
-    """Mean and half of a 95 % interval (Student's t over seeds), in points."""
-    from jitune.evals.stats import mean_interval
-
-    if not values:
-        return ""
-    found = mean_interval(values)
-    half = (found.high - found.low) / 2 if found.high is not None and len(values) > 1 else math.nan
-    mean = f"{100 * found.value:+.1f}" if signed else f"{100 * found.value:.1f}"
-    return mean if math.isnan(half) else f"{mean} ± {100 * half:.1f}"
-
-
 def costs(a) -> list[list[str]]:
     """A line for each method of making data and each seed."""
     lines = [["method", "seed", "asked", "kept", "left by curation", "tokens written", "seconds"]]
@@ -365,11 +344,6 @@ def costs(a) -> list[list[str]]:
                           f"{left['records']['kept']:,}", f"{account['output_tokens']:,}",
                           f"{made['seconds']:.0f}"])  # fmt: skip
     return lines
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """The first row is the head."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A small model that solves a part of some arithmetic stories answers others, learns from its right answers, and again.
 All from scratch. From the repository's root (or with PYTHONPATH=. where jitune is not installed). --quick takes a
-minute or two, and its numbers mean nothing.
+few minutes, and its numbers mean nothing.
 
 Out, in OUT:
 
@@ -29,7 +29,7 @@ import json
 import random
 from pathlib import Path
 
-from distillation import interval, markdown, read_rows, write_rows
+from common import interval, markdown, read_rows, write_rows
 
 from jitune import compile_cache, host_memory
 
