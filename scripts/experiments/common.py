@@ -1,6 +1,6 @@
 """What the experiments share: lines of JSON, intervals over seeds, tables.
 
-    interval([0.23, 0.166, 0.18])                       # "19.2 ± 8.3"
+    interval([0.23, 0.166, 0.18])                       # "19.2 ± 8.4"
     markdown([["row", "right"], ["experts", "19.2"]])
 """
 
