@@ -18,12 +18,13 @@ def add(commands) -> None:
 
 
 def run(a) -> int:
-    """Distils."""
+    """Distils; the exit code is 1 where the run has to go on: its budget is spent, or its endpoint fails."""
     from jitune.construct.distill import config as configs
-    from jitune.construct.distill.run import distill, summary
+    from jitune.construct.distill.run import distill, goes_on, summary
 
     config = configs.from_words(a.config, a.rest)
     folder, code = going_on.run(lambda: distill(config, shown=True))
     if folder:
         print(summary(folder))
+        code = int(goes_on(folder))
     return code

@@ -133,6 +133,7 @@ def finish(folder: Path, config: Any, state: State, header: Mapping[str, Any], g
     tree = state.tally.tree
     accounts = {name: one.account for name, one in generators.items() if one}
     result = funnel(tree, config, header, accounts, options.made_of(config), why)
+    result["goes_on"] = bool(why) and why != state.state.get("ended")  # the method itself has not come to an end
     page = report.page_of(result, examples(folder / REJECTED, tree["examples"], config.examples),
                           report.chosen(folder / KEPT, config.samples))
     for name, text in (("funnel.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n"),
@@ -155,5 +156,11 @@ def summary(folder: Path) -> str:
         lines.append(f"  {failed:,} answers failed; a new folder with a copy of the files generations*.jsonl asks for "
                      "them alone once more")
     if result["ended"]:
-        lines.append(f"  stopped before its end: {result['ended']}")
+        more = "; the same command goes on from here" if result["goes_on"] else ""
+        lines.append(f"  stopped before its end: {result['ended']}{more}")
     return "\n".join([*lines, f"  {folder / 'report.html'}, card.md and funnel.json say more"])
+
+
+def goes_on(folder: Path) -> bool:
+    """Whether a run was stopped by its budget or by calls that failed, so that the same one has more to do."""
+    return json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["goes_on"]

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from jitune.construct.distill import asking, folder, respond, table
-from jitune.construct.distill.run import distill, summary
+from jitune.construct.distill.run import distill, goes_on, summary
 from jitune.construct.ledger import Ledger
 from jitune.data.record_rows import from_row
 from jitune.generators.cached import Cached
@@ -173,6 +173,7 @@ def test_a_budget_stops_it_and_a_larger_one_goes_on(tmp_path):
         result = json.loads((path / "funnel.json").read_text())
         sizes.append(result["records"]["kept"])
         assert result["ended"] == (ended if tokens < 100_000 else "")
+        assert goes_on(path) == (tokens < 100_000) == ("goes on from here" in summary(path))
         assert (ended in (path / "card.md").read_text()) == (tokens < 100_000)
         account = result["generators"]["teacher"]["account"]
         assert account["earlier_tokens"] + account["input_tokens"] + account["output_tokens"] <= tokens

@@ -74,7 +74,7 @@ def test_of_a_response_that_was_cut_no_instruction_is_taken(tmp_path):
         tmp_path, lambda call: Reply(said, "length"), self_instruct__patience=10, self_instruct__requests=5)
     assert not kept and {row["reason"] for row in rejected} == {"cut"} and len(asked) == len(rejected) == 10
     result = json.loads((tmp_path / "out/funnel.json").read_text())
-    assert result["ended"] == "10 requests brought no new instruction; 0 of 100 made"
+    assert result["ended"] == "10 requests brought no new instruction; 0 of 100 made" and not result["goes_on"]
 
 
 def test_classifications_ask_for_labels_first(tmp_path):

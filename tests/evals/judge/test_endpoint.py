@@ -133,7 +133,7 @@ def test_pauses_double_and_a_date_is_a_time_to_wait_for():
 def test_an_hour_is_not_waited_for():
     with serve(script=[(200, {}, "[[A]]"), (429, {"Retry-After": "3600"}, b"")]) as fake:
         judge, naps = opened(fake, concurrency=1)
-        assert judge.answer(asks(2))[1].failure == "endpoint: HTTP 429" and naps == []
+        assert judge.answer(asks(2))[1].failure == "endpoint: HTTP 429; asks to wait for 3,600 s" and naps == []
 
 
 def test_a_server_that_drips_is_left():
