@@ -29,9 +29,9 @@ from jitune.construct.improve.frame import (
     write_json,
 )
 from jitune.construct.improve.makers import Given
-from jitune.construct.improve.problems import reference
+from jitune.construct.improve.problems import is_answered
 from jitune.construct.whole_file import whole_file
-from jitune.data.record import CANONICAL, Record, changed, named
+from jitune.data.record import CANONICAL, Record, changed
 from jitune.data.record_rows import from_row, to_line, to_row
 from jitune.types import UserError
 
@@ -184,23 +184,18 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> int:
 
 
 def pool(run: Run, number: int, folder: Path) -> dict[str, Any]:
-    """Puts together what the round trains on: the prompts' own answers, earlier rounds' data, its own."""
+    """Puts together what the round trains on: the prompts' own answers, earlier rounds' data, its own.
+
+    A result that a prompt has in its meta alone is not learned: it would teach to leave out the way to it.
+    """
     first = {"none": number, "previous": max(1, number - 1), "all": 1}[run.recipe.pool]
-    own = [r for r in run.problems.problems if reference(r)] if run.recipe.own_answers else []
+    own = [r for r in run.problems.problems if is_answered(r)] if run.recipe.own_answers else []
     parts = [folder_of(run, t) / "kept.jsonl" for t in range(first, number + 1)]
-    own_lines = [to_line(r) for r in map(as_trained, own)]
+    own_lines = list(map(to_line, own))
     seen = {json.loads(line)["id"] for line in own_lines}
     lines = (line for line in lines_of(parts) if json.loads(line)["id"] not in seen)
     count = write_lines(folder / "pool.jsonl", (*own_lines, *lines))
     return {"records": count, "own_answers": len(own_lines), "rounds": list(range(first, number + 1))}
-
-
-def as_trained(problem: Record) -> Record:
-    """A problem with its own answer as the last message, which it may have in its meta alone."""
-    if problem.text or problem.messages[-1]["role"] == "assistant":
-        return problem
-    answer = {"role": "assistant", "content": reference(problem)}
-    return named(changed(problem, id="", messages=(*problem.messages, answer), message_weights=None))
 
 
 def train(run: Run, number: int, folder: Path) -> dict[str, Any]:

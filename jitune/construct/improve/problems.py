@@ -82,7 +82,13 @@ def question(record: Record) -> Prompt:
     return tuple((m["role"], m.get("content") or "") for m in conversation(record))
 
 
+def is_answered(record: Record) -> bool:
+    """Whether an answer stands behind the question."""
+    return len(record.text) > 1 if record.text else record.messages[-1]["role"] == "assistant"
+
+
 def reference(record: Record) -> str:
     """The right answer: the record's last one, or `answer` of its meta; "" where there is none."""
     known = record.meta.get("answer")
-    return answer(record) or ("" if known is None else str(known))
+    own = answer(record) if record.chosen or is_answered(record) else ""
+    return own or ("" if known is None else str(known))
