@@ -36,8 +36,9 @@ def renew(batch, model: Model, params, tokenizer: Any, config, *, step: int, sto
     if not on_policy.coin(config.seed, step, config.objective.on_policy):
         return batch, {"on_policy": 0.0}
     began = time.perf_counter()
-    prompts = on_policy.prompts_of(batch, max_new_tokens=config.objective.max_new_tokens)
-    answers = write(prompts, model, params, tokenizer, config, step=step, stop_ids=stop_ids, context=context)
+    limit = min(config.seq_len, context - slots_in_front(model)) if context else config.seq_len
+    prompts = on_policy.prompts_of(batch, max_new_tokens=config.objective.max_new_tokens, limit=limit)
+    answers = write(prompts, model, params, tokenizer, config, step=step, stop_ids=stop_ids, limit=limit)
     placed = on_policy.place(prompts, answers, *batch["tokens"].shape)
     seconds = time.perf_counter() - began
     return on_policy.batch_of(prompts, answers, batch, placed), {
@@ -47,11 +48,13 @@ def renew(batch, model: Model, params, tokenizer: Any, config, *, step: int, sto
 
 
 def write(prompts, model: Model, params, tokenizer: Any, config, *, step: int, stop_ids: Sequence[int],
-          context: int = 0) -> list[list[int]]:  # fmt: skip
-    """The model's answers to prompts at a step, as token ids with their end; sampled anew for each step and prompt."""
+          limit: int) -> list[list[int]]:  # fmt: skip
+    """The model's answers to prompts at a step, as token ids with their end; sampled anew for each step and prompt.
+
+    limit: the most tokens of a prompt with its answer; every prompt has less.
+    """
     o, mesh = config.objective, sharding.mesh_of(params)
     rows = round_up(max(ROWS, config.batch_size), sharding.batch_shards(mesh) if mesh else 1)
-    limit = min(config.seq_len, context - slots_in_front(model)) if context else config.seq_len
     seed = int.from_bytes(hashlib.sha256(f"answers/{config.seed}/{step}".encode()).digest()[:4], "little")
     jobs = [Job(tuple(prompt), o.max_new_tokens, temperature=o.sampling_temperature, sample=i,
                 sampling=Sampling(seed=seed)) for i, prompt in enumerate(prompts)]  # fmt: skip

@@ -39,14 +39,15 @@ def coin(seed: int, step: int, share: float) -> bool:
     return int.from_bytes(drawn, "big") / 2**64 < share
 
 
-def prompts_of(batch: Mapping[str, np.ndarray], *, max_new_tokens: int = 1) -> list[list[int]]:
+def prompts_of(batch: Mapping[str, np.ndarray], *, max_new_tokens: int = 1, limit: int = 0) -> list[list[int]]:
     """The tokens before the first trained one of every document, row by row; documents without one are left out.
 
-    max_new_tokens: room in a row that an answer needs; of prompts that leave less, the last tokens are kept.
+    max_new_tokens: room in a row that an answer needs; of prompts that leave less, the last tokens are kept. limit: the
+    most tokens of a prompt with its answer, where that is less than a row.
     """
     tokens, segments = np.asarray(batch["tokens"]), np.asarray(batch["segment_ids"])
     weights, found = np.asarray(batch["loss_weights"]), []
-    most = max(1, tokens.shape[1] - max(1, max_new_tokens))
+    most = max(1, min(tokens.shape[1], limit or tokens.shape[1]) - max(1, max_new_tokens))
     for row in range(len(tokens)):
         starts = np.flatnonzero(np.diff(segments[row], prepend=0))
         for start, end in zip(starts, [*starts[1:], tokens.shape[1]][: len(starts)], strict=True):

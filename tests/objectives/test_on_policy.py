@@ -35,6 +35,8 @@ def test_the_coin_follows_from_seed_and_step():
 def test_prompts_are_what_comes_before_the_first_trained_token():
     assert prompts_of(packed()) == [[5, 6], [8]]
     assert prompts_of(packed(), max_new_tokens=7) == [[6], [8]]
+    assert prompts_of(packed(), max_new_tokens=2, limit=3) == [[6], [8]]
+    assert prompts_of(packed(), max_new_tokens=2, limit=4) == [[5, 6], [8]]
 
 
 def test_answers_are_trained_and_nothing_else():
