@@ -23,8 +23,7 @@ import jax
 from jitune import sharding, tree
 from jitune import state as states
 from jitune.data import token_store
-from jitune.hub import files, peft, peft_config, weights
-from jitune.hub.peft_read import WEIGHTS
+from jitune.hub import files, peft, weights
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.hub.vocabulary import check_vocabulary, eos_note, vocabulary_digest
 from jitune.models import decoder
@@ -46,13 +45,17 @@ class Teacher(NamedTuple):
 
 
 def open_teacher(config, *, patterns=None) -> Teacher | None:
-    """The teacher that the config names, None where there is none. patterns: of what a hub's checkpoint is asked for.
+    """The teacher that a run distils from, None where there is none; see `find_teacher`."""
+    asked = config.objective.name == "distill" and config.objective.teacher
+    return find_teacher(config, patterns=patterns) if asked else None
+
+
+def find_teacher(config, *, patterns=None) -> Teacher:
+    """The teacher that the config names. patterns: of what a hub's checkpoint is asked for.
 
     Raises UserError where it is not there or not understood.
     """
     path = config.objective.teacher
-    if config.objective.name != "distill" or not path:
-        return None
     try:
         if patterns:
             weights.resolve(path, patterns)
@@ -85,14 +88,21 @@ def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[in
 
 def digests(config, teacher: Teacher | None) -> dict[str, str]:
     """What tells a teacher, and a store, from others; "" for none. Raises UserError for a store that is none."""
-    found = files.digest(teacher.base) if teacher else ""
-    if teacher and teacher.adapter:
-        directory = weights.resolve(teacher.adapter, peft.PATTERNS)
-        for name in (peft_config.FILE, WEIGHTS):
-            found += f"-{hashlib.sha256((directory / name).read_bytes()).hexdigest()[:16]}"
+    found = "-".join(identify(teacher).values()) if teacher else ""
     header = read_store(config)
     return {"teacher": found, "store": hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
             if header else ""}  # fmt: skip
+
+
+def identify(teacher: Teacher) -> dict[str, str]:
+    """Digests of a teacher's files: {"digest": of the base, "adapter": of an adapter, where it has one}."""
+    found = {"digest": files.digest(teacher.base)}
+    if teacher.adapter:
+        state = hashlib.sha256()
+        for file in sorted(weights.resolve(teacher.adapter, peft.PATTERNS).glob("adapter_*")):
+            state.update(file.name.encode() + file.read_bytes())
+        found["adapter"] = state.hexdigest()
+    return found
 
 
 def read_store(config) -> dict[str, Any]:

@@ -20,9 +20,10 @@ import numpy as np
 
 from jitune.construct.ledger import Ledger
 from jitune.data import token_store
-from jitune.data.pipeline import Prepared, prepare, summary
+from jitune.data.pipeline import Prepared, summary
 from jitune.evals.progress import Bars
-from jitune.types import UserError
+from jitune.options import CHOICES
+from jitune.types import Model, UserError
 
 EVAL = "eval"
 EVERY = 1.0  # seconds between commits, at least
@@ -50,31 +51,32 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
     """
     import jax
 
-    from jitune import sharding
+    from jitune import companions, feed, sharding
     from jitune.hub import weights
-    from jitune.hub.vocabulary import check_vocabulary, eos_note, vocabulary_digest
+    from jitune.hub.vocabulary import vocabulary_digest
 
     _check(config, k, logprobs, batch_size)
     mesh = sharding.make_mesh(**config.mesh)
     rows = -(-(batch_size or config.batch_size) // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
     student = weights.resolve(config.model.path)
-    tokenizer = _student_tokenizer(student, config)
-    documents = {"": prepare(config.data, tokenizer, config.seq_len)}
-    if config.data.eval:
-        documents[EVAL] = prepare(config.data, tokenizer, config.seq_len, eval=True)
-    teacher, identity = open_teacher(config.objective.teacher, dtype=config.model.dtype, mesh=mesh)
-    _check_length(config, teacher.config)
     own = weights.read_config(student)
+    tokenizer = feed.take_tokenizer(student, config, own)
     own = own.replace(vocab_size=max(own.vocab_size, len(tokenizer))) if config.data.add_tokens else own
-    vocab = check_vocabulary(tokenizer, teacher.tokenizer, own, teacher.config)
+    teacher = companions.find_teacher(config)
+    vocab, note = companions.check_teacher(teacher, tokenizer, own, config)
     if k > vocab:
         raise UserError(f"--k {k}: the vocabulary has {vocab} tokens")
+    documents = {"": feed.prepare(config, tokenizer)}
+    if config.data.eval:
+        documents[EVAL] = feed.prepare(config, tokenizer, eval=True)
+    identity = {"path": teacher.path, **companions.identify(teacher), "dtype": teacher.config.dtype}
     made = {"k": k, "vocab": vocab, "vocabulary": vocabulary_digest(tokenizer), "teacher": identity}
     folders = []
     with Bars(shown=shown) as bars, jax.set_mesh(mesh):
-        if note := eos_note(tokenizer, teacher.tokenizer):
+        if note:
             bars.say(note)
-        ask = make_ask(teacher, mesh, k=k, vocab=vocab, chunk=config.loss_chunk, rows=rows)
+        model, params = companions.load_teacher(teacher, mesh)
+        ask = make_ask(model, params, mesh, k=k, vocab=vocab, chunk=config.loss_chunk, rows=rows)
         for name, prepared in documents.items():
             bars.say(summary(prepared.stats, name=name or "train"))
             header = token_store.make_header(prepared, **made, logprobs=logprobs)
@@ -88,6 +90,10 @@ def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
                         ("objective.teacher", config.objective.teacher)):
         if not value:
             raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
+    for name in ("model.dtype", "model.attention"):
+        value = config.model[name.removeprefix("model.")]
+        if value not in CHOICES[name]:
+            raise UserError(f"config.{name}={value!r} is not known; known are {', '.join(CHOICES[name])}")
     if k < 1:
         raise UserError(f"--k {k}: must be at least 1")
     if batch_size < 0:
@@ -98,56 +104,7 @@ def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
         raise UserError(f"config.objective.name={config.objective.name}: a teacher is asked for objective.name=distill")
 
 
-def _check_length(config: Any, teacher: Any) -> None:
-    if 0 < teacher.max_positions < config.seq_len:
-        raise UserError(f"config.seq_len={config.seq_len}: the teacher's context has {teacher.max_positions} tokens")
-
-
-def _student_tokenizer(directory: Path, config: Any) -> Any:
-    """As a training run takes it: with the tokens that it adds, and the template that it names."""
-    from jitune.data import chat
-    from jitune.hub.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(directory)
-    if tokenizer is None:
-        raise UserError(f"{directory}: has no tokenizer, and the data are text")
-    if config.data.add_tokens:
-        tokenizer.add_tokens(config.data.add_tokens.split(","))
-    if config.data.chat_template:
-        tokenizer.chat_template = chat.load_template(config.data.chat_template, tokenizer=tokenizer)
-    return tokenizer
-
-
-def open_teacher(path: str, *, dtype: str, mesh: Any) -> tuple[Any, dict[str, str]]:
-    """(the teacher as a `Pretrained` on the mesh, what it is): a model, or an adapter that names its base.
-
-    Raises UserError naming config.objective.teacher.
-    """
-    from jitune.hub import files, peft, weights
-
-    try:
-        base, adapter = peft.find_base(path)
-        pretrained = weights.load(base, dtype=dtype, mesh=mesh)
-        identity = {"path": str(path), "digest": files.digest(base), "dtype": dtype}
-        if adapter:
-            pretrained = peft.open_adapters(pretrained, {"teacher": adapter}, base=base)["teacher"]
-            identity["adapter"] = _digest(weights.resolve(adapter, peft.PATTERNS))
-    except UserError as error:
-        raise UserError(f"config.objective.teacher={path}: {error}") from None
-    return pretrained, identity
-
-
-def _digest(folder: Path) -> str:
-    """sha256 over the files of an adapter, which are small."""
-    import hashlib
-
-    state = hashlib.sha256()
-    for file in sorted(folder.glob("adapter_*")):
-        state.update(file.name.encode() + file.read_bytes())
-    return state.hexdigest()
-
-
-def make_ask(teacher: Any, mesh: Any, *, k: int, vocab: int, chunk: int, rows: int) -> Callable:
+def make_ask(model: Model, params: Any, mesh: Any, *, k: int, vocab: int, chunk: int, rows: int) -> Callable:
     """Makes `ask(batch) -> (ids, logprobs)`, [rows, seq, k] each: the likeliest next tokens, best first.
 
     The log-probabilities are those among the first `vocab` tokens, at temperature 1. Logits are there for about
@@ -157,8 +114,6 @@ def make_ask(teacher: Any, mesh: Any, *, k: int, vocab: int, chunk: int, rows: i
     import jax.numpy as jnp
 
     from jitune import sharding
-
-    model, params = teacher.model, teacher.params
 
     def best(params, hidden):
         logits = model.unembed(params, hidden)[..., :vocab]

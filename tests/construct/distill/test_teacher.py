@@ -182,4 +182,7 @@ def test_bad_input_is_one_line(config, tmp_path, toy_data):
         write_stores(config, tmp_path / "c", k=0)
     with pytest.raises(UserError, match="--batch_size -3: must be at least 1"):
         write_stores(config, tmp_path / "c", k=K, batch_size=-3)
+    config.objective.teacher, config.model.dtype = config.model.path, "int4"
+    with pytest.raises(UserError, match="config.model.dtype='int4' is not known; known are float32, bfloat16"):
+        write_stores(config, tmp_path / "c", k=K)
     assert not (tmp_path / "c").exists()
