@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import jax
@@ -38,6 +37,20 @@ def score_targets(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax
     return chosen - highest - jnp.log(total), chosen >= highest
 
 
+def cut(x, chunk: int):
+    """[rows, seq, ...] -> [chunks, rows, width, ...]: chunks of about `chunk` tokens, the last filled up with zeros."""
+    rows, seq = x.shape[:2]
+    width = max(1, min(seq, chunk // rows))
+    x = jnp.pad(x, ((0, 0), (0, -seq % width)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(rows, -1, width, *x.shape[2:]), 1, 0)
+
+
+def join(parts, seq: int):
+    """The inverse of `cut`: [chunks, rows, width, ...] -> [rows, seq, ...]."""
+    count, rows, width, *more = parts.shape
+    return jnp.moveaxis(parts, 0, 1).reshape(rows, count * width, *more)[:, :seq]
+
+
 def chunked(function, hidden, targets, weights, *, chunk: int):
     """Sums `function(hidden, targets, weights) -> (loss, more)` over chunks of the sequence axis.
 
@@ -47,19 +60,10 @@ def chunked(function, hidden, targets, weights, *, chunk: int):
     are there: neither pass holds [batch, seq, vocab], and no product is taken twice (the fused loss of Liger
     Kernel, arXiv 2410.10989). The batch axis stays whole, so that its sharding does.
     """
-    rows, seq = weights.shape
     targets = jax.lax.stop_gradient(targets)
-    width = max(1, min(seq, chunk // rows))
-    count = math.ceil(seq / width)
-    pad = count * width - seq
-
-    def cut(x):
-        x = jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(rows, count, width, *x.shape[2:]), 1, 0)
-
-    if count == 1:
+    parts = jax.tree.map(partial(cut, chunk=chunk), (hidden, weights, targets))
+    if len(parts[1]) == 1:
         return function(hidden, targets, weights)
-    parts = jax.tree.map(cut, (hidden, weights, targets))
     # The head, which the function closes over, becomes an argument, for its gradient is a sum over the chunks.
     pure, closed = jax.closure_convert(
         lambda hidden, weights, targets: function(hidden, targets, weights), *jax.tree.map(lambda part: part[0], parts)

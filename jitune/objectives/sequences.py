@@ -11,13 +11,12 @@ Two rows of a batch, one of them with a pair of two trained tokens each, the oth
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jitune.objectives.loss import score_targets
+from jitune.objectives.loss import cut, join, score_targets
 from jitune.types import Array, Model
 
 
@@ -45,23 +44,15 @@ def token_logprobs(model: Model, params, batch, chunk: int = 1024) -> jax.Array:
     """
     hidden, _ = model.hidden(params, batch)
     targets = batch["targets"]
-    rows, seq = targets.shape
-    width = max(1, min(seq, chunk // rows))
-    count = math.ceil(seq / width)
+    parts = cut(hidden, chunk), cut(targets, chunk)
 
     @jax.checkpoint
     def score(hidden, targets):
         return score_targets(model.unembed(params, hidden), targets)[0]
 
-    if count == 1:
+    if len(parts[1]) == 1:
         return score(hidden, targets)
-
-    def cut(x):
-        x = jnp.pad(x, ((0, 0), (0, count * width - seq)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(rows, count, width, *x.shape[2:]), 1, 0)
-
-    _, found = jax.lax.scan(lambda _, part: (None, score(*part)), None, (cut(hidden), cut(targets)))
-    return jnp.moveaxis(found, 0, 1).reshape(rows, count * width)[:, :seq]
+    return join(jax.lax.map(lambda part: score(*part), parts), targets.shape[1])
 
 
 def reference_logprobs(reference: Model | None, params, batch, chunk: int = 1024) -> jax.Array:

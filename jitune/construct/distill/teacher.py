@@ -76,7 +76,7 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
         if note:
             bars.say(note)
         model, params = companions.load_teacher(teacher, mesh)
-        ask = make_ask(model, params, mesh, k=k, vocab=vocab, chunk=config.loss_chunk, rows=rows)
+        ask = make_ask(model, params, mesh, k=k, vocab=vocab, chunk=config.loss_chunk)
         for name, prepared in documents.items():
             bars.say(summary(prepared.stats, name=name or "train"))
             header = token_store.make_header(prepared, **made, logprobs=logprobs)
@@ -104,16 +104,16 @@ def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
         raise UserError(f"config.objective.name={config.objective.name}: a teacher is asked for objective.name=distill")
 
 
-def make_ask(model: Model, params: Any, mesh: Any, *, k: int, vocab: int, chunk: int, rows: int) -> Callable:
+def make_ask(model: Model, params: Any, mesh: Any, *, k: int, vocab: int, chunk: int) -> Callable:
     """Makes `ask(batch) -> (ids, logprobs)`, [rows, seq, k] each: the likeliest next tokens, best first.
 
     The log-probabilities are those among the first `vocab` tokens, at temperature 1. Logits are there for about
     `chunk` tokens at a time.
     """
     import jax
-    import jax.numpy as jnp
 
     from jitune import sharding
+    from jitune.objectives.loss import cut, join
 
     def best(params, hidden):
         logits = model.unembed(params, hidden)[..., :vocab]
@@ -122,12 +122,8 @@ def make_ask(model: Model, params: Any, mesh: Any, *, k: int, vocab: int, chunk:
 
     def run(params, batch):
         hidden = model.hidden(params, batch)[0]
-        seq = hidden.shape[1]
-        width = max(1, min(seq, chunk // rows))
-        hidden = jnp.pad(hidden, ((0, 0), (0, -seq % width), (0, 0)))
-        parts = jnp.moveaxis(hidden.reshape(rows, -1, width, hidden.shape[-1]), 1, 0)
-        found = jax.lax.map(lambda part: best(params, part), parts)
-        return [jnp.moveaxis(x, 0, 1).reshape(rows, -1, k)[:, :seq] for x in found]
+        found = jax.lax.map(lambda part: best(params, part), cut(hidden, chunk))
+        return [join(x, hidden.shape[1]) for x in found]
 
     jitted = jax.jit(run)
     return lambda batch: jitted(params, sharding.put_whole(batch, mesh))
