@@ -166,24 +166,32 @@ def stand_beside(frozen, params):
     return frozen if params is None else Beside(frozen, params)
 
 
+def aim(config) -> str:
+    """The objective and what it learns from: "distill, forward divergence from TEACHER"; "" for sft."""
+    o = config.objective
+    if o.name == "sft":
+        return ""
+    source = f", {o.divergence} divergence from {o.teacher or o.store}" if o.name == "distill" else ""
+    reference = {"adapter": ", against the adapter switched off", "stored": ", against stored log-probabilities"}
+    return o.name + source + reference.get(choose_reference(config), "")
+
+
 def describe(config, company: Company, beside) -> str:
     """A line, with its end, on what the objective learns from; "" for sft.
 
-    "distill, forward KL from TEACHER: 8,190,735,360 parameters beside, frozen, 15.3 GiB"
+    "distill, forward divergence from TEACHER: 8,190,735,360 parameters beside, frozen, 15.3 GiB"
     """
-    o, found = config.objective, ""
-    if o.name == "distill":
-        found = f", {o.divergence} divergence from {o.teacher or o.store}"
+    o, found = config.objective, aim(config)
+    if not found:
+        return ""
     if o.teacher:
         size = tree.count_bytes(beside.other)
         words = f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
         found += f": {tree.count_params(beside.other):,} parameters beside, frozen, {words}"
     if o.on_policy:
         found += f"; {o.on_policy:.0%} of the steps on its own answers"
-    reference = {"adapter": ", against the adapter switched off", "stored": ", against stored log-probabilities"}
-    found += reference.get(choose_reference(config), "")
     judged = "; evaluation is plain cross-entropy" if company.judged is not company.objective else ""
-    return "" if o.name == "sft" else f"{o.name}{found}{judged}\n"
+    return f"{found}{judged}\n"
 
 
 def choose_reference(config) -> str:

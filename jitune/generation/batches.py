@@ -103,39 +103,36 @@ def follow(run, answers: list[Answer], rows: int) -> Iterator[None]:
         block = run.send(np.array([a.done for a in answers] + [True] * (rows - len(answers))))
 
 
-def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit, *,
-           shape: Shape | None = None):  # fmt: skip
+def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit):
     """Yields blocks as numpy arrays; sent in: the rows, bool [batch], that are stopped from here on.
 
-    limit: tokens of a block. shape: that of the batch, where it is fixed.
+    limit: tokens of a block.
     """
     options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
-    ids = sorted(stop_ids)
-    ids = np.asarray(ids + [-1] * (round_up(len(ids) + 1, 8) - len(ids)), np.int32)
-    used, first, chunk = batch.tokens.shape[1], None, CHUNK
+    ids, used = pad_stops(stop_ids), batch.tokens.shape[1]
     most = round_up(used + max_new_tokens, 128)
     capacity = min(power_of_two(used + FIRST_SLOTS), most)
-    if shape is not None:
-        chunk = shape.chunk
-        first = np.int32((used - batch.lengths.max()) // chunk)
-        used -= int(first) * chunk
-        most, capacity = used + max_new_tokens, shape.capacities[0]
     # A mesh is set around device work only: a consumer's code runs between the blocks.
     context = (lambda: jax.set_mesh(mesh)) if mesh else nullcontext
     with context():
         batch, seed = sharding.put_whole(batch, mesh), np.uint32(sampling.seed)
-        state, block = decode_loop.prefill(params, batch, seed, ids, first, capacity=capacity, chunk=chunk, **options)
+        state, block = decode_loop.prefill(params, batch, seed, ids, capacity=capacity, **options)
     while True:
         stopped = yield jax.device_get(block)
         with context():
             # Attention costs as much as the cache is long, and few answers are as long as they may be.
             if used + limit > capacity and capacity < most:
-                bigger = shape.capacities[shape.capacities.index(capacity) + 1] if shape else min(2 * capacity, most)
-                more = bigger - capacity
+                more = min(2 * capacity, most) - capacity
                 state, capacity = state._replace(cache=decode_loop.grow(state.cache, more)), capacity + more
             stopped = sharding.put_whole(stopped, mesh)
             state, block = decode_loop.decode(params, state, ids, stopped, np.int32(limit), **options)
         used += limit
+
+
+def pad_stops(stop_ids) -> np.ndarray:
+    """Stop ids as an array of one of few lengths, filled up with -1, which is no token."""
+    ids = sorted(stop_ids)
+    return np.asarray(ids + [-1] * (round_up(len(ids) + 1, 8) - len(ids)), np.int32)
 
 
 def pad(prompts, row_ids, rows: int, max_new_tokens, max_positions: int, *, shape: Shape | None = None,

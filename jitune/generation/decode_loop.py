@@ -98,11 +98,11 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     def advance(i, carry):
         part = {k: jax.lax.dynamic_slice_in_dim(v, i * chunk, chunk, axis=1) for k, v in batch.items()}
         hidden, cache = model.hidden(params, part, carry[1])
-        return hidden[:, -1], _pin(cache)
+        return hidden[:, -1], pin(cache)
 
     # The first call stands outside the loop: a model may begin with another kind of cache than it keeps.
     first = 0 if first is None else first
-    carry = advance(first, (None, _pin(model.init_cache(rows, capacity))))
+    carry = advance(first, (None, pin(model.init_cache(rows, capacity))))
     last, cache = jax.lax.fori_loop(first + 1, width // chunk, advance, carry) if width > chunk else carry
     logits = model.unembed(params, last)
     seen = None
@@ -142,7 +142,7 @@ def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, samp
         hidden, cache = model.hidden(params, batch, state.cache)
         logits = model.unembed(params, hidden[:, -1])
         counts += state.left > 0
-        state, new = _draw(logits, state._replace(cache=_pin(cache)), stop_ids, sampling)
+        state, new = _draw(logits, state._replace(cache=pin(cache)), stop_ids, sampling)
         return i + 1, state, (tokens.at[:, i].set(state.token), logprobs.at[:, i].set(new), counts)
 
     _, state, block = jax.lax.while_loop(going, step, (0, state, nothing))
@@ -153,7 +153,7 @@ def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, samp
 def grow(cache: KVCache, more: int) -> KVCache:
     """A copy of a cache with `more` empty slots at its end."""
     k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0), (0, 0))) for x in (cache.k, cache.v))
-    return _pin(cache._replace(k=k, v=v, segment_ids=jnp.pad(cache.segment_ids, ((0, 0), (0, more)))))
+    return pin(cache._replace(k=k, v=v, segment_ids=jnp.pad(cache.segment_ids, ((0, 0), (0, more)))))
 
 
 def _draw(logits, state: State, stop_ids, sampling: Sampling):
@@ -193,10 +193,10 @@ def _on_batch_mesh() -> bool:
     return set(BATCH_AXES) <= set(jax.sharding.get_abstract_mesh().axis_names)
 
 
-def _pin(cache):
+def pin(cache):
     """Splits a cache's rows as a batch's; its heads lie as the projections leave them."""
     if isinstance(cache, Unfilled):
-        return Unfilled(_pin(cache.cache))
+        return Unfilled(pin(cache.cache))
     if not isinstance(cache, KVCache) or not _on_batch_mesh():
         return cache
     spec = P(None, BATCH_AXES, None, P.UNCONSTRAINED, None)

@@ -24,7 +24,7 @@ import numpy as np
 
 from jitune import sharding
 from jitune.generation import decode_loop
-from jitune.generation.batches import Answer, Shape, pad, round_up
+from jitune.generation.batches import Answer, Shape, pad, pad_stops
 from jitune.generation.decode_loop import BLOCK, State, slots_in_front
 from jitune.generation.sampling import Sampling
 
@@ -74,7 +74,7 @@ def insert(state: State, new: State, rows, *, front: int) -> State:
     )  # fmt: skip
     shared = {"cache": None, "key": None}
     rest = jax.tree.map(put, state._replace(**shared), new._replace(**shared))
-    return rest._replace(cache=decode_loop._pin(cache), key=state.key)
+    return rest._replace(cache=decode_loop.pin(cache), key=state.key)
 
 
 def _moved(cache, source, whole, front: int):
@@ -83,7 +83,7 @@ def _moved(cache, source, whole, front: int):
     places = jnp.where(slots < front, slots, jnp.clip(source, 0, cache.k.shape[2] - 1))
     segments = jnp.where(whole | (slots < front), jnp.take(cache.segment_ids, places, axis=1), 0)
     k, v = (jnp.take(x, places, axis=2) for x in (cache.k, cache.v))
-    return decode_loop._pin(cache._replace(k=k, v=v, segment_ids=segments))
+    return decode_loop.pin(cache._replace(k=k, v=v, segment_ids=segments))
 
 
 class _Device:
@@ -93,9 +93,7 @@ class _Device:
                  shape: Shape):  # fmt: skip
         self.model, self.params, self.mesh = model, params, mesh
         self.sampling, self.rows, self.limit, self.shape = sampling, rows, limit, shape
-        ids = sorted(stop_ids)
-        self.ids = np.asarray(ids + [-1] * (round_up(len(ids) + 1, 8) - len(ids)), np.int32)
-        self.front = slots_in_front(model)
+        self.ids, self.front = pad_stops(stop_ids), slots_in_front(model)
         self.shards = sharding.batch_shards(mesh) if mesh else 1
         self.group = rows if self.shards > 1 else max(1, rows // FEWER)
         self.state, self.used, self.capacity = None, 0, 0
@@ -211,8 +209,8 @@ def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling
         else:
             stopped = np.asarray([row not in live for row in range(rows)])
             soonest = min(waiting[i].new - len(waiting[i].answer.tokens) for i in live.values())
-            limit = max(LEAST, min(OFTEN, soonest)) if queue else BLOCK
-            block = device.decode(stopped, _extent(waiting, live.values()), limit)
+            most = max(LEAST, min(OFTEN, soonest)) if queue else BLOCK
+            block = device.decode(stopped, _extent(waiting, live.values()), most)
             done = feed(block, {place: place for place in list(live)})
         if done:
             yield done

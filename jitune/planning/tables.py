@@ -76,24 +76,14 @@ def head(study: Study, hardware=None) -> str:
     m, c = study.model_config, study.config
     mesh = " x ".join(f"{name} {count}" for name, count in study.mesh.shape.items())
     parts = f" in {c.microbatches} microbatches" if c.microbatches > 1 else ""
+    aim = companions.aim(c)
     return (
         f"{m.family}: {study.counts['parameters']:,} parameters, {m.num_layers} layers "
         f"of width {m.dim}, vocabulary {m.vocab_size:,}\n"
         f"{mesh}{f' of {hardware.name}' if hardware else ''}; a step of {c.batch_size} x {c.seq_len} tokens{parts}\n"
         f"{m.dtype} over {kept(c)}, remat {m.remat}, {c.optimizer.name}, loss_chunk {c.loss_chunk}"
-        f"{aim(c)}"
+        + (f"\nobjective {aim}" if aim else "")
     )
-
-
-def aim(config) -> str:
-    """A line about an objective that is not sft, and what it is compared with; "" for sft."""
-    o = config.objective
-    if o.name == "sft":
-        return ""
-    other = f", {o.divergence} divergence from {o.teacher or o.store}" if o.name == "distill" else ""
-    reference = companions.choose_reference(config)
-    compared = {"adapter": "the adapter switched off", "stored": "stored log-probabilities"}.get(reference)
-    return f"\nobjective {o.name}{other}{f', against {compared}' if compared else ''}"
 
 
 def kept(config) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from jitune.options import PREFERENCES
 from jitune.report import charts
 from jitune.report.records import Records, column, dig, known
 
@@ -21,7 +22,6 @@ CURVES: dict[str, dict] = {
     "supervised_share": {"title": "Share of supervised tokens", "zero": True, "percent": True},
     "mfu": {"title": "Model FLOPs utilization", "zero": True, "percent": True},
 }
-PAIRED = ("dpo", "simpo", "orpo", "kto")
 # Several columns in one chart: the chart, and {the name of a line: its column}.
 TOGETHER: tuple[tuple[dict, dict[str, str]], ...] = (
     ({"title": "Margin of the rewards"}, {"training": "margin", "evaluation": "eval_margin"}),
@@ -43,7 +43,7 @@ DISTILLED: tuple[tuple[dict, dict[str, str]], ...] = (
 def draw(r: Records) -> list[Markup]:
     """One chart for each thing that is known."""
     objective = dig(r.config, "objective", "name") or "sft"
-    paired = objective in PAIRED
+    paired = objective in PREFERENCES
     unit = "nats per token" if not paired else "per answer" if objective == "kto" else "per pair"
     drawn = [_lines(r, {"title": "Loss", "y_label": unit}, {"training": "loss", "evaluation": "eval_loss"})]
     groups = TOGETHER if paired else DISTILLED if objective == "distill" else ()
