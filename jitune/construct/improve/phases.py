@@ -12,6 +12,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,9 @@ def stages_of(config: Any) -> list:
         raise UserError(within("curate", str(error))) from None
 
 
-def lines_of(paths: Iterable[Path]) -> Iterable[bytes]:
-    """The lines of files of records, each record once."""
-    seen = set()
+def lines_of(paths: Iterable[Path], *, but: Iterable[str] = ()) -> Iterable[bytes]:
+    """The lines of files of records, each record once. but: ids of those that are left out."""
+    seen = set(but)
     for path in paths:
         with open(path, "rb") as lines:
             for line in lines:
@@ -191,11 +192,8 @@ def pool(run: Run, number: int, folder: Path) -> dict[str, Any]:
     first = {"none": number, "previous": max(1, number - 1), "all": 1}[run.recipe.pool]
     own = [r for r in run.problems.problems if is_answered(r)] if run.recipe.own_answers else []
     parts = [folder_of(run, t) / "kept.jsonl" for t in range(first, number + 1)]
-    own_lines = list(map(to_line, own))
-    seen = {json.loads(line)["id"] for line in own_lines}
-    lines = (line for line in lines_of(parts) if json.loads(line)["id"] not in seen)
-    count = write_lines(folder / "pool.jsonl", (*own_lines, *lines))
-    return {"records": count, "own_answers": len(own_lines), "rounds": list(range(first, number + 1))}
+    count = write_lines(folder / "pool.jsonl", chain(map(to_line, own), lines_of(parts, but=[r.id for r in own])))
+    return {"records": count, "own_answers": len(own), "rounds": list(range(first, number + 1))}
 
 
 def train(run: Run, number: int, folder: Path) -> dict[str, Any]:

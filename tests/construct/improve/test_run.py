@@ -225,6 +225,7 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"verifier__name": ""}, "config.heldout needs config.verifier.name"),
     ({"verifier__name": "", "heldout": ""}, "config.method=rft needs config.verifier.name"),
     ({"train__objective__name": "dpo"}, "rft makes answers, for sft"),
+    ({"train__objective__name": "kto"}, "rft makes answers, for sft"),
     ({"method": "spin", "own_answers": "yes"}, "config.own_answers=yes"),
     ({"sampling__temperature": 0.0}, "greedy answers are all alike"),
     ({"train__model__path": "x"}, "config.train.model.path='x': each round sets it itself"),
