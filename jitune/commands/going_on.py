@@ -13,8 +13,11 @@ from typing import Any
 from jitune.types import UserError
 
 
-def run(work: Callable[[], Any]) -> tuple[Any, int]:
-    """(what the work gave, exit code); None where it was stopped, which is said."""
+def run(work: Callable[[], Any], *, stops: tuple[type[Exception], ...] = ()) -> tuple[Any, int]:
+    """(what the work gave, exit code); None where it was stopped, which is said.
+
+    stops: what the work raises where it takes signals itself, as training does.
+    """
     asked = []
 
     def stop(number, frame):
@@ -24,9 +27,10 @@ def run(work: Callable[[], Any]) -> tuple[Any, int]:
     signal.signal(signal.SIGTERM, stop)
     try:
         return work(), 0
-    except (KeyboardInterrupt, UserError) as error:
+    except (KeyboardInterrupt, UserError, *stops) as error:
         if isinstance(error, UserError) and not asked:  # what the same signal ends, such as a worker, is no error
             raise
-        what = "stopped" if asked else "interrupted"
+        stopped = asked or isinstance(error, stops)
+        what = "stopped" if stopped else "interrupted"
         print(f"jitune: {what}; the same command goes on from here", file=sys.stderr)
-        return None, 143 if asked else 130
+        return None, 143 if stopped else 130

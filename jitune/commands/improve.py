@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 from jitune import recipes
+from jitune.commands import going_on
 
 
 def add(commands) -> None:
@@ -22,7 +22,7 @@ def run(a) -> int:
     """Improves."""
     from jitune.construct.improve import config as configs
 
-    config, asked = configs.from_words(a.config, a.rest), []
+    config = configs.from_words(a.config, a.rest)
     configs.check(config)
     import json
 
@@ -32,24 +32,18 @@ def run(a) -> int:
     from jitune.construct.improve.run import improve
     from jitune.construct.improve.summary import table
 
-    def stop(number, frame):
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     if config.train.keep_pages and jax.default_backend() == "cpu":
         host_memory.keep_pages()
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
     try:
-        folder = improve(config, say=lambda text: print(text, flush=True))
+        folder, code = going_on.run(lambda: improve(config, say=lambda text: print(text, flush=True)),
+                                    stops=(stopping.Interrupted,))
     except stopping.NonFiniteError as error:
         print(f"jitune: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, stopping.Interrupted) as error:  # within training, that takes signals itself
-        stopped = asked or isinstance(error, stopping.Interrupted)
-        print(f"jitune: {'stopped' if stopped else 'interrupted'}; the same command goes on from here", file=sys.stderr)
-        return 143 if stopped else 130
+    if folder is None:
+        return code
     for line in table(json.loads((folder / "summary.json").read_text(encoding="utf-8"))):
         print(line)
     print(f"{folder / 'report.html'}; the model is {folder / 'final'}")

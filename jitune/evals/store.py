@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -149,6 +150,13 @@ def from_first_process(values: Mapping[str, Any]) -> dict:
     padded = np.zeros(size, np.uint8)
     padded[: min(size, len(data))] = data[:size]
     return json.loads(bytes(np.asarray(broadcast_one_to_all(padded))))
+
+
+def one_process(what: str) -> None:
+    """Refuses one of several processes of a run with jax, all of which would write the same files. Raises UserError."""
+    jax = sys.modules.get("jax")  # without it there is one process
+    if jax and jax.distributed.is_initialized() and jax.process_count() > 1:
+        raise UserError(f"{what} runs in one process, on all of its devices; this is one of {jax.process_count()}")
 
 
 def lock(file: IO, path: str | Path) -> None:

@@ -40,7 +40,7 @@ VOCABULARY, TOKENS = 1024, 64
 METHODS = {"rft": {"samples": 4}, "rest_em": {"samples": 4, "keep": 4}, "star": {}, "lmsi": {"samples": 4}}
 ROUNDS = 2
 SIGNS = {"+": "plus", "-": "minus", "*": "times"}
-# One in so many stories is held out; of so many sums the model reads this share.
+# One in so many stories is held out; of sums and differences the model reads this share, and all products.
 HELD_OUT, READ = 5, 0.7
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon")
 THINGS = ("apples", "books", "cards", "coins", "eggs", "marbles", "pens", "shells", "stamps", "stones")
@@ -146,7 +146,7 @@ def loose_sum(rng: random.Random) -> dict:
     while True:
         sign = rng.choice("++--*")
         a, b = (rng.randint(2, 5), rng.randint(2, 5)) if sign == "*" else (rng.randint(2, 25), rng.randint(2, 25))
-        if sign == "*" or a >= b * (sign == "-") and hash_of(f"{a}{sign}{b}") % 100 < 100 * READ:
+        if sign == "*" or (sign == "+" or a >= b) and hash_of(f"{a}{sign}{b}") % 100 < 100 * READ:
             break
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
     asked = f"What is {a} {SIGNS[sign]} {b}?"
@@ -233,7 +233,6 @@ def improved(a, folder: Path, seed: int, method: str) -> None:
         config.model.path, config.output_dir = str(folder / "start" / "train" / "final"), str(out)
         config.prompts, config.heldout = (str(folder / "data" / f"{n}.jsonl") for n in ("prompts", "heldout"))
         config.method, config.verifier.name, config.rounds, config.seed = method, "math", ROUNDS, seed
-        config.own_answers = "no"  # which are results alone
         config.sampling.update({"max_tokens": TOKENS, **METHODS[method]})
         config.generator.update({"batch_size": 64, "max_length": 192})
         config.limits.update({name: -1.0 for name in config.limits if name != "records"})  # all rounds are wanted

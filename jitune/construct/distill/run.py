@@ -37,6 +37,7 @@ from jitune.construct.whole_file import whole_file
 from jitune.data.record import Record
 from jitune.data.streams import Bad
 from jitune.evals.progress import Bars
+from jitune.evals.store import one_process
 from jitune.generators.account import line
 from jitune.generators.call import Generator
 from jitune.generators.open import open_generator
@@ -59,6 +60,7 @@ def distill(config: Any, *, teacher: Generator | None = None, second: Generator 
       UserError: a value of the config, an input that cannot be read, a generator that will never answer, or a folder
         that holds something else.
     """
+    one_process("distillation")
     options.check(config)
     folder, method = Path(config.output_dir).expanduser(), table.load(config.method)
     empty_or_ours(folder)

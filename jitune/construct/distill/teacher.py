@@ -22,6 +22,7 @@ from jitune.construct.ledger import Ledger
 from jitune.data import token_store
 from jitune.data.pipeline import Prepared, summary
 from jitune.evals.progress import Bars
+from jitune.evals.store import one_process
 from jitune.options import CHOICES
 from jitune.types import Model, UserError
 
@@ -55,6 +56,7 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
     from jitune.hub import weights
     from jitune.hub.vocabulary import vocabulary_digest
 
+    one_process("storing what a teacher says")
     _check(config, k, logprobs, batch_size)
     mesh = sharding.make_mesh(**config.mesh)
     rows = -(-(batch_size or config.batch_size) // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)

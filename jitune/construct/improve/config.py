@@ -129,9 +129,6 @@ def check(config: ConfigDict) -> None:
     for name in OWN_TRAIN:
         if flat[f"train.{name}"]:
             raise UserError(f"config.train.{name}={flat[f'train.{name}']!r}: each round sets it itself; leave it out")
-    if "," in config.output_dir:
-        raise UserError(f"config.output_dir={config.output_dir}: a comma separates names of data files; choose a "
-                        "directory without one")
     if config.export == "best" and not config.heldout:
         raise UserError("config.export=best needs config.heldout")
     if config.heldout and not config.verifier.name:

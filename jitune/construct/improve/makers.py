@@ -20,6 +20,7 @@ from jitune.construct.improve.select import Chosen, Sample, as_record
 from jitune.construct.verify.verifier import Checked
 from jitune.data.record import Record, changed, named
 from jitune.generators.call import Call, Lost, Prompt, Reply, provenance
+from jitune.options import PREFERENCES
 from jitune.types import UserError
 
 
@@ -186,11 +187,10 @@ def constitutional(given: Given, problems: Sequence[Record]) -> Chosen:
 
 
 class Revised(NamedTuple):
-    """An answer on its way: as it is now, the last call and reply, the principles that changed it, what ended it."""
+    """An answer on its way: as it is now, the last reply, the principles that changed it, what ended it."""
 
     first: Sample
     text: str
-    call: Call | None = None
     reply: Reply | None = None
     used: tuple = ()
     fault: Rejected | None = None
@@ -215,7 +215,7 @@ def revise(given: Given, going: Sequence[Revised], principles: Sequence[constitu
             continue
         text = constitution.read_revision(reply.text)
         source = origin(given, going[i].first.record, call)
-        found[i] = going[i]._replace(first=going[i].first._replace(provenance=source), call=call, reply=reply,
+        found[i] = going[i]._replace(first=going[i].first._replace(provenance=source), reply=reply,
                                      text=text or "", used=(*going[i].used, principles[i]))
         if not text or reply.finish_reason == "length":
             found[i] = found[i]._replace(fault=fault_of(going[i].first, reply.finish_reason, reply.text))
@@ -260,7 +260,7 @@ def own(target: str) -> Maker:
         for group in filter(None, samples):
             more = (lambda words: asking(given, words),) if takes_ask else ()
             found, fault = attempt(function, group[0].record, [s.text for s in group], *more)
-            kept += [finished(item, group[0], pairs=given.recipe.objective != "sft") for item in found]
+            kept += [finished(item, group[0], pairs=given.recipe.objective in PREFERENCES) for item in found]
             rejected += [fault._replace(source=group[0].record.provenance.source)] if fault else []
         return Chosen(kept, rejected)
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jitune.construct.improve import makers
+from jitune.options import PREFERENCES
 from jitune.types import UserError
-
-PAIRS = ("dpo", "simpo", "orpo")  # objectives that learn from pairs
 
 
 class Recipe(NamedTuple):
@@ -102,15 +101,16 @@ def find(method: str) -> Recipe:
 
 
 def makes_pairs(recipe: Recipe) -> bool:
-    """Whether what is trained on are pairs of answers."""
-    return recipe.objective in PAIRS
+    """Whether what is trained on are pairs of answers, or answers with labels."""
+    return recipe.objective in PREFERENCES
 
 
 def _check(config: Any, recipe: Recipe) -> None:
     name = config.method
     published = METHODS.get(name)
     if published and makes_pairs(published) != makes_pairs(recipe):
-        what = f"pairs of answers, for {', '.join(PAIRS)}" if makes_pairs(published) else "answers, for sft"
+        pairs = f"pairs of answers, for {', '.join(PREFERENCES)}"
+        what = pairs if makes_pairs(published) else "answers, for sft or distill"
         raise UserError(f"config.train.objective.name={recipe.objective!r}: {name} makes {what}")
     if recipe.own_answers and makes_pairs(recipe):
         raise UserError("config.own_answers=yes: answers without another beside them cannot be among pairs")

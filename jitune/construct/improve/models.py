@@ -19,6 +19,8 @@ from jitune.generators.local import identify
 from jitune.generators.open import open_generator
 from jitune.types import Pretrained
 
+Spent = tuple[float, int]  # money and tokens
+
 
 class Models:
     """See above. Attributes: pretrained: the model that is open, or None."""
@@ -53,16 +55,16 @@ class Models:
         form = jax.tree.structure(found.params), taken, found.config.replace(hf="{}", generation="{}")
         return self.made.setdefault(form, found.model)
 
-    def open(self, path: str | Path, *, name: str, cache: str | Path, spent: float = 0.0) -> Generator:
+    def open(self, path: str | Path, *, name: str, cache: str | Path, spent: Spent = (0.0, 0)) -> Generator:
         """Who answers for data: the model in `path`, or what the section `generator` names.
 
-        name: of the model, for provenance. spent: of the budget, by earlier rounds.
+        name: of the model, for provenance. spent: by earlier rounds.
         """
         if names_one(self.config.generator):
             return open_generator(left(self.config.generator, spent), cache=cache, say=self.say)
         return self.open_own(path, name=name, cache=cache)
 
-    def open_judge(self, path: str | Path, *, name: str, cache: str | Path, spent: float = 0.0) -> Generator:
+    def open_judge(self, path: str | Path, *, name: str, cache: str | Path, spent: Spent = (0.0, 0)) -> Generator:
         """Who judges: the model in `path`, or what the section `judge` names."""
         if names_one(self.config.judge):
             return open_generator(left(self.config.judge, spent), cache=cache, say=self.say)
@@ -92,7 +94,10 @@ def names_one(section: Any) -> bool:
     return bool(section.model or section.base_url or section.replay)
 
 
-def left(section: Any, spent: float) -> dict[str, Any]:
-    """A section with what is left of its budget; a budget that is spent lets nothing through."""
+def left(section: Any, spent: Spent) -> dict[str, Any]:
+    """A section with what is left of its budgets, of all rounds; one that is spent lets nothing through."""
     found = section.to_dict()
-    return found | {"budget": max(found["budget"] - spent, 1e-12)} if found["budget"] else found
+    for name, gone, least in (("budget", spent[0], 1e-12), ("token_budget", spent[1], 1)):
+        if found[name]:
+            found[name] = max(found[name] - gone, least)
+    return found

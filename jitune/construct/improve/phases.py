@@ -12,6 +12,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
     """Asks the model of the round before, and chooses among its answers."""
     before, tokens, judged = model_of(run, number - 1), Counter(), Counter()
     name, reasons, told, made = name_of(run, number - 1), Counter(), {}, 0
-    spent = [read_state(folder_of(run, t))["make"]["costs"] for t in range(1, number)]
+    spent = [read_state(folder_of(run, t))["make"] for t in range(1, number)]
     generator = run.models.open(before, name=name, cache=folder / "generations.jsonl", spent=total(spent, "answers"))
     judge = run.models.open_judge(before, name=name, cache=folder / "judgements.jsonl",
                                   spent=total(spent, "judge")) if run.recipe.judges else None
@@ -68,9 +69,11 @@ def make(run: Run, number: int, folder: Path) -> dict[str, Any]:
         for one in filter(None, (generator, judge)):
             one.close()
     costs = {who: a["cost"] + a.get("earlier_cost", 0.0) for who, a in accounts.items() if a.get("cost") is not None}
+    used = {who: sum(a.get(n, 0) for n in ("input_tokens", "output_tokens", "earlier_tokens"))
+            for who, a in accounts.items()}
     return {"asked": len(chosen), "made": made, "reasons": dict(sorted(reasons.items())), "told": told,
-            "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "model": dict(generator.identity),
-            "judge_drift": drift}
+            "tokens": dict(tokens), "judge_tokens": dict(judged), "costs": costs, "used": used,
+            "model": dict(generator.identity), "judge_drift": drift}
 
 
 def drawn(run: Run, number: int) -> list[Record]:
@@ -82,9 +85,9 @@ def drawn(run: Run, number: int) -> list[Record]:
     return [problems[i] for i in sorted(chosen)]
 
 
-def total(rounds: Sequence[Mapping[str, float]], who: str) -> float:
-    """What rounds have cost."""
-    return sum(costs.get(who, 0.0) for costs in rounds)
+def total(made: Sequence[Mapping[str, Any]], who: str) -> tuple[float, int]:
+    """What earlier rounds have cost, and the tokens that they took. made: what `make` said of each."""
+    return sum(m["costs"].get(who, 0.0) for m in made), sum(m.get("used", {}).get(who, 0) for m in made)
 
 
 def rejected_line(one: Any) -> bytes:
@@ -161,9 +164,9 @@ def stages_of(config: Any) -> list:
         raise UserError(within("curate", str(error))) from None
 
 
-def lines_of(paths: Iterable[Path]) -> Iterable[bytes]:
-    """The lines of files of records, each record once."""
-    seen = set()
+def lines_of(paths: Iterable[Path], *, but: Iterable[str] = ()) -> Iterable[bytes]:
+    """The lines of files of records, each record once. but: ids of those that are left out."""
+    seen = set(but)
     for path in paths:
         with open(path, "rb") as lines:
             for line in lines:
@@ -191,11 +194,8 @@ def pool(run: Run, number: int, folder: Path) -> dict[str, Any]:
     first = {"none": number, "previous": max(1, number - 1), "all": 1}[run.recipe.pool]
     own = [r for r in run.problems.problems if is_answered(r)] if run.recipe.own_answers else []
     parts = [folder_of(run, t) / "kept.jsonl" for t in range(first, number + 1)]
-    own_lines = list(map(to_line, own))
-    seen = {json.loads(line)["id"] for line in own_lines}
-    lines = (line for line in lines_of(parts) if json.loads(line)["id"] not in seen)
-    count = write_lines(folder / "pool.jsonl", (*own_lines, *lines))
-    return {"records": count, "own_answers": len(own_lines), "rounds": list(range(first, number + 1))}
+    count = write_lines(folder / "pool.jsonl", chain(map(to_line, own), lines_of(parts, but=[r.id for r in own])))
+    return {"records": count, "own_answers": len(own), "rounds": list(range(first, number + 1))}
 
 
 def train(run: Run, number: int, folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections import Counter
 from itertools import islice
 from typing import NamedTuple
 
+from jitune.construct.improve import select
 from jitune.construct.reading import read_records
 from jitune.data import sources
 from jitune.data.record import CANONICAL, Record, answer
@@ -67,19 +68,11 @@ def _fits(record: Record | Bad, reasons: Counter, seen: set, taken: set, answere
     return not fault
 
 
-def conversation(record: Record) -> tuple[dict, ...]:
-    """The messages in front of the last answer."""
-    messages = record.messages
-    while messages and messages[-1]["role"] == "assistant":
-        messages = messages[:-1]
-    return messages
-
-
 def question(record: Record) -> Prompt:
     """What a model is asked: the conversation in front of the last answer, or the text in front of the completion."""
     if record.text:
         return record.text[0][0] if len(record.text) > 1 else ""
-    return tuple((m["role"], m.get("content") or "") for m in conversation(record))
+    return tuple((m["role"], m.get("content") or "") for m in select.question(record))
 
 
 def is_answered(record: Record) -> bool:

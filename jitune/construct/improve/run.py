@@ -38,20 +38,20 @@ from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, w
 from jitune.construct.ledger import difference
 from jitune.construct.verify.table import open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
-from jitune.evals.store import lock
+from jitune.evals.store import lock, one_process
 from jitune.hub import peft, weights
 from jitune.types import UserError
 
 RUN = "run.json"
-# A run may go on with other values of these.
-FREE = ("rounds", "export", "output_dir", "model.path", "prompts", "heldout")
+# How a generator is asked, and how much; not who answers what.
+MEANS = ("key_env", "prices", "budget", "token_budget", "concurrency", "timeout", "tries", "batch_size", "mesh")
+# A run may go on with other values of these, and of all that begins with those of FREE_SECTIONS.
+FREE = ("rounds", "export", "output_dir", "model.path", "prompts", "heldout", "verifier.workers")
+FREE_SECTIONS = ("limits.", "train.keep", "train.loggers", "train.checkpoint_every", "train.mesh.",
+                 *(f"{who}.{name}" for who in ("generator", "judge") for name in MEANS))  # fmt: skip
 # Options that count from a phase on. Behind an answer of the model, which is paid for, nothing but time is lost.
 LATER = {"config.verifier.": "make", "config.judg": "make", "code of ": "make", "config.curate.": "curate",
          "config.own_answers": "pool", "config.pool": "pool", "config.train.": "train"}  # fmt: skip
-FREE_SECTIONS = ("limits.", "train.keep", "train.loggers", "train.checkpoint_every", "train.mesh.")
-# How a generator is asked, and how much; not who answers what.
-MEANS = ("key_env", "prices", "budget", "token_budget", "concurrency", "timeout", "tries", "batch_size", "mesh")
-FREE_SECTIONS += tuple(f"{who}.{name}" for who in ("generator", "judge") for name in MEANS)
 
 
 def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | None = None) -> Path:
@@ -63,10 +63,12 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
       say: takes the lines that tell what happens.
 
     Raises:
-      UserError: a value of the config, data that cannot be read, a folder of another run, a first round in which
-        nothing is kept. What `train.train` raises, of which `stopping.Interrupted` goes on with the same call.
+      UserError: a value of the config, data that cannot be read, a folder of another run, one of several processes, a
+        first round in which nothing is kept. What `train.train` raises; behind `stopping.Interrupted` the same call
+        goes on.
     """
     say = say or (lambda text: None)
+    one_process("self-improvement")
     options.check(config)
     recipe = methods.resolve(config)
     _check_training(config, recipe)

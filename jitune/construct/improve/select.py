@@ -207,9 +207,11 @@ def as_pair(sample: Sample, chosen: str, rejected: str, *steps: str) -> Record:
 
 
 def question(record: Record) -> tuple[dict, ...]:
-    """The messages before the record's last answer; a raw prompt as the user's."""
+    """The messages in front of the record's answer; a raw prompt as the user's."""
     messages = record.messages or tuple({"role": "user", "content": p} for p, w in record.text if not w)
-    return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+    while messages and messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    return messages
 
 
 def _provenance(sample: Sample, steps: tuple[str, ...]) -> Provenance:

@@ -25,7 +25,8 @@ LATEX = (
     (r"\\(?:dollar|textdollar)(?![a-zA-Z])", "$"), (r"\\(?:percent)(?![a-zA-Z])", "%"),
     (r"\^\s*(?:\{\s*)?\\circ\s*\}?", "°"), (r"\\(?:degree|textdegree)(?![a-zA-Z])", "°"),
     (r"\\(?:lbrace|\{)", "{"), (r"\\(?:rbrace|\})", "}"),
-    (r"\\sqrt(?![a-zA-Z])", "√"), (r"\\pi(?![a-zA-Z])", "π"), (r"\\infty(?![a-zA-Z])", "∞"),
+    (r"\\sqrt\s*\{(\w+)\}", r"√\1"), (r"\\sqrt(?![a-zA-Z])", "√"),
+    (r"\\pi(?![a-zA-Z])", "π"), (r"\\infty(?![a-zA-Z])", "∞"),
 )
 FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))")
 

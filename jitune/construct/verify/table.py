@@ -70,18 +70,37 @@ def open_verifier(name: str, *, time_limit: float = GUARD["time_limit"], workers
 def open_parser(name: str, **options: Any) -> Callable[[str], str | None]:
     """What reads the answer of a text in a form that can be compared, or None; the verifier's own parser.
 
-    name: `math`, `exact`, or `module:function` of one's own, `(text) -> str | None`. Raises UserError for others.
+    name: `math`, `exact`, or `module:function` of one's own, `(text) -> str | None`, of which what raises is None.
+    Raises UserError for others.
     """
     if ":" in name:
-        from functools import partial
-
-        return partial(_load(name), **options) if options else _load(name)
+        return _own_parser(name, options)
     if name not in PARSERS:
         raise UserError(f"verifier {name!r} reads no answers that could be counted; {', '.join(PARSERS)} do, and "
                         "module:function of your own, from a text to a text or None")
     make = _load(PARSERS[name])
     known = set(inspect.signature(make).parameters)
     return _made(make, name, {key: value for key, value in options.items() if key in known})
+
+
+def _own_parser(name: str, options: dict[str, Any]) -> Callable[[str], str | None]:
+    function = _load(name)
+    try:
+        inspect.signature(function).bind("", **options)
+    except TypeError as error:
+        raise UserError(f"verifier {name}: cannot read answers to be counted, which takes a text alone: {error}") \
+            from error
+    except ValueError:
+        pass  # some of those in C do not say what they take
+
+    def read(text: str) -> str | None:
+        try:
+            found = function(text, **options)
+        except Exception:
+            return None
+        return None if found is None else str(found)
+
+    return read
 
 
 def _builder(name: str) -> Callable[..., Any]:

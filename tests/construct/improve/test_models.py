@@ -6,8 +6,11 @@ import signal
 import pytest
 
 from jitune.cli import main
-from jitune.construct.improve.models import Models
+from jitune.construct.improve import phases
+from jitune.construct.improve.config import defaults
+from jitune.construct.improve.models import Models, left
 from jitune.data.record_rows import from_row
+from jitune.generators.open import open_generator
 from jitune.hub import files
 from tests.construct.improve.made import SUMS, config, write
 
@@ -64,3 +67,17 @@ def test_models_of_one_shape_share_what_is_compiled(spin, toy_model, tmp_path):
     assert adapters[0] is adapters[1] is not first.model
     models.release()
     assert models.pretrained is None
+
+
+def test_budgets_are_those_of_all_rounds():
+    rounds = [{"costs": {"answers": 0.5}, "used": {"answers": 300, "judge": 7}},
+              {"costs": {"answers": 0.25}, "used": {"answers": 100}}]
+    spent = phases.total(rounds, "answers")
+    section = defaults().generator
+    assert left(section, spent) == section.to_dict()  # none was given
+    section.update({"prices": "1,2", "budget": 2.0, "token_budget": 1000})
+    found = left(section, spent)
+    assert (found["budget"], found["token_budget"]) == (1.25, 600)
+    section.update({"budget": 0.5, "token_budget": 300})
+    purse = open_generator(left(section, spent) | {"replay": "", "model": "m@http://localhost/v1"}).purse
+    assert not purse.reserve(1, 1) and purse.tokens == 1

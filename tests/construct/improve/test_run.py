@@ -95,6 +95,16 @@ def test_a_run_that_is_done_pays_for_nothing_again_and_another_is_refused(rft):
 
 
 @pytest.mark.core
+def test_one_of_several_processes_is_refused(toy_model, tmp_path, monkeypatch):
+    options = config(toy_model, tmp_path, tmp_path / "out")
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(UserError, match="self-improvement runs in one process, .*; this is one of 2"):
+        improve(options, models=Told(options))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.core
 def test_the_report_shows_every_round(rft):
     out, _, _ = rft
     page = (out / "report.html").read_text()
@@ -191,7 +201,7 @@ def test_a_round_may_ask_a_part_of_the_prompts(toy_model, tmp_path):
 
 
 def test_a_later_round_without_data_stops_and_leaves_the_last_model(toy_model, tmp_path):
-    options = config(toy_model, tmp_path, tmp_path / "out", rounds=3, curate__stages="length",
+    options = config(toy_model, tmp_path, tmp_path / "one, two [3]", rounds=3, curate__stages="length",
                      curate__length__min_answer_words=3)  # fmt: skip
 
     def answer_one(call, made):
@@ -225,6 +235,7 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"verifier__name": ""}, "config.heldout needs config.verifier.name"),
     ({"verifier__name": "", "heldout": ""}, "config.method=rft needs config.verifier.name"),
     ({"train__objective__name": "dpo"}, "rft makes answers, for sft"),
+    ({"train__objective__name": "kto"}, "rft makes answers, for sft"),
     ({"method": "spin", "own_answers": "yes"}, "config.own_answers=yes"),
     ({"sampling__temperature": 0.0}, "greedy answers are all alike"),
     ({"train__model__path": "x"}, "config.train.model.path='x': each round sets it itself"),

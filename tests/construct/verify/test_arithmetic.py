@@ -1,6 +1,7 @@
 """Arithmetic: hand-made values, Python's own on random expressions, and whatever must not run."""
 
 import math
+import re
 import time
 from fractions import Fraction
 
@@ -57,6 +58,19 @@ def test_rubbish_is_judged_quickly(text):
     evaluate(text)
     for equation in check_equations(f"<<{text}>>"):
         assert equation.right in (True, False) and bool(equation.detail) != equation.right
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="1+=<> ", max_size=30))
+def test_annotations_are_those_of_the_pattern(text):
+    assert [e.text for e in check_equations(text)] == re.findall(r"<<([^>]*)>>", text)
+
+
+@pytest.mark.parametrize("piece", ["<<", "<<1+1=2>", ">>", "<", "<<1+1=2>> "])
+def test_a_model_in_a_loop_takes_no_time(piece):
+    start = time.process_time()
+    check_equations(piece * 20_000)
+    assert time.process_time() - start < 5
 
 
 def test_equations():

@@ -134,6 +134,9 @@ def test_parsers_by_name(own, monkeypatch):
     assert table.open_parser("math", language="de")("1.234") == "1234"
     assert table.open_parser("math", tolerance=0.1)("7") == "7"  # an option of the verifier alone
     assert table.open_parser("builtins:ascii")("é") == "'\\xe9'"
+    assert table.open_parser("json:loads")("7") == "7" and table.open_parser("json:loads")("seven") is None
+    with pytest.raises(UserError, match="operator:eq: cannot read answers to be counted, which takes a text alone"):
+        table.open_parser("operator:eq")
     with pytest.raises(UserError, match="'code' reads no answers"):
         table.open_parser("code")
 

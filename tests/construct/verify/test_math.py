@@ -62,7 +62,7 @@ RIGHT = [
     ("1, 2", "2 and 1"), ("3-5", "3 to 5"), ("3-5", "3–5"), ("[3, 5]", "The answer is [3, 5]."), ("3-5", "[3, 5]"),
     ("(1,2)", "The answer is (1,2)."),
     # What is no number is compared as it is written.
-    (r"2\sqrt{3}", r"\boxed{2 \sqrt{3}}"), ("x + 1", r"\boxed{x+1}"),
+    (r"2\sqrt{3}", r"\boxed{2 \sqrt{3}}"), ("2√3", r"\boxed{2\sqrt{3}}"), ("x + 1", r"\boxed{x+1}"),
 ]  # fmt: skip
 WRONG = [
     ("18", "17"), ("18", "#### 180"), ("5", "-5"), ("1/2", "0.51"), ("1/3", "0.333"), ("1234", "1.234"),
