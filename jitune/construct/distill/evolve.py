@@ -33,7 +33,7 @@ from typing import Any
 from jitune.construct.curate import words
 from jitune.construct.distill import checks, ranges
 from jitune.construct.distill import evolve_prompts as prompts
-from jitune.construct.distill.faults import fault, first_line, seed_of
+from jitune.construct.distill.faults import fault, first_line, seed_of, text_of
 from jitune.construct.distill.forms import FORMS, asked, instruction_of, limits
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.construct.distill.stop_words import only_stop_words, read_words
@@ -84,9 +84,8 @@ class Try:
 
     def rejected(self, reason: str, detail: str = "") -> Rejected:
         """As it is counted."""
-        said = self.reply.text if isinstance(self.reply, Reply) else ""
-        source = self.parent.provenance.source
-        return Rejected(reason, f"{self.operation}: {detail}" if detail else self.operation, source, said, self.parent)
+        return Rejected(reason, f"{self.operation}: {detail}" if detail else self.operation,
+                        self.parent.provenance.source, text_of(self.reply), self.parent)
 
 
 def run(given: Given) -> Iterator[Step]:
