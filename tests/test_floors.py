@@ -126,6 +126,7 @@ FLOORS = (
      "construct.distill.ranges", "construct.distill.texts", "construct.distill.checks", "construct.distill.rouge",
      "construct.distill.classified", "construct.distill.templates", "construct.distill.seeds",
      "construct.distill.instances", "construct.distill.instructions", "construct.distill.numbered",
+     "construct.distill.growing",
      "construct.distill.self_instruct", "construct.distill.alpaca",
      "construct.distill.faults",
      "construct.distill.respond",
