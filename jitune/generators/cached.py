@@ -149,7 +149,9 @@ class Cached:
                 self.said = time.monotonic()
                 self.say(f"{number:,} of {len(keys):,} calls are through; in all {line(self.account)}")
 
-        self.source.ask(calls, self.purse, keep, on_reply, self.counts["calls"] > 0)
+        # What a file holds says nothing of an endpoint now; a model of one's own is the same.
+        proven = self.counts["calls"] + (self.counts["cached"] if self.source.shared else 0) > 0
+        self.source.ask(calls, self.purse, keep, on_reply, proven)
 
     def _reader(self, keys) -> Callable[[str], dict | None]:
         """What gives the value that is kept of a key; in every process of a run what the first process has."""

@@ -107,10 +107,11 @@ def run(given: Given) -> Iterator[Step]:
     for at in range(given.state.get("at", 0), options["count"], options["step"]):
         numbers = range(at, min(at + options["step"], options["count"]))
         kept, rejected = [], []
-        tries = [Try(n, system) for n in numbers for system in [systems[n % len(systems)]]]
+        tries = [Try(n, systems[n % len(systems)]) for n in numbers]
         for one in _conversations(given, options, around, tries, rejected):
             record = _record(given, one)
-            twice = seen.admit(key(record), record.id) if seen and key(record) else None
+            mark = key(record) if seen else None
+            twice = seen.admit(mark, record.id) if mark else None
             if twice:
                 rejected.append(one.rejected(twice.reason, twice.detail))
             else:
