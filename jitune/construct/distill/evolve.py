@@ -114,7 +114,7 @@ def _evolve(given: Given, options: dict, round: int, parents: list[tuple[int, Re
     """(kept records, rejections) of a few instructions in one round; `seen` learns what is kept."""
     tries = [_try(given, options, round, row, parent) for row, parent in parents]
     tries = _answer(given, tries)
-    tries, rejected = _parted(tries, lambda one: _bad_instruction(one, options))
+    tries, rejected = _parted(tries, lambda one: _bad_instruction(one, options, seen))
     tries = [replace(one, evolved=one.reply.text.strip()) for one in tries]
     if options["eliminate"]:
         verdicts = _answer(given, [replace(one, call=_judge(one, options)) for one in tries])
@@ -165,14 +165,17 @@ def _parted(tries: Sequence[Try], fault_of) -> tuple[list[Try], list[Rejected]]:
     return [one for one, bad in found if not bad], [one.rejected(*bad) for one, bad in found if bad]
 
 
-def _bad_instruction(one: Try, options: dict) -> tuple[str, str] | None:
+def _bad_instruction(one: Try, options: dict, seen: set[str]) -> tuple[str, str] | None:
     bad = fault(one.reply, options["check"])
     if bad:
         return bad
     parent = instruction_of(one.parent)
     if options["eliminate"] and (leaked := prompts.leak(one.reply.text, parent)):
         return "leaked_prompt", leaked
-    return ("no_gain", "unchanged") if _folded(one.reply.text) == _folded(parent) else None
+    folded = _folded(one.reply.text)
+    if folded == _folded(parent):
+        return "no_gain", "unchanged"
+    return ("duplicate", first_line(one.reply.text)) if folded in seen else None  # before more is paid for it
 
 
 def _no_gain(one: Try) -> tuple[str, str] | None:

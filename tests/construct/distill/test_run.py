@@ -327,13 +327,12 @@ def test_what_failed_can_be_asked_alone_in_a_new_folder(tmp_path):
     assert "answers failed" not in summary(second)
 
 
-@pytest.mark.parametrize("second, words", [("", "2 records that large wrote"), ("m/large", "2 records that large wrote"),
-                                           ("m/judge", "2 records that large, with judge, wrote")])
-def test_the_card_names_both_models(second, words):
+@pytest.mark.parametrize("second, who", [("", "large"), ("m/large", "large"), ("m/judge", "large, with judge,")])
+def test_the_card_names_both_models(second, who):
     models = {"teacher": "models/large"} | ({"second": second} if second else {})
     result = {"records": {"kept": 2}, "inputs": [], "method": "magpie",
               "generators": {name: {"identity": {"model": model}} for name, model in models.items()}}
-    assert card.opening(result) == f"{words} by the method magpie."
+    assert card.opening(result) == f"2 records that {who} wrote by the method magpie."
 
 
 def test_models_that_change_on_the_way_are_told(tmp_path):
