@@ -42,7 +42,7 @@ class Cached:
       source: who is asked.
       cache: a file; None: answers are kept in memory.
       key: `(call) -> text` of what an answer is kept under, by default `call.key`. header: of the file.
-      purse: prices and caps. resume: what the file's answers cost counts against the caps.
+      purse: prices and caps. resume: the file's answers are this run's: what they cost counts against the caps.
       say: told a line of progress every ten seconds.
     """
 
@@ -109,6 +109,7 @@ class Cached:
     def account(self) -> dict[str, Any]:
         """Who answered, what was asked and what it took since it was opened.
 
+        answered_by: the models that an endpoint names, those of the file's answers too where a run is resumed.
         calls: answers that were computed or paid for; cached: those of the file; failed; not_asked: for the budget;
         retries; input_tokens, output_tokens; uncounted: calls whose tokens the endpoint did not count, so that they are
         estimates; cost: None without prices; earlier_cost: of what was in the file; budget, token_budget; seconds in
@@ -146,9 +147,11 @@ class Cached:
             settle(keys[n], reply)
             if self.say and time.monotonic() - self.said > SAY_EVERY:
                 self.said = time.monotonic()
-                self.say(f"{number:,} of {len(keys):,}: {line(self.account)}")
+                self.say(f"{number:,} of {len(keys):,} calls are through; in all {line(self.account)}")
 
-        self.source.ask(calls, self.purse, keep, on_reply, self.counts["calls"] > 0)
+        # What a file holds says nothing of an endpoint now; a model of one's own is the same.
+        proven = self.counts["calls"] + (self.counts["cached"] if self.source.shared else 0) > 0
+        self.source.ask(calls, self.purse, keep, on_reply, proven)
 
     def _reader(self, keys) -> Callable[[str], dict | None]:
         """What gives the value that is kept of a key; in every process of a run what the first process has."""
@@ -158,7 +161,7 @@ class Cached:
         return here
 
     def _found(self, key: str, value: Any, resume: bool) -> None:
-        """Counts an entry of the file; where a run is resumed, as spent."""
+        """Counts an entry of the file; where a run is resumed, as spent, and who answered."""
         if key.startswith(IDENTITY) or not isinstance(value, dict):
             return
         self.held += 1
@@ -166,6 +169,7 @@ class Cached:
             return
         tokens = value.get("guessed") or (value.get("input_tokens") or 0, value.get("output_tokens") or 0)
         self.purse.earlier_tokens += sum(tokens)
+        self.models |= {value.get("model", "")} - {""}
         self.purse.earlier += value["cost"] if "cost" in value else self.purse.cost(*tokens) or 0.0
 
 

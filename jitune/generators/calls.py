@@ -4,7 +4,8 @@
     source.ask(calls, purse, keep, tell)     # tell(index, Reply or Lost) as they come; keep(index, Reply) before
 
 The first call goes alone: if nothing listens there, or the key is wrong, one error says so before more is sent. What
-is answered is kept by the thread that asked, so that a run that is stopped loses none of it.
+is answered is kept by the thread that asked, so that a run that is stopped loses none of it: it waits for the calls
+that are under way, and says so.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ AHEAD = 4  # calls that are handed to each thread; a job of 100,000s is not hand
 
 
 class Remote:
-    """An endpoint as a source of answers; see `cached.Cached`."""
+    """An endpoint as a source of answers; see `cached.Cached`. say: told what an interrupted run still waits for."""
 
     shared = False
 
-    def __init__(self, endpoint: Endpoint):
-        self.endpoint, self.raw = endpoint, endpoint.api == "completion"
+    def __init__(self, endpoint: Endpoint, *, say: Callable[[str], None] | None = None):
+        self.endpoint, self.raw, self.say = endpoint, endpoint.api == "completion", say
         # What a plain chat endpoint is known by has stayed the same: kept answers hold.
         self.identity: dict[str, Any] = {"kind": "endpoint", "model": endpoint.model, "base_url": endpoint.shown}
         if endpoint.api != "chat":
@@ -77,6 +78,11 @@ class Remote:
                         told.take(under_way.pop(future), future.result())
                     if told.row >= IN_A_ROW:
                         stop.set()
+            except KeyboardInterrupt:
+                if self.say and (count := sum(future.running() for future in under_way)):
+                    self.say(f"{count} calls are under way and may be paid for: their answers are waited for, "
+                             f"{self.endpoint.timeout:g} s at most")
+                raise
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)

@@ -95,8 +95,10 @@ class Local:
 
     def ask(self, calls: Sequence[Call], purse: Purse, keep: Callable[[int, Reply], None],
             tell: Callable[[int, Reply | Lost], None], proven: bool = False) -> None:
-        """Calls `tell(index, reply)` once a call, as batches are done, and `keep` before. Raises UserError where no
-        call will work."""
+        """Calls `tell(index, reply)` once a call, as batches are done, and `keep` before.
+
+        proven: it has answered before. Raises UserError where no call will work, unless it has.
+        """
         def on_reply(i: int, reply: Reply | Lost) -> None:
             if isinstance(reply, Reply):
                 keep(i, reply)
@@ -105,7 +107,7 @@ class Local:
         scored = [i for i, call in enumerate(calls) if call.options]
         if scored:
             self._score([calls[i] for i in scored], purse, lambda k, reply: on_reply(scored[k], reply))
-        waiting = self._encode(calls, [i for i, call in enumerate(calls) if not call.options], on_reply)
+        waiting = self._encode(calls, [i for i, call in enumerate(calls) if not call.options], on_reply, proven)
         while waiting:  # what does not fit into the budget may do so when others took less than they might have
             chosen = [w for w in waiting if purse.reserve(len(w[1]), w[2], wait=False)]
             if not chosen:
@@ -122,7 +124,7 @@ class Local:
             return call.prompt
         return tuple((role, break_up(content, self.controls)) for role, content in call.prompt)
 
-    def _encode(self, calls, places: list[int], on_reply) -> list[tuple[int, list[int], int]]:
+    def _encode(self, calls, places: list[int], on_reply, proven: bool) -> list[tuple[int, list[int], int]]:
         """(index, token ids, most new tokens) of the calls that fit; the others are lost."""
         from jitune.evals.engine import tokens
 
@@ -132,7 +134,7 @@ class Local:
                 texts[i] = tokens.render(self.tokenizer, self.prompt(calls[i]), self.chat_template)
             except UserError as error:  # its own template may refuse one conversation, such as one with a system turn
                 refused.append((i, error))
-        if refused and not texts:
+        if refused and not texts and not proven:
             raise refused[0][1]
         for i, error in refused:
             on_reply(i, Lost("failed", str(error)))

@@ -59,7 +59,7 @@ def open_generator(section: Mapping[str, Any], *, cache: str | Path | None = Non
       section: as `defaults()` has it, or a ConfigDict.
       cache: the file that answers are kept in; None: in memory only.
       pretrained: a model in memory, in place of one that is loaded. digest: tells its weights apart; it is needed then.
-      say: told what is opened, and a line of progress every ten seconds.
+      say: told how many answers are kept, a line of progress every ten seconds, and what an interrupt waits for.
       calling: sleep and chance of `endpoint.Endpoint`, for tests.
 
     Raises:
@@ -75,7 +75,7 @@ def open_generator(section: Mapping[str, Any], *, cache: str | Path | None = Non
     if pretrained is not None:
         source = _in_memory(section, pretrained, digest)
     elif base_url:
-        source, purse.longest = _remote(section, model, base_url, calling)
+        source, purse.longest = _remote(section, model, base_url, say, calling)
     elif model:
         source = _load(section)
     else:
@@ -136,7 +136,7 @@ def read_parameters(text: Any, *, what: str = "generator: parameters") -> dict:
     return found
 
 
-def _remote(section: dict, model: str, base_url: str, calling: Mapping[str, Any]):
+def _remote(section: dict, model: str, base_url: str, say, calling: Mapping[str, Any]):
     """(the endpoint of a section, how long its answers may be where its parameters say so)."""
     from jitune.generators.calls import Remote
     from jitune.generators.endpoint import Endpoint
@@ -153,7 +153,7 @@ def _remote(section: dict, model: str, base_url: str, calling: Mapping[str, Any]
     endpoint = Endpoint(base_url, model, key_env=section["key_env"], api=section["api"], parameters=parameters,
                         chat_template=template, timeout=section["timeout"], tries=section["tries"],
                         concurrency=section["concurrency"], **calling)
-    return Remote(endpoint), longest(parameters)
+    return Remote(endpoint, say=say), longest(parameters)
 
 
 def longest(parameters: Mapping[str, Any]) -> int:

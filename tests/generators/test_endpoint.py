@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -237,18 +238,19 @@ def test_tokens_may_be_capped_without_prices():
 
 
 PROGRAM = """
-import sys
+import functools, sys
 from jitune.generators.call import Call
 from jitune.generators.open import open_generator
-generator = open_generator({"model": "teacher@" + sys.argv[1], "concurrency": 3}, cache=sys.argv[2])
+generator = open_generator({"model": "teacher@" + sys.argv[1], "concurrency": 3}, cache=sys.argv[2],
+                           say=functools.partial(print, file=sys.stderr))
 generator.answer([Call((("user", f"question {i % 30}"),), 50, 0.5, seed=i % 30) for i in range(60)])
 print(generator.account["calls"], generator.account["cached"])
 """
 
 
 def start(fake, cache):
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, fake.url, str(cache)], stdout=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONPATH": os.getcwd()})  # fmt: skip
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, fake.url, str(cache)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -259,7 +261,8 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
         while len(fake.requests) < 12:
             time.sleep(0.005)
         run.send_signal(how)
-        run.communicate()
+        told = run.communicate()[1]
+        assert (how == signal.SIGINT) == bool(re.search("[123] calls are under way and may be paid for", told))
         at_most = 3 if how == signal.SIGKILL else 0  # those under way
         again = start(fake, cache)
         calls, cached = map(int, again.communicate()[0].split())
@@ -345,6 +348,15 @@ def test_what_is_kept_is_counted_and_progress_goes_up(tmp_path, monkeypatch):
             generator.answer(chats(3))
             generator.close()
             assert [words in line for words, line in zip(told, said, strict=False)] == [True] * len(told)
+
+
+def test_who_answered_before_a_run_was_stopped_is_not_forgotten(tmp_path):
+    with serve(lambda body: reply("Yes.") | {"model": body["messages"][-1]["content"][-1]}) as fake:
+        for count, who in ((2, ["0", "1"]), (3, ["0", "1", "2"]), (0, ["0", "1", "2"])):
+            generator, _ = opened(fake, cache=tmp_path / "c.jsonl")
+            generator.answer(chats(count))
+            assert generator.account["answered_by"] == who
+            generator.close()
 
 
 @pytest.mark.parametrize("section", [{"batch_size": 0}, {"batch_size": -1}, {"max_length": -4}])

@@ -159,5 +159,9 @@ def test_a_conversation_that_the_template_refuses_is_lost_alone(toy_model, pretr
     generator = Cached(source)
     fine, lost = generator.answer([Call((("user", "The boat is"),), 4), Call(CHAT, 4)])
     assert isinstance(fine, Reply) and lost.reason == "failed" and "no system" in lost.detail
+    assert generator.answer([Call(CHAT, 4)]) == [lost]
+    again = Cached(source)
     with pytest.raises(UserError, match="no system"):
-        generator.answer([Call(CHAT, 4)])
+        again.answer([Call(CHAT, 4)])
+    again.kept |= generator.kept  # as of a run that goes on
+    assert again.answer([Call((("user", "The boat is"),), 4), Call(CHAT, 4)]) == [fine, lost]

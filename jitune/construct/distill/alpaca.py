@@ -15,15 +15,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from jitune.construct.distill import checks, seeds, templates, texts
-from jitune.construct.distill.instructions import ALPACA, Gate
+from jitune.construct.distill import growing, seeds, templates, texts
+from jitune.construct.distill.instructions import ALPACA
 from jitune.construct.distill.method import Given, Rejected, Step
-from jitune.construct.distill.self_instruct import chat_form
 from jitune.data.record import Record, changed
 from jitune.generators.call import Call, Lost, provenance
-from jitune.types import UserError
 
 WHAT = "alpaca"
+total = growing.total
 NO_INPUT = "<noinput>"
 FIRST = re.compile(r"(?:#{3,}\s*)?\d+\.\s+Instruction:")
 
@@ -31,27 +30,16 @@ FIRST = re.compile(r"(?:#{3,}\s*)?\d+\.\s+Instruction:")
 def defaults() -> dict[str, Any]:
     """The section `alpaca`: the released code's values."""
     return {
-        "count": 100,  # instructions to make
+        **growing.defaults(),
         "in_context": 3,  # seed tasks that a call shows
         "tasks": 20,  # that a call asks for, with those that it shows
-        "requests": 5,  # at a time; more of them keep a generator busier
         "temperature": 1.0,
         "top_p": 1.0,
         "max_tokens": 3072,
         "stop": r"\n20,20.",  # of a text that is continued; a chat model has none
-        "threshold": 0.7,  # of ROUGE-L F1 with seeds and pool, above which an instruction is too similar
-        "policy": "unicode",  # english: the released code's filters and tokens, which refuse other scripts
         "language": "",  # of the tasks; "": English where policy is english, else that of the seeds
         "blacklist": ",".join(ALPACA),
-        "form": "auto",  # completion: a text that is continued; chat: a message; auto: completion where it can be
-        "patience": 50,  # requests without a new instruction, after which it ends
-        "filters": "",  # filters of `jitune data curate` that an answer must pass, beyond the published rules
     }
-
-
-def total(options: Any, records: Sequence[Record]) -> int:
-    """How many instructions are to be made."""
-    return options.count
 
 
 class Written(NamedTuple):
@@ -65,31 +53,15 @@ class Written(NamedTuple):
 
 def run(given: Given) -> Iterator[Step]:
     """See the module's docstring."""
-    o, made = given.options, list(given.memory)
-    tasks = seeds.tasks(given.records, what=WHAT)
-    if len(tasks) < o.in_context:
-        raise UserError(f"alpaca: a call shows {o.in_context} tasks (config.alpaca.in_context), and there are "
-                        f"{len(tasks)} seeds")
-    chat = chat_form(o.form, given.generator.raw, "config.alpaca")
-    check = checks.checks(o.filters, option="config.alpaca.filters")
-    gate = Gate(o.policy, filter(None, o.blacklist.split(",")), o.threshold,
-                [*(task.instruction for task in tasks), *made], option="config.alpaca")
-    at, idle = given.state.get("request", 0), given.state.get("idle", 0)
-    while len(made) < o.count and idle < o.patience:
-        kept, rejected, new = asked(given, tasks, gate, check, range(at, at + o.requests), chat)
-        made += new
-        at, idle = at + o.requests, 0 if new else idle + o.requests
-        state = {"request": at, "idle": idle}
-        if idle >= o.patience:
-            state["ended"] = f"{idle} requests brought no new instruction; {len(made):,} of {o.count:,} made"
-        yield Step(kept, rejected, state, new, min(len(made), o.count))
+    start = growing.begin(given, WHAT)
+    yield from growing.grow(given, start.made, lambda numbers: asked(given, start, numbers))
 
 
-def asked(given: Given, tasks: Sequence[seeds.Task], gate: Gate, check, numbers: range, chat: bool
-          ) -> tuple[list[Record], list[Rejected], list[str]]:
+def asked(given: Given, start: growing.Start, numbers: range) -> tuple[list[Record], list[Rejected], list[str]]:
     """What requests bring: records, rejections, and the instructions that were taken."""
-    drawn = [random.Random(f"{given.seed}:{number}").sample(tasks, given.options.in_context) for number in numbers]
-    calls = [call_of(given, some, number, chat) for some, number in zip(drawn, numbers, strict=True)]
+    drawn = [random.Random(f"{given.seed}:{number}").sample(start.tasks, given.options.in_context)
+             for number in numbers]
+    calls = [call_of(given, some, number, start.chat) for some, number in zip(drawn, numbers, strict=True)]
     kept, rejected, new = [], [], []
     for number, some, call, reply in zip(numbers, drawn, calls, given.ask(calls), strict=True):
         source = f"request {number}"
@@ -99,7 +71,7 @@ def asked(given: Given, tasks: Sequence[seeds.Task], gate: Gate, check, numbers:
         made = changed(provenance(given.generator.identity, call, method=WHAT, parents=[t.ids[0] for t in some]),
                        steps=(WHAT,))
         for one in written(reply.text, shown=len(some), cut=reply.finish_reason == "length"):
-            found = one.problem or gate.refuses(one.instruction)
+            found = one.problem or start.gate.refuses(one.instruction)
             text = f"{seeds.message(one.instruction, one.input)}\n\n{one.output}".strip()
             if found:
                 rejected.append(Rejected(*found, source, text))
@@ -107,7 +79,7 @@ def asked(given: Given, tasks: Sequence[seeds.Task], gate: Gate, check, numbers:
             new.append(one.instruction)
             prompt = seeds.message(one.instruction, one.input)
             record = seeds.record(one.instruction, seeds.Instance(one.input, one.output), made)
-            bad = check(prompt, one.output)
+            bad = start.check(prompt, one.output)
             if not one.output:
                 rejected.append(Rejected("empty_output", one.instruction, source, text))
             elif bad:

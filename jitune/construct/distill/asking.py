@@ -18,6 +18,9 @@ BUDGET, FAILED = "budget", "failed"
 class Asking:
     """Asks a generator.
 
+    A model of one's own fails by the call, such as one that its template refuses, and would again; an endpoint may be
+    down.
+
     Attributes:
       why: why no more will be answered, or "".
     """
@@ -32,7 +35,7 @@ class Asking:
         return [self._looked_at(one) for one in self.generator.answer(calls)]
 
     def _looked_at(self, one: Reply | Lost) -> Reply | Lost:
-        failed = isinstance(one, Lost) and one.reason == FAILED
+        failed = isinstance(one, Lost) and one.reason == FAILED and self.generator.identity.get("kind") != "local"
         self.row = self.row + 1 if failed else 0
         if failed and self.row >= IN_A_ROW and not self.why:
             self.why = f"{self.row} calls failed in a row; the last: {one.detail}"

@@ -31,7 +31,7 @@ from jitune.construct.curate.filters import units
 from jitune.construct.curate.words import fold_spaces, normalize
 from jitune.construct.distill import backtranslate_prompts as prompts
 from jitune.construct.distill import checks, ranges
-from jitune.construct.distill.faults import fault, first_line, seed_of
+from jitune.construct.distill.faults import fault, first_line, seed_of, text_of
 from jitune.construct.distill.forms import FORMS, asked
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.data.record import Provenance, Record, changed, digest, named
@@ -82,8 +82,7 @@ class Try:
 
     def rejected(self, reason: str, detail: str = "", text: str = "") -> Rejected:
         """As it is counted."""
-        said = self.reply.text if isinstance(self.reply, Reply) else ""
-        return Rejected(reason, detail, self.record.provenance.source, text or said, self.record)
+        return Rejected(reason, detail, self.record.provenance.source, text or text_of(self.reply), self.record)
 
 
 def total(options: Mapping[str, Any], records: Sequence[Record]) -> int:

@@ -43,7 +43,8 @@ def card(result: Mapping[str, Any]) -> str:
 def opening(result: Mapping[str, Any]) -> str:
     """What it is, in a plain sentence."""
     kept, given = result["records"]["kept"], result["inputs"]
-    model = base(result["generators"]["teacher"]["identity"].get("model"))
+    teacher, *others = dict.fromkeys(base(one["identity"].get("model")) for one in result["generators"].values())
+    model = f"{teacher}, with {others[0]}," if others else teacher
     of = f" from {numbered(len(given), 'source')}" if given else ""
     return f"{numbered(kept, 'record')} that {model} wrote by the method {result['method']}{of}."
 

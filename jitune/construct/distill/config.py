@@ -8,17 +8,16 @@ A method of one's own, `--config.method=module`, has a section named after the m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jitune import config as configs
+from jitune.construct.curate import config as curation
 from jitune.construct.curate import identity
 from jitune.construct.distill import ranges, table
 from jitune.construct.reading import Reading, read_records
-from jitune.data import sources
 from jitune.generators import open as generators
 from jitune.types import UserError
 
@@ -88,17 +87,8 @@ def has(config: ConfigDict, name: str) -> bool:
 
 
 def inputs(config: ConfigDict) -> list[str]:
-    """The inputs, each as it was given; [] where there is none. Raises UserError where one is named twice."""
-    found = sources.split_specs(config.input)
-    twice = [name for i, name in enumerate(found) if name in found[:i]]
-    if twice:
-        raise UserError(f"config.input: {twice[0]} is named twice")
-    out = os.path.realpath(os.path.expanduser(config.output_dir))
-    for name in found:
-        if os.path.isdir(name) and os.path.commonpath([os.path.realpath(name), out]) == os.path.realpath(name):
-            raise UserError(f"config.output_dir={config.output_dir} lies in the folder {name} that is read; give "
-                            "another place")
-    return found
+    """The inputs, each as it was given; [] where there is none. Raises UserError as curation's `inputs` does."""
+    return curation.inputs(config) if config.input else []
 
 
 def readings(config: ConfigDict) -> list[Reading]:

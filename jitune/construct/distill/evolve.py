@@ -33,7 +33,7 @@ from typing import Any
 from jitune.construct.curate import words
 from jitune.construct.distill import checks, ranges
 from jitune.construct.distill import evolve_prompts as prompts
-from jitune.construct.distill.faults import fault, first_line, seed_of
+from jitune.construct.distill.faults import fault, first_line, seed_of, text_of
 from jitune.construct.distill.forms import FORMS, asked, instruction_of, limits
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.construct.distill.stop_words import only_stop_words, read_words
@@ -84,9 +84,8 @@ class Try:
 
     def rejected(self, reason: str, detail: str = "") -> Rejected:
         """As it is counted."""
-        said = self.reply.text if isinstance(self.reply, Reply) else ""
-        source = self.parent.provenance.source
-        return Rejected(reason, f"{self.operation}: {detail}" if detail else self.operation, source, said, self.parent)
+        return Rejected(reason, f"{self.operation}: {detail}" if detail else self.operation,
+                        self.parent.provenance.source, text_of(self.reply), self.parent)
 
 
 def run(given: Given) -> Iterator[Step]:
@@ -115,7 +114,7 @@ def _evolve(given: Given, options: dict, round: int, parents: list[tuple[int, Re
     """(kept records, rejections) of a few instructions in one round; `seen` learns what is kept."""
     tries = [_try(given, options, round, row, parent) for row, parent in parents]
     tries = _answer(given, tries)
-    tries, rejected = _parted(tries, lambda one: _bad_instruction(one, options))
+    tries, rejected = _parted(tries, lambda one: _bad_instruction(one, options, seen))
     tries = [replace(one, evolved=one.reply.text.strip()) for one in tries]
     if options["eliminate"]:
         verdicts = _answer(given, [replace(one, call=_judge(one, options)) for one in tries])
@@ -166,14 +165,17 @@ def _parted(tries: Sequence[Try], fault_of) -> tuple[list[Try], list[Rejected]]:
     return [one for one, bad in found if not bad], [one.rejected(*bad) for one, bad in found if bad]
 
 
-def _bad_instruction(one: Try, options: dict) -> tuple[str, str] | None:
+def _bad_instruction(one: Try, options: dict, seen: set[str]) -> tuple[str, str] | None:
     bad = fault(one.reply, options["check"])
     if bad:
         return bad
     parent = instruction_of(one.parent)
     if options["eliminate"] and (leaked := prompts.leak(one.reply.text, parent)):
         return "leaked_prompt", leaked
-    return ("no_gain", "unchanged") if _folded(one.reply.text) == _folded(parent) else None
+    folded = _folded(one.reply.text)
+    if folded == _folded(parent):
+        return "no_gain", "unchanged"
+    return ("duplicate", first_line(one.reply.text)) if folded in seen else None  # before more is paid for it
 
 
 def _no_gain(one: Try) -> tuple[str, str] | None:

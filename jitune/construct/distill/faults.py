@@ -22,14 +22,22 @@ LARGEST_SEED = 2**31 - 1
 def fault(reply: Reply | Lost, check: Callable[[str, str], Reject | None], *, prompt: str = "-") -> Fault | None:
     """(reason, detail) of the first thing that is wrong, or None.
 
-    The reason is that of a Lost; cut, of an answer that its length ended; or a filter's. check: of `checks.checks`.
+    The reason is that of a Lost; cut, of an answer that its length ended; a filter's; or empty_answer, whatever the
+    filters. check: of `checks.checks`.
     """
     if isinstance(reply, Lost):
         return reply.reason, reply.detail
     if reply.finish_reason == "length":
         return "cut", f"after {reply.output_tokens or 'all'} tokens"
     found = check(prompt, reply.text)
-    return (found.reason, found.detail) if found else None
+    if found:
+        return found.reason, found.detail
+    return None if reply.text.strip() else ("empty_answer", "no text")
+
+
+def text_of(reply: Reply | Lost | None) -> str:
+    """What was said, or ""."""
+    return reply.text if isinstance(reply, Reply) else ""
 
 
 def first_line(text: str) -> str:

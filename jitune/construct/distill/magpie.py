@@ -29,7 +29,7 @@ from typing import Any
 from jitune.construct.curate import exact, minhash
 from jitune.construct.distill import checks, ranges
 from jitune.construct.distill import magpie_prompts as prompts
-from jitune.construct.distill.faults import fault, first_line, seed_of
+from jitune.construct.distill.faults import fault, first_line, seed_of, text_of
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.construct.distill.pre_query import Pieces, pieces
 from jitune.data.record import Record, named
@@ -91,8 +91,7 @@ class Try:
 
     def rejected(self, reason: str, detail: str = "") -> Rejected:
         """As it is counted."""
-        said = self.reply.text if isinstance(self.reply, Reply) else ""
-        return Rejected(reason, detail, f"sample {self.number}", said or self.question)
+        return Rejected(reason, detail, f"sample {self.number}", text_of(self.reply) or self.question)
 
 
 def run(given: Given) -> Iterator[Step]:
@@ -108,10 +107,11 @@ def run(given: Given) -> Iterator[Step]:
     for at in range(given.state.get("at", 0), options["count"], options["step"]):
         numbers = range(at, min(at + options["step"], options["count"]))
         kept, rejected = [], []
-        tries = [Try(n, system) for n in numbers for system in [systems[n % len(systems)]]]
+        tries = [Try(n, systems[n % len(systems)]) for n in numbers]
         for one in _conversations(given, options, around, tries, rejected):
             record = _record(given, one)
-            twice = seen.admit(key(record), record.id) if seen and key(record) else None
+            mark = key(record) if seen else None
+            twice = seen.admit(mark, record.id) if mark else None
             if twice:
                 rejected.append(one.rejected(twice.reason, twice.detail))
             else:

@@ -3,13 +3,14 @@
     config.method, config.respond.n = "respond", 4      # four answers to each prompt
 
 Everything before a record's last answer is its prompt: several turns, a system prompt and tools are kept, and so is a
-raw text's. `systems` are system prompts of which each record without one draws its own. With `personas`, the teacher
-first writes a task that a person would ask, whom each record draws (Ge et al. 2024, "Scaling synthetic data creation
-with 1,000,000,000 personas"); the record, where there is one, shows what kind of task, and without any input `count`
-tasks are written. Who was drawn is said in the record's meta.
+raw text's. A teacher is asked in words: of tools it is not told, and calls of them it reads as JSON; the provenance of
+such an answer has the step `tools_unseen`. `systems` are system prompts of which each record without one draws its own.
+With `personas`, the teacher first writes a task that a person would ask, whom each record draws (Ge et al. 2024,
+"Scaling synthetic data creation with 1,000,000,000 personas"); the record, where there is one, shows what kind of task,
+and without any input `count` tasks are written. Who was drawn is said in the record's meta.
 
-Rejected: no answer (budget, failed, too_long, filtered, encoding), one cut by its length (cut), and whatever the
-filters find: empty answers, rubbish, repetition, refusals.
+Rejected: no answer (budget, failed, too_long, filtered, encoding), one cut by its length (cut) or without words
+(empty_answer; of a persona's task no_task), and whatever the filters find: rubbish, repetition, refusals.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jitune.construct.curate.stage import Reject
 from jitune.construct.distill import checks, texts
+from jitune.construct.distill.faults import fault, text_of
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.data.record import Record, changed, digest, prompt
-from jitune.generators.call import Call, Lost, Reply, prompt_hash, provenance
+from jitune.generators.call import Call, Reply, prompt_hash, provenance
 from jitune.types import UserError
 
 AT_ONCE = 512  # calls of a step
@@ -82,20 +85,19 @@ def run(given: Given) -> Iterator[Step]:
 def prompts_of(given: Given, numbers: range, systems: Sequence[str], personas: Sequence[str]
                ) -> tuple[list[Record], list[Rejected]]:
     """What is to be answered: the records' prompts, or tasks of personas, each with what it has drawn."""
-    found, rejected, drawn = [], [], {}
+    drawn, rejected = [], []
     for number in numbers:
         rng = random.Random(f"{given.seed}:{number}")  # of its own, so that one record's draw is not another's
         system, persona = (rng.choice(some) if some else "" for some in (systems, personas))
         record = prompt_of(given.records[number]) if given.records else Record(f"persona {number}")
         if isinstance(record, Rejected):
             rejected.append(record)
-            continue
-        drawn[len(found)] = system, persona
-        found.append(record)
+        else:
+            drawn.append((record, system, persona))
     if personas:
-        found, drawn, more = tasks(given, found, drawn, numbers.start)
+        drawn, more = tasks(given, drawn, numbers.start)
         rejected += more
-    return [with_system(record, drawn[i][0]) for i, record in enumerate(found)], rejected
+    return [with_system(record, system) for record, system, _ in drawn], rejected
 
 
 def prompt_of(record: Record) -> Record | Rejected:
@@ -112,25 +114,26 @@ def prompt_of(record: Record) -> Record | Rejected:
     return Record(record.id, messages, record.tools, weights, text, meta=record.meta, provenance=record.provenance)
 
 
-def tasks(given: Given, records: list[Record], drawn: dict, first: int) -> tuple[list[Record], dict, list[Rejected]]:
-    """A task of each record's persona."""
+def tasks(given: Given, drawn: Sequence[tuple[Record, str, str]], first: int
+          ) -> tuple[list[tuple[Record, str, str]], list[Rejected]]:
+    """(task, system prompt, persona) of each (record, system prompt, persona), and what is no task."""
     options = given.options
-    calls = [Call(asks_for(drawn[i][1], prompt(record)), options.task_max_tokens, options.task_temperature,
-                  seed=given.seed + (0 if given.records else first + i)) for i, record in enumerate(records)]
-    found, kept, rejected = [], {}, []
-    for i, (record, call, reply) in enumerate(zip(records, calls, given.ask(calls), strict=True)):
-        source = record.provenance.source or record.id
-        system, persona = drawn[i]
-        if isinstance(reply, Lost) or reply.finish_reason == "length" or not reply.text.strip():
-            rejected.append(lost(reply, source, "no_task"))
+    calls = [Call(asks_for(persona, prompt(record)), options.task_max_tokens, options.task_temperature,
+                  seed=given.seed + (0 if given.records else first + i))
+             for i, (record, _, persona) in enumerate(drawn)]
+    found, rejected = [], []
+    for (record, system, persona), call, reply in zip(drawn, calls, given.ask(calls), strict=True):
+        source = record.provenance.source
+        bad = fault(reply, lambda _, text: None if text.strip() else Reject("no_task", "said nothing"))
+        if bad:
+            rejected.append(Rejected(*bad, source or record.id, text_of(reply)))
             continue
-        made = provenance(given.generator.identity, call, method="respond", source=record.provenance.source,
+        made = provenance(given.generator.identity, call, method="respond", source=source,
                           parents=[record.id] if given.records else [], license=record.provenance.license)
-        kept[len(found)] = system, persona
         task = Record("", ({"role": "user", "content": reply.text.strip()},), meta={"persona": persona},
                       provenance=changed(made, steps=(f"task:{prompt_hash(call)}",)))
-        found.append(changed(task, id=digest([task.messages, persona, record.id])))
-    return found, kept, rejected
+        found.append((changed(task, id=digest([task.messages, persona, record.id])), system, persona))
+    return found, rejected
 
 
 def asks_for(persona: str, example: str) -> tuple[tuple[str, str], ...]:
@@ -156,13 +159,10 @@ def answers(given: Given, prompts: Sequence[Record], check) -> tuple[list[Record
     pairs = [(record, call_of(record, given, sample)) for record in prompts for sample in range(options.n)]
     for (record, call), reply in zip(pairs, given.ask([call for _, call in pairs]), strict=True):
         source = record.provenance.source or record.id
-        if isinstance(reply, Lost) or reply.finish_reason == "length":
-            rejected.append(lost(reply, source, "no_answer"))
-            continue
-        made = answered(given, record, call, reply)
-        found = check(last(record), reply.text)
-        if found:
-            rejected.append(Rejected(found.reason, found.detail, source, reply.text, made))
+        bad = fault(reply, check, prompt=last(record))
+        made = answered(given, record, call, reply) if isinstance(reply, Reply) else None
+        if bad:
+            rejected.append(Rejected(*bad, source, text_of(reply), made))
         else:
             kept.append(made)
     return kept, rejected
@@ -194,22 +194,15 @@ def answered(given: Given, record: Record, call: Call, reply: Reply) -> Record:
     """The record with its answer."""
     before = record.provenance
     made = provenance(given.generator.identity, call, method="respond", source=before.source, license=before.license,
-                      parents=before.parents if "persona" in record.meta else [record.id])
-    made = changed(made, steps=(*before.steps, "respond"))
+                      parents=before.parents if given.options.personas else [record.id])
+    unseen = record.tools or any(m["role"] == "tool" or m.get("tool_calls") for m in record.messages)
+    made = changed(made, steps=(*before.steps, *(["tools_unseen"] if unseen else []), "respond"))
     answer = reply.text.strip()
     if record.text:
         return Record("", text=((record.text[0][0], 0.0), (reply.text, 1.0)), meta=record.meta, provenance=made)
     messages, weights = record.messages, record.message_weights
-    if "system" in record.meta and not given.options.keep_system:
+    drawn = {"role": "system", "content": record.meta.get("system")}
+    if given.options.systems and not given.options.keep_system and messages[0] == drawn:
         messages, weights = messages[1:], weights[1:] if weights else None
     return Record("", (*messages, {"role": "assistant", "content": answer}), record.tools,
                   (*weights, None) if weights else None, meta=record.meta, provenance=made)
-
-
-def lost(reply: Reply | Lost, source: str, empty: str) -> Rejected:
-    """Why a call brought nothing."""
-    if isinstance(reply, Lost):
-        return Rejected(reply.reason, reply.detail, source)
-    if reply.finish_reason == "length":
-        return Rejected("cut", "reached max_tokens", source, reply.text)
-    return Rejected(empty, "said nothing", source, reply.text)

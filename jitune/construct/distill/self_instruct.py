@@ -19,8 +19,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from jitune.construct.distill import checks, instances, seeds, templates, texts
-from jitune.construct.distill.instructions import BLACKLIST, Gate, tidy
+from jitune.construct.distill import growing, instances, seeds, templates, texts
+from jitune.construct.distill.instructions import BLACKLIST, tidy
 from jitune.construct.distill.method import Given, Rejected, Step
 from jitune.construct.distill.numbered import continued, listed
 from jitune.data.record import Record, changed
@@ -28,24 +28,21 @@ from jitune.generators.call import Call, Lost, Reply, prompt_hash, provenance
 from jitune.types import UserError
 
 YES = ("Yes", "yes", "YES")
-FORMS = ("auto", "completion", "chat")
 WHAT = "self_instruct"
+total = growing.total
 
 
 def defaults() -> dict[str, Any]:
     """The section `self_instruct`: the released code's values."""
     return {
-        "count": 100,  # instructions to make
-        "in_context": 8,  # instructions that a request shows
+        **growing.defaults(),
+        "in_context": 8,  # instructions that a request shows, all requests of a time after the same pool
         "machine": 2,  # of them, how many that were made before; the others are seeds
-        "requests": 5,  # at a time, all after the same pool; more of them keep a generator busier
         "temperature": 0.7,
         "top_p": 0.5,
         "presence_penalty": 2.0,
         "max_tokens": 1024,
         "stop": r"\n\n,\n16,16.,16 .",  # of a text that is continued; a chat model has none
-        "threshold": 0.7,  # of ROUGE-L F1 with seeds and pool, above which an instruction is too similar
-        "policy": "unicode",  # english: the released code's filters and tokens, which refuse other scripts
         "blacklist": ",".join(BLACKLIST),
         "classification_seeds": False,  # show classification tasks alone, and ask for such
         "check_tokens": 3,  # of the answer to whether a task is a classification
@@ -53,15 +50,7 @@ def defaults() -> dict[str, Any]:
         "instance_tokens": 350,
         "instance_presence_penalty": 1.5,
         "instances": 5,  # of a task, at most
-        "form": "auto",  # completion: a text that is continued; chat: a message; auto: completion where it can be
-        "patience": 50,  # requests without a new instruction, after which it ends
-        "filters": "",  # filters of `jitune data curate` that an answer must pass, beyond the published rules
     }
-
-
-def total(options: Any, records: Sequence[Record]) -> int:
-    """How many instructions are to be made."""
-    return options.count
 
 
 class Made(NamedTuple):
@@ -73,31 +62,16 @@ class Made(NamedTuple):
     source: str
 
 
-def chat_form(form: str, raw: bool, option: str) -> bool:
-    """Whether prompts are messages. Raises UserError for a form that is not known."""
-    if form not in FORMS:
-        raise UserError(f"{option}.form={form!r} is not one of {', '.join(FORMS)}")
-    return form == "chat" or form == "auto" and not raw
-
-
 class Making:
     """What a run works with: its tasks, the pool of instructions, and the ids of records that were made of them."""
 
     def __init__(self, given: Given):
         o = self.options = given.options
-        self.given, self.tasks = given, seeds.tasks(given.records, what=WHAT)
-        if o.classification_seeds:
-            self.tasks = [task for task in self.tasks if task.classification]
+        self.given = given
         if o.machine > o.in_context:
             raise UserError(f"config.self_instruct.machine={o.machine} is over in_context={o.in_context}")
-        if len(self.tasks) < o.in_context:
-            raise UserError(f"self_instruct: a request shows {o.in_context} tasks (config.self_instruct.in_context), "
-                            f"and there are {len(self.tasks)} seeds")
-        self.chat = chat_form(o.form, given.generator.raw, "config.self_instruct")
-        self.check = checks.checks(o.filters, option="config.self_instruct.filters")
-        self.machine: list[str] = list(given.memory)
-        self.gate = Gate(o.policy, filter(None, o.blacklist.split(",")), o.threshold,
-                         [*(task.instruction for task in self.tasks), *self.machine], option="config.self_instruct")
+        self.tasks, self.machine, self.gate, self.chat, self.check = growing.begin(given, WHAT,
+                                                                                   labels=o.classification_seeds)
         self.ids = {task.instruction: task.ids[0] for task in self.tasks}
         for record in given.kept:
             self.ids.setdefault(seeds.read(record)[0], record.id)
@@ -116,18 +90,14 @@ class Making:
 
 def run(given: Given) -> Iterator[Step]:
     """See the module's docstring."""
-    making, o = Making(given), given.options
-    at, idle = given.state.get("request", 0), given.state.get("idle", 0)
-    while len(making.machine) < o.count and idle < o.patience:
-        made, rejected = new_instructions(making, range(at, at + o.requests))
-        before = len(making.machine)
-        making.machine += [one.instruction for one in made]
+    making = Making(given)
+
+    def bring(numbers: range) -> tuple[list[Record], list[Rejected], list[str]]:
+        made, rejected = new_instructions(making, numbers)
         kept, more = with_instances(making, made)
-        at, idle = at + o.requests, 0 if made else idle + o.requests
-        state = {"request": at, "idle": idle}
-        if idle >= o.patience:
-            state["ended"] = f"{idle} requests brought no new instruction; {len(making.machine):,} of {o.count:,} made"
-        yield Step(kept, rejected + more, state, making.machine[before:], min(len(making.machine), o.count))
+        return kept, rejected + more, [one.instruction for one in made]
+
+    yield from growing.grow(given, making.machine, bring)
 
 
 def new_instructions(making: Making, numbers: range) -> tuple[list[Made], list[Rejected]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,5 +184,6 @@ def open_judge(spec: str, *, base_url: str = "", key_env: str = KEY_ENV, cache: 
                         **calling)
     if not model:
         raise UserError("--judge: names no model; MODEL@https://host/v1 is needed")
-    return Judge(Remote(endpoint), lambda call: wire.options_of(endpoint, call), cache=cache,
+    remote = Remote(endpoint, say=lambda text: print(text, file=sys.stderr))
+    return Judge(remote, lambda call: wire.options_of(endpoint, call), cache=cache,
                  purse=Purse(prices, budget), partial=partial, max_tokens=longest(parameters) or max_tokens)

@@ -69,7 +69,7 @@ def test_a_task_without_an_output_is_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"alpaca__in_context": 11}, "a call shows 11 tasks (config.alpaca.in_context), and there are 10 seeds"),
+    ({"alpaca__in_context": 11}, "a request shows 11 tasks (config.alpaca.in_context), and there are 10 seeds"),
     ({"alpaca__form": "text"}, "config.alpaca.form='text' is not one of auto, completion, chat"),
     ({"alpaca__policy": "latin"}, "config.alpaca.policy='latin' is not one of unicode, english"),
 ])

@@ -162,6 +162,10 @@ def test_without_elimination_as_the_released_script():
 def test_the_same_instruction_twice_is_kept_once():
     kept, rejected, _ = run_all(evolve, given(but("evolve", "Name all  rivers."), SEEDS, options(rounds=1)))
     assert len(kept) == 1 and reasons(rejected) == {"duplicate": 4}
+    teacher = Replay(but("evolve", "Name all  rivers."))
+    kept, rejected, _ = run_all(evolve, given(teacher, SEEDS, options(rounds=1, step=1)))
+    assert len(kept) == 1 and reasons(rejected) == {"duplicate": 4}
+    assert len(teacher.asked) == 5 + 2  # what is there already is neither judged nor answered
 
 
 def test_records_without_one_instruction_are_counted():

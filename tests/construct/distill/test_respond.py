@@ -35,6 +35,7 @@ def test_all_before_the_last_answer_is_the_prompt(tmp_path):
                                        ("user", "Name a prime."))
     assert kept[0]["messages"] == [*talk[:-1], {"role": "assistant", "content": "It is 7."}]
     assert kept[1]["messages"][:-1] == tooled and kept[1]["tools"] == TOOLS
+    assert kept[1]["provenance"]["steps"] == ["tools_unseen", "respond"]
     said = kept[0]["provenance"]
     assert said["method"] == "respond" and said["source"].endswith("in.jsonl:1") and len(said["parents"]) == 1
     assert said["sampling"] == {"max_tokens": 9, "temperature": 0.3} and said["model"] == "replay"
@@ -55,6 +56,26 @@ def test_every_fault_has_its_reason(tmp_path):
                        "7": "failed", "8": "encoding", "9": "not_available", "11": "no_prompt"}
     cut = next(row for row in rejected if row["reason"] == "cut")
     assert cut["text"] == "It goes on and"
+
+
+def test_no_answer_is_no_answer_without_filters_too(tmp_path):
+    said = {"A": " \n", "B": "N/A"}
+    kept, rejected, _ = run(tmp_path, [{"prompt": "A"}, {"prompt": "B"}], lambda call: said[call.prompt[-1][1]],
+                            respond__filters="")
+    assert [row["messages"][-1]["content"] for row in kept] == ["N/A"]
+    assert [(row["reason"], row["source"][-1]) for row in rejected] == [("empty_answer", "1")]
+
+
+def test_who_was_drawn_before_is_not_who_is_drawn_now(tmp_path):
+    """The records of one run are the prompts of another."""
+    people = {"respond__personas": "a cook", "respond__systems": "Be brief."}
+    rows = [{"prompt": "Name a soup."}]
+    (tmp_path / "first").mkdir()
+    [first], _, _ = run(tmp_path / "first", rows, lambda call: f"Said to {call.prompt[-1][1][:3]}.", **people)
+    assert first["meta"] == {"persona": "a cook", "system": "Be brief."}
+    [second], _, teacher = run(tmp_path, [first], lambda call: "A better one.", respond__keep_system=False)
+    assert second["provenance"]["parents"] == [first["id"]]
+    assert second["messages"][0] == {"role": "system", "content": "Be brief."} and len(teacher.asked) == 1
 
 
 def test_an_earlier_turn_is_not_the_teachers(tmp_path):

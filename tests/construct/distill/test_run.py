@@ -11,12 +11,12 @@ from collections import Counter
 
 import pytest
 
-from jitune.construct.distill import asking, folder, respond, table
+from jitune.construct.distill import asking, card, folder, respond, table
 from jitune.construct.distill.run import distill, goes_on, summary
 from jitune.construct.ledger import Ledger
 from jitune.data.record_rows import from_row
 from jitune.generators.cached import Cached
-from jitune.generators.call import Lost, Reply, key
+from jitune.generators.call import Call, Lost, Reply, key
 from jitune.generators.purse import Purse
 from jitune.generators.replay import Replay
 from jitune.types import UserError
@@ -197,6 +197,12 @@ def test_an_endpoint_that_keeps_failing_stops_it(tmp_path):
     assert set(paid.values()) == {1}
 
 
+def test_what_a_template_refuses_does_not_stop_a_model_of_ones_own():
+    for kind, why in (("local", ""), ("endpoint", "10 calls failed in a row; the last: no system")):
+        ask = asking.Asking(Replay(lambda call: Lost("failed", "no system"), identity={"kind": kind}))
+        assert {one.reason for one in ask([Call("Hi", seed=i) for i in range(12)])} == {"failed"} and ask.why == why
+
+
 def test_another_run_is_not_mixed_in(tmp_path):
     path = run(tmp_path, "out", "respond", Counter())
     before = outputs(path)
@@ -319,6 +325,14 @@ def test_what_failed_can_be_asked_alone_in_a_new_folder(tmp_path):
     second = run(tmp_path, "second", "respond", paid, answer=answer, respond__n=1, respond__systems="", limit=6)
     assert set(paid.values()) == {1} and len(read(second / "kept.jsonl")) == len(paid) == 6
     assert "answers failed" not in summary(second)
+
+
+@pytest.mark.parametrize("second, who", [("", "large"), ("m/large", "large"), ("m/judge", "large, with judge,")])
+def test_the_card_names_both_models(second, who):
+    models = {"teacher": "models/large"} | ({"second": second} if second else {})
+    result = {"records": {"kept": 2}, "inputs": [], "method": "magpie",
+              "generators": {name: {"identity": {"model": model}} for name, model in models.items()}}
+    assert card.opening(result) == f"2 records that {who} wrote by the method magpie."
 
 
 def test_models_that_change_on_the_way_are_told(tmp_path):
