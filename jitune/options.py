@@ -64,7 +64,7 @@ def defaults() -> ConfigDict:
         "steps": 0,  # optimizer steps; 0: as many as `epochs` take
         "epochs": 1.0,
         "seed": 0,
-        "loss_chunk": 1024,  # tokens whose logits exist at once
+        "loss_chunk": 1024,  # tokens whose logits exist at once, a teacher's too
         "neftune_alpha": 0.0,
         "objective": {
             "name": "sft",  # sft | distill | dpo | simpo | orpo | kto

@@ -43,11 +43,14 @@ def distill(
       divergence: forward, reverse or jsd, with `jsd_beta` as the teacher's part in the mixture.
       teacher: takes the parameters `Beside.other`: params are `(Beside(frozen, other), trainable)`, and the model
         gets `(frozen, trainable)`. None: the batch has teacher_ids and teacher_logprobs [batch, seq, k].
+      chunk: tokens whose logits exist at once; beside a teacher, which has logits too, half as many.
       vocab: tokens that the tokenizer has, where a model has logits for more: the divergence leaves out the rest.
 
     metrics: `accuracy` as in sft.py, and where sft_weight is not 0 the two parts, `divergence` and `nll`.
     Raises UserError where the batch has no teacher, or the two models have logits of different lengths.
     """
+
+    size = chunk if teacher is None else max(1, chunk // 2)
 
     def objective(model: Model, params, batch, key):
         params, other = _take_apart(params, batch, teacher)
@@ -71,7 +74,7 @@ def distill(
             return total, {"accuracy": (correct * weights).sum(), **(sums if sft_weight else {})}
 
         weights = batch["loss_weights"].astype(jnp.float32)
-        loss_sum, metrics = chunked(loss, hidden, told, weights, chunk=chunk)
+        loss_sum, metrics = chunked(loss, hidden, told, weights, chunk=size)
         return loss_sum, weights.sum(), metrics
 
     def compare(other, told, logits):
