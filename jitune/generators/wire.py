@@ -17,6 +17,7 @@ from typing import Any
 
 from jitune.generators.call import Call, Reply, break_up
 from jitune.generators.endpoint import Endpoint, Failed, hide, post
+from jitune.hub.tokenizer import import_transformers
 from jitune.types import UserError
 
 PATHS = {"chat": "chat/completions", "completion": "completions"}
@@ -70,6 +71,7 @@ def body_of(e: Endpoint, call: Call) -> dict[str, Any]:
 def render(template: str, call: Call) -> str:
     """A conversation by a Jinja template, with the generation prompt; what the template writes as a control token is
     broken up in it."""
+    import_transformers()
     from transformers.utils.chat_template_utils import render_jinja_template
 
     controls = sorted(set(CONTROL.findall(template)), key=len, reverse=True)

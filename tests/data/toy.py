@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from jitune.hub.tokenizer import import_transformers
+
 CORPUS = [
     "the quick brown fox jumps over the lazy dog. the user asks and the assistant answers in full.",
     "hello world, how are you today? I am fine, thank you. what is two plus two? it is four.",
@@ -23,7 +25,6 @@ def make_tokenizer(*, chat_template=None, bos=None, add_bos=False, eos="<|endoft
                    trim_offsets=False, markers=MARKERS, corpus=CORPUS):  # fmt: skip
     """A PreTrainedTokenizerFast with about 400 ids; with `add_bos` it puts `bos` in front by itself."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -39,7 +40,7 @@ def make_tokenizer(*, chat_template=None, bos=None, add_bos=False, eos="<|endoft
         steps.append(processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]))  # fmt: skip
     tokenizer.post_processor = processors.Sequence(steps)
-    return PreTrainedTokenizerFast(
+    return import_transformers().PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=pad, chat_template=chat_template,
         clean_up_tokenization_spaces=False, model_max_length=10**9,
     )  # fmt: skip

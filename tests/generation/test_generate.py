@@ -14,6 +14,7 @@ from jitune.generation.detokenize import decode, settled
 from jitune.generation.generate import generate, generate_file, stream
 from jitune.generation.prompts import default_stop_ids, encode_prompt
 from jitune.generation.sampling import Sampling
+from jitune.hub.tokenizer import import_transformers
 from jitune.transforms.full import full
 from jitune.types import Pretrained, UserError
 from tests.data import toy
@@ -281,13 +282,13 @@ def test_settled():
 
 def test_sentencepiece_spaces_survive():
     from tokenizers import Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast
 
     words = {"<s>": 0, "</s>": 1, "<0xC3>": 2, "<0xA9>": 3, "▁the": 4, "▁sky": 5, "s": 6}
     backend = Tokenizer(models.BPE(vocab=words, merges=[], byte_fallback=True))
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
                                          decoders.Strip(" ", 1, 0)])  # fmt: skip
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    transformers = import_transformers()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     assert decode(tokenizer, [5, 6], [0, 4]) == " skys"
     assert decode(tokenizer, [5, 6], [0]) == "skys"
     assert decode(tokenizer, [3, 6], [4, 2]) == "�s", "a prompt that ends inside a character"

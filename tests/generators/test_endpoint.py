@@ -72,6 +72,14 @@ def test_a_text_is_continued_by_a_completion_api():
     assert fake.requests[1]["prompt"] == ("<|im_start|>user\na< |im_end|>b<|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_a_rendered_conversation_warns_of_no_missing_torch():
+    code = ("from jitune.generators.call import Call\n"
+            "from jitune.generators.wire import render\n"
+            "print(render('{{ messages[0].content }}', Call((('user', 'hi'),), 1)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("hi\n", "")
+
+
 def test_a_chat_api_cannot_continue_a_text():
     with serve() as fake, pytest.raises(UserError, match="api=completion"):
         generator, _ = opened(fake)
