@@ -266,8 +266,9 @@ def measured(a, out: Path, heldout: Path) -> None:
 
 
 def write_table(a) -> None:
-    """Writes table.md of what there is."""
-    seeds = [s for s in range(a.seeds) if (a.out / f"seed-{s}" / "experts" / "result.json").exists()]
+    """Writes table.md of the seeds whose every part is there."""
+    parts = ("experts/result.json", *(f"{method}/summary.json" for method in a.methods))
+    seeds = [s for s in range(a.seeds) if all((a.out / f"seed-{s}" / part).exists() for part in parts)]
     start = of_seeds(a, seeds, "start")
     lines = [["", "held-out accuracy, %", "gain in points", *(f"seed {s}" for s in seeds)]]
 
