@@ -246,7 +246,8 @@ def test_tokens_may_be_capped_without_prices():
 
 
 PROGRAM = """
-import functools, sys
+import functools, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in a shell's background would ignore it
 from jitune.generators.call import Call
 from jitune.generators.open import open_generator
 generator = open_generator({"model": "teacher@" + sys.argv[1], "concurrency": 3}, cache=sys.argv[2],
