@@ -152,10 +152,10 @@ def scrub(e: Endpoint, text: str) -> str:
     return " ".join(hide(e, text).split())[:200]
 
 
-def hide(e: Endpoint, text: str) -> str:
-    """A text without the key."""
+def hide(e: Endpoint, text: str, *, least: int = 1) -> str:
+    """A text without the key, if that has at least so many characters."""
     key = os.environ.get(e.key_env, "").strip()
-    return text.replace(key, "***").replace(json.dumps(key)[1:-1], "***") if key else text
+    return text.replace(key, "***").replace(json.dumps(key)[1:-1], "***") if len(key) >= least else text
 
 
 def _send(e: Endpoint, path: str, body: dict) -> Any:

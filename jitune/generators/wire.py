@@ -24,6 +24,7 @@ PATHS = {"chat": "chat/completions", "completion": "completions"}
 CONTROL = re.compile(r"<\|[^|<>\n]{1,60}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
 CUT = ("length", "max_tokens", "model_length")
 BROKEN_OFF = ("abort", "error", "cancelled")
+REAL = 12  # characters of a key; servers that need none are given a word, such as EMPTY, which answers may hold
 TOP = {"chat": 20, "completion": 5}  # likeliest tokens that may be asked for
 
 
@@ -99,9 +100,9 @@ def read_reply(e: Endpoint, reply: Any, call: Call) -> Reply:
     text = "" if text is None and (call.options or e.empty and finish == "length") else text
     if not isinstance(text, str) or not (text.strip() or call.options or e.empty):
         raise ValueError("no text")
-    text = hide(e, text.encode("utf-8", "replace").decode())  # half of a surrogate pair is no text
+    text = hide(e, text.encode("utf-8", "replace").decode(), least=REAL)  # half of a surrogate pair is no text
     choices = _choices(e, choice) if call.options else None
-    return Reply(text, finish, *counts, hide(e, str(reply.get("model") or "")), choices)
+    return Reply(text, finish, *counts, hide(e, str(reply.get("model") or ""), least=REAL), choices)
 
 
 def usage(reply: Any) -> tuple[int | None, int | None]:
