@@ -5,17 +5,16 @@
 
 The first call goes alone: if nothing listens there, or the key is wrong, one error says so before more is sent. What
 is answered is kept by the thread that asked, so that a run that is stopped loses none of it: it waits for the calls
-that are under way, and says so.
+that are under way, and says so. Stopped once more it waits no longer.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from queue import SimpleQueue
 from typing import Any
 
 from jitune.generators import wire
@@ -26,7 +25,6 @@ from jitune.types import UserError
 
 # After so many failures in a row nothing more is sent.
 IN_A_ROW = 10
-AHEAD = 4  # calls that are handed to each thread; a job of 100,000s is not handed over at once
 
 
 class Remote:
@@ -58,48 +56,49 @@ class Remote:
         """
         if not calls:
             return
-        stop = threading.Event()
+        stop, done, told, threads = threading.Event(), SimpleQueue(), _Told(tell, proven), []
         work = _worker(self.endpoint, purse, stop, keep)
-        first = work(0, calls[0], proven)
-        if isinstance(first, UserError):
-            raise first
-        tell(0, first)
-        told = _Told(tell, first, proven)
-        with ThreadPoolExecutor(self.endpoint.concurrency) as pool:
-            rest, under_way = iter(range(1, len(calls))), {}
-            try:
-                while True:
-                    for i in islice(rest, AHEAD * self.endpoint.concurrency - len(under_way)):
-                        under_way[pool.submit(work, i, calls[i], True)] = i
-                    if not under_way:
-                        break
-                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for future in sorted(done, key=under_way.get):
-                        told.take(under_way.pop(future), future.result())
-                    if told.row >= IN_A_ROW:
-                        stop.set()
-            except KeyboardInterrupt:
-                if self.say and (count := sum(future.running() for future in under_way)):
-                    self.say(f"{count} calls are under way and may be paid for: their answers are waited for, "
-                             f"{self.endpoint.timeout:g} s at most")
-                raise
-            finally:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
+
+        def begin(count: int, numbers: Iterator[int], patient: bool) -> None:
+            def serve() -> None:
+                for i in numbers:
+                    done.put((i, work(i, calls[i], patient)))
+
+            for _ in range(count):  # daemons: no exit waits for them
+                thread = threading.Thread(target=serve, daemon=True)
+                thread.start()
+                threads.append(thread)
+
+        try:
+            begin(1, iter([0]), proven)
+            told.take(*done.get())
+            rest = 0 if told.trouble else len(calls) - 1
+            begin(min(rest, self.endpoint.concurrency), iter(range(1, len(calls))), True)
+            for _ in range(rest):
+                told.take(*done.get())
+                if told.row >= IN_A_ROW:
+                    stop.set()
+        except KeyboardInterrupt:
+            if self.say and (count := sum(thread.is_alive() for thread in threads)):
+                self.say(f"{count} calls are under way and may be paid for: their answers are waited for, "
+                         f"{self.endpoint.timeout:g} s at most; once more ends it at once")
+            raise
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
         told.finish(self.endpoint)
 
 
 class _Told:
-    """What came back so far: row is how many calls failed in a row, good whether any worked."""
+    """What came back so far: row is how many calls failed in a row, good whether any worked, trouble what stops all."""
 
-    def __init__(self, tell, first: Reply | Lost, proven: bool):
-        self.tell, self.trouble, self.why = tell, None, ""
-        self.good, self.row = proven or isinstance(first, Reply), 0
-        self._count(first)
+    def __init__(self, tell, proven: bool):
+        self.tell, self.trouble, self.why, self.good, self.row = tell, None, "", proven, 0
 
     def take(self, i: int, reply) -> None:
         """What a worker gave: a reply, an error that stops all, or None where it did not ask."""
-        if isinstance(reply, UserError):
+        if isinstance(reply, Exception):
             self.trouble = self.trouble or reply
         elif reply is None and not self.trouble:
             self.tell(i, Lost("failed", f"not asked after {IN_A_ROW} failures in a row ({self.why})"))
@@ -108,7 +107,7 @@ class _Told:
             self._count(reply)
 
     def finish(self, e: Endpoint) -> None:
-        """Raises UserError where nothing will work."""
+        """Raises what stopped all, or UserError where nothing will work."""
         if self.trouble:
             raise self.trouble
         if self.row >= IN_A_ROW and not self.good:
@@ -123,7 +122,7 @@ class _Told:
 
 
 def _worker(e: Endpoint, purse: Purse, stop: threading.Event, keep):
-    """`(index, call, patient) -> Reply, Lost, UserError, or None where it was not asked`; once stopped, nothing is
+    """`(index, call, patient) -> Reply, Lost, an error, or None where it was not asked`; once stopped, nothing is
     sent."""
     def sleep(seconds: float) -> bool:
         if not stop.is_set():
@@ -134,12 +133,12 @@ def _worker(e: Endpoint, purse: Purse, stop: threading.Event, keep):
     def work(i: int, call: Call, patient: bool):
         try:
             reply = None if stop.is_set() else _one(replace(e, sleep=sleep), call, purse, stop, patient)
-        except UserError as error:
+            if isinstance(reply, Reply):
+                keep(i, reply)
+            return reply
+        except Exception as error:  # such as a UserError, or a disk that is full; raised by whom it is told
             stop.set()  # before this thread takes the next call
             return error
-        if isinstance(reply, Reply):
-            keep(i, reply)
-        return reply
 
     return work
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from jitune.generators.account import line
 from jitune.generators.call import Call, Lost, Reply
 from jitune.generators.endpoint import Endpoint
 from jitune.generators.open import open_generator
+from jitune.generators.purse import Purse
 from jitune.types import UserError
 from tests.evals.judge.fake import continuation, reply, serve
 
@@ -277,6 +279,65 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
         calls, cached = map(int, again.communicate()[0].split())
         assert again.returncode == 0 and 30 <= len(fake.requests) <= 30 + at_most
         assert calls + cached // 2 == 30 and calls == 30 - (cached // 2)
+
+
+def test_the_first_call_is_kept_too_where_a_run_is_stopped(tmp_path):
+    cache, hold = tmp_path / "c.jsonl", threading.Event()
+    with serve(lambda body: hold.wait(60) and "x") as fake:
+        run = start(fake, cache)
+        while not fake.requests:
+            time.sleep(0.005)
+        run.send_signal(signal.SIGINT)
+        assert "1 calls are under way" in run.stderr.readline()
+        hold.set()
+        run.communicate(timeout=20)
+        assert len(fake.requests) == 1 and cache.read_bytes().count(b"\n") == 3  # header, identity, the answer
+
+
+def test_whoever_stops_a_run_twice_waits_for_nothing(tmp_path):
+    cache, hold = tmp_path / "c.jsonl", threading.Event()
+
+    def answer(body):
+        if int(body["messages"][0]["content"].split()[1]) >= 6:
+            hold.wait(60)
+        return "x"
+
+    with serve(answer) as fake:
+        run = start(fake, cache)
+        while len(fake.requests) < 9 or cache.read_bytes().count(b"\n") < 8:  # header, identity, six answers
+            time.sleep(0.005)
+        try:
+            run.send_signal(signal.SIGINT)
+            assert "3 calls are under way" in run.stderr.readline()
+            run.send_signal(signal.SIGINT)
+            _, told = run.communicate(timeout=20)
+        finally:
+            hold.set()
+            run.kill()
+        assert "KeyboardInterrupt" in told and "Fatal" not in told and "Exception in thread" not in told
+        calls, cached = map(int, start(fake, cache).communicate()[0].split())
+    assert (calls, cached) == (24, 12)  # six answers, each asked for twice
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_what_goes_wrong_with_keeping_ends_it(proven):
+    def keep(i, reply):
+        if i == int(proven):
+            raise OSError("disk full")
+
+    told = []
+    with serve() as fake:
+        source = opened(fake, concurrency=2)[0].source
+        with pytest.raises(OSError, match="disk full"):
+            source.ask(chats(40), Purse(), keep, lambda i, reply: told.append(i), proven)
+        assert len(fake.requests) < 10 and int(proven) not in told
+
+
+def test_a_word_in_place_of_a_key_stays_in_answers(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")  # as vLLM's documentation has it
+    with serve(lambda body: "The set is EMPTY.") as fake:
+        [found] = opened(fake)[0].answer(chats(1))
+    assert found.text == "The set is EMPTY." and fake.headers[0]["Authorization"] == "Bearer EMPTY"
 
 
 def test_the_key_is_nowhere(tmp_path, capfd):
