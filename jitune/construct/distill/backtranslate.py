@@ -70,7 +70,8 @@ def defaults() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Try:
-    """A document on its way. number: of its piece. call, reply: that gave the instruction, in the end."""
+    """A document or a piece of one on its way. number: of the document. record: with the text of the piece alone. call,
+    reply: that gave the instruction, in the end."""
 
     number: int
     record: Record
@@ -122,11 +123,13 @@ def _sort(record: Record, number: int, options: dict, seen: set[str], kept: list
         return
     for piece, reason, detail in pieces(text, options["segment"], options["min_words"], options["max_words"]):
         folded = digest(fold_spaces(normalize(piece)))
+        # A rejection of a piece must not repeat the whole document, which may be a book.
+        mine = Try(number, record if piece == text else changed(record, text=((piece, 1.0),)), piece)
         if reason or folded in seen:
-            rejected.append(one.rejected(reason or "duplicate_document", detail, piece))
+            rejected.append(mine.rejected(reason or "duplicate_document", detail, piece))
             continue
         seen.add(folded)
-        tries.append(replace(one, document=piece))
+        tries.append(mine)
 
 
 def pieces(text: str, segment: str, least: int, most: int) -> Iterator[tuple[str, str, str]]:

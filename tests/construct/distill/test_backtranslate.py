@@ -150,6 +150,12 @@ def test_segments_by_paragraphs():
     kept, *_ = run_all(backtranslate, given(good, [record], options(segment="paragraphs", max_words=50)))
     assert [r.messages[2]["content"] for r in kept] == [" ".join(WORDS[:40]), " ".join(WORDS[10:])]
     assert {r.provenance.parents for r in kept} == {(record.id,)}
+    twice = named(Record("", text=((f"{record.text[0][0]}\n{' '.join(WORDS[:40])}", 1.0),)))
+    _, low, _ = run_all(backtranslate, given(but("score", "Score: 1"), [twice], options(segment="paragraphs",
+                                                                                    max_words=50)))
+    assert reasons(low) == {"duplicate_document": 1, "low_score": 2} and {r.record.id for r in low} == {twice.id}
+    assert [r.record.text[0][0] for r in low] == [" ".join(WORDS[:40]), " ".join(WORDS[:40]), " ".join(WORDS[10:])], \
+        "a rejection holds its piece, not all of the document"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
