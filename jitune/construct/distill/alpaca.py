@@ -24,7 +24,6 @@ from jitune.generators.call import Call, Lost, provenance
 WHAT = "alpaca"
 total = growing.total
 NO_INPUT = "<noinput>"
-FIRST = re.compile(r"(?:#{3,}\s*)?\d+\.\s+Instruction:")
 
 
 def defaults() -> dict[str, Any]:
@@ -105,9 +104,11 @@ def written(text: str, *, shown: int, cut: bool) -> Iterator[Written]:
 
     As the released code reads them: between ###, each under its own number; of a text that was cut the last one goes.
     """
-    if not FIRST.match(text.strip()):  # a chat model begins with the number once more
-        text = f"{shown + 1}. Instruction:{text}"
-    pieces = text.strip().lstrip("#").split("###")
+    # A chat model writes the number once more, maybe after a few words of its own.
+    begins = re.search(rf"(?<!\d){shown + 1}\.\s+(Instruction|Input):", text)
+    again = begins and begins[1] == "Instruction"
+    text = text[begins.start():] if again else f"{shown + 1}. Instruction:{text}"
+    pieces = text.strip().split("###")
     for number, piece in enumerate(pieces, shown + 1):
         if cut and number == shown + len(pieces):
             yield Written("", problem=("cut", "the last task, where the text reached max_tokens"), output=piece.strip())

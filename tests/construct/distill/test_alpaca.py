@@ -35,9 +35,12 @@ def test_the_defaults_are_the_published_parameters():
 def test_tasks_of_a_text():
     first, second = Written("Name the longest river.", "", "The Nile."), Written("Sort these four now.", "b, a", "a, b")
     assert list(written(TWO, shown=3, cut=False)) == [first, second]
-    # A chat model begins with the number once more, or with the marks before it.
+    # A chat model begins with the number once more, with the marks before it, or with words of its own.
     assert list(written(f"4. Instruction:{TWO}", shown=3, cut=False)) == [first, second]
     assert list(written(f"###\n4. Instruction:{TWO}", shown=3, cut=False)) == [first, second]
+    said = f"Sure! Here are 17 more:\n\n###\n4. Instruction:{TWO}"
+    assert list(written(said, shown=3, cut=False)) == [first, second]
+    assert [one.problem and one.problem[0] for one in written(said, shown=3, cut=True)] == [None, "cut"]
     cut = list(written(TWO, shown=3, cut=True))
     assert cut[0] == first and [one.problem and one.problem[0] for one in cut] == [None, "cut"]
     # Under another number than its own, or without an input, a task is not read; those behind it are.
