@@ -9,7 +9,7 @@ Out, in OUT:
     data/                what the student reads before, the teacher's records, the test
     student/, teacher/   fresh models (`jitune init`); student/final: after it has read questions without answers, and
                          words that come twice; teacher/tuned/final: the teacher
-    seed-S/data/         the experts' records, and what the teacher made, curated; seed-S/stores/: its likeliest tokens
+    seed-S/data/         the experts' records, and what the teacher made, curated; seed-S/store/: its likeliest tokens
     seed-S/RUN/          one run of `jitune train` each, and its result.json
     table.md             shares of the test that are right, over seeds, with what each row has cost
 

@@ -120,7 +120,8 @@ def _evolve(given: Given, options: dict, round: int, parents: list[tuple[int, Re
         verdicts = _answer(given, [replace(one, call=_judge(one, options)) for one in tries])
         verdicts, more = _parted(verdicts, _no_gain)
         rejected += more
-        tries = [one for one in tries if one.row in {other.row for other in verdicts}]
+        there = {one.row for one in verdicts}
+        tries = [one for one in tries if one.row in there]
     tries = _answer(given, [replace(one, call=_respond(given, options, round, one)) for one in tries])
     tries, more = _parted(tries, lambda one: _bad_answer(one, options))
     rejected += more
