@@ -218,7 +218,6 @@ def turn_back(folder: Path, found: Any, header: dict[str, Any]) -> bool:
         state.pop(phase, None)
         shutil.rmtree(first / {"curate": "curated"}.get(phase, phase), ignore_errors=True)
     if "make" in phases:  # which the answers to held-out problems went through, too
-        (folder / "anchors.json").unlink(missing_ok=True)
         (folder / "round-0" / "state.json").unlink(missing_ok=True)
     if first.exists():
         write_json(first / "state.json", state)
