@@ -292,12 +292,13 @@ def asking(given: Given, words: Sequence[Prompt]) -> list[str | None]:
 
 
 def finished(item: str | Record, first: Sample, *, pairs: bool = False) -> Record:
-    """What a method of one's own made, with its origin. pairs: whether the training learns from them."""
+    """What a method of one's own made, named by what it says, with its origin. pairs: whether they are trained on."""
     compared = isinstance(item, Record) and bool(item.chosen or item.label is not None)
     if compared != pairs:
         made, fitting = ("pairs of answers, or answers with labels", "dpo, say") if compared else ("answers", "sft")
         raise UserError(f"config.method gave {made}: config.train.objective.name must be {fitting}")
     if isinstance(item, str):
         return as_record(first, "own", text=item.strip())
-    known = item.provenance
-    return named(changed(item, provenance=first.provenance) if not known.method else item)
+    known = item.provenance  # the problem's own says nothing of what the model wrote
+    own = known.method and known != first.record.provenance
+    return named(changed(item, id="", provenance=known if own else first.provenance))

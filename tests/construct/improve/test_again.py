@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jitune.construct.improve.run import improve
+from jitune.data.record import changed
 from jitune.generators.call import Lost
 from jitune.types import UserError
 from tests.construct.improve.made import Told, config, solve
@@ -41,3 +42,18 @@ def test_anchors_are_those_of_a_first_round_that_scored_something(toy_model, tmp
         improve(options, models=Told(options, no_judge))
     out = improve(options, models=Told(options, one))
     assert json.loads((out / "summary.json").read_text())["rounds"][1]["judge_drift"]["n"] == 6
+
+
+def told(problem, answers):
+    """Twice an answer, as a reader of `Record` would write it down: the problem with other messages."""
+    return [changed(problem, messages=(problem.messages[0], {"role": "assistant", "content": text}))
+            for text in answers[:2]]
+
+
+def test_records_of_ones_own_are_told_apart_by_what_they_say(toy_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("jitune.train.train", tune)
+    options = config(toy_model, tmp_path, tmp_path / "out", method=f"{__name__}:told", heldout="", verifier__name="",
+                     sampling__samples=2, per_round=2)  # fmt: skip
+    out = improve(options, models=Told(options, lambda call, made: f"{made} {call.seed}"))
+    rows = [json.loads(line) for line in (out / "data.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and {r["provenance"]["method"] for r in rows} == {"self_improvement"}
