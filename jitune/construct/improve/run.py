@@ -36,7 +36,7 @@ from jitune.construct.improve.models import Models
 from jitune.construct.improve.problems import Problems, read_problems
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
-from jitune.construct.verify.table import open_parser, open_verifier
+from jitune.construct.verify.table import VERIFIERS, open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
 from jitune.evals.store import lock, one_process
 from jitune.hub import peft, weights
@@ -82,7 +82,7 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     heldout = _problems(config, "heldout", config.heldout_limit, answered=known) if config.heldout else None
     problems = _problems(config, "prompts", config.limit, answered=recipe.answered or recipe.checks and known,
                          without=heldout)
-    principles = read_principles(config.principles) if config.principles else PRINCIPLES
+    principles = _principles(config)
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):
         run = Run(config, recipe, folder, problems, heldout, models, named_by(first), verify, read, principles,
@@ -240,7 +240,7 @@ def opened(config: Any, recipe: methods.Recipe) -> Iterator[tuple[Any, Any]]:
     if not name:
         yield None, None
         return
-    given = section[name].to_dict() if name in section else _own_options(section.options)
+    given = section[name].to_dict() if name in VERIFIERS else _own_options(section.options)
     read = open_parser(name, **given) if recipe.reads else None
     with open_verifier(name, time_limit=section.time_limit, workers=section.workers, **given) as verify:
         yield verify, read
@@ -259,6 +259,14 @@ def _own_options(text: str) -> dict[str, Any]:
 
 def _problems(config: Any, option: str, limit: int, **more: Any) -> Problems:
     return read_problems(config[option], option=option, format=config.format, fields=config.fields, limit=limit, **more)
+
+
+def _principles(config: Any) -> Any:
+    found = read_principles(config.principles) if config.principles else PRINCIPLES
+    if config.method == "constitutional" and config.revisions > len(found):
+        raise UserError(f"config.revisions={config.revisions}: each is by another principle, of which there are "
+                        f"{len(found)}")
+    return found
 
 
 def _check_training(config: Any, recipe: methods.Recipe) -> None:
