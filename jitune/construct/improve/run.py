@@ -33,11 +33,12 @@ from jitune.construct.improve import methods, phases, report, stopping, summary
 from jitune.construct.improve.constitution import PRINCIPLES, read_principles
 from jitune.construct.improve.frame import Run, folder_of, history, model_of, read_state, write_json
 from jitune.construct.improve.models import Models
-from jitune.construct.improve.problems import Problems, read_problems
+from jitune.construct.improve.problems import Problems, read_problems, reference
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
 from jitune.construct.verify.table import VERIFIERS, open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
+from jitune.data.record import own_answer
 from jitune.evals.store import lock, one_process
 from jitune.hub import peft, weights
 from jitune.types import UserError
@@ -78,10 +79,11 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     if peft.is_adapter(first):
         raise UserError(f"config.model.path={config.model.path}: is an adapter, and rounds train a whole model; make "
                         "one of it with `jitune export --to merged`")
-    known = config.verifier.name == "math"  # it compares with what is known; asking about anything else is for nothing
+    # What compares with something known is asked about nothing else, for that would be for nothing.
+    known = reference if config.verifier.name == "math" else None
     heldout = _problems(config, "heldout", config.heldout_limit, answered=known) if config.heldout else None
-    problems = _problems(config, "prompts", config.limit, answered=recipe.answered or recipe.checks and known,
-                         without=heldout)
+    problems = _problems(config, "prompts", config.limit, without=heldout,
+                         answered=own_answer if recipe.answered else known if recipe.checks else None)
     principles = _principles(config)
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):
