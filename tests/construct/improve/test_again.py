@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jitune.construct.improve.evaluate import gain
 from jitune.construct.improve.run import improve
 from jitune.data.record import changed
 from jitune.generators.call import Lost
@@ -57,3 +58,11 @@ def test_records_of_ones_own_are_told_apart_by_what_they_say(toy_model, tmp_path
     out = improve(options, models=Told(options, lambda call, made: f"{made} {call.seed}"))
     rows = [json.loads(line) for line in (out / "data.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and {r["provenance"]["method"] for r in rows} == {"self_improvement"}
+
+
+def test_the_gain_is_problem_by_problem_where_ids_are_alike():
+    """Of two files, say, whose rows are numbered."""
+    before, after = ({"answers": [{"id": "1", "right": right} for right in side]}
+                     for side in ((True, False, None, False), (True, True, True, None)))  # fmt: skip
+    found = gain(before, after)
+    assert found["n"] == 2 and found["delta"] == 0.5
