@@ -131,6 +131,10 @@ def check(config: ConfigDict) -> None:
     for name in OWN_TRAIN:
         if flat[f"train.{name}"]:
             raise UserError(f"config.train.{name}={flat[f'train.{name}']!r}: each round sets it itself; leave it out")
+    for who in ("generator", "judge"):
+        adapter = flat[f"{who}.adapter"]
+        if adapter and not flat[f"{who}.model"]:
+            raise UserError(f"config.{who}.adapter={adapter}: is of config.{who}.model, which is not set")
     if config.export == "best" and not config.heldout:
         raise UserError("config.export=best needs config.heldout")
     if config.heldout and not config.verifier.name:
