@@ -191,6 +191,15 @@ def answer(record: Record) -> str:
     return next((text for role, text in reversed(list(turns(record))) if role == "assistant"), "")
 
 
+def own_answer(record: Record) -> str:
+    """The text of the answer behind a record's question; "" where the last turn is another's: what an assistant said
+    earlier answers something else."""
+    if record.chosen or len(record.text) > 1:
+        return answer(record)
+    last = record.messages[-1] if record.messages else {}
+    return (last.get("content") or "") if last.get("role") == "assistant" else ""
+
+
 def prompt(record: Record) -> str:
     """What the user and the system say, before the last answer, joined by blank lines."""
     return "\n\n".join(text for role, text in turns(record) if role in ("user", "system"))

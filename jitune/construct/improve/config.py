@@ -58,7 +58,7 @@ def defaults() -> ConfigDict:
             "top_p": -1.0,  # -1: the method's
             "top_k": -1,  # 0: all tokens; -1: the method's
             "max_tokens": 512,  # of an answer
-            "keep": 0,  # answers to a prompt that are kept, at most; 0: the method's
+            "keep": 0,  # of rest_em: answers to a prompt that are kept, at most; 0: the method's
         },
         "judging": {  # of self_rewarding
             "times": 3,  # that an answer is judged; the mean counts
@@ -126,9 +126,15 @@ def check(config: ConfigDict) -> None:
     for name in ("sampling.temperature", "sampling.top_p"):
         if flat[name] < 0 and flat[name] != -1:
             raise UserError(f"config.{name}={flat[name]} must not be negative; -1 stands for the method's")
+    if 0 <= flat["limits.length"] < 1:
+        raise UserError(f"config.limits.length={flat['limits.length']} must be at least 1, or negative for no limit")
     for name in OWN_TRAIN:
         if flat[f"train.{name}"]:
             raise UserError(f"config.train.{name}={flat[f'train.{name}']!r}: each round sets it itself; leave it out")
+    for who in ("generator", "judge"):
+        adapter = flat[f"{who}.adapter"]
+        if adapter and not flat[f"{who}.model"]:
+            raise UserError(f"config.{who}.adapter={adapter}: is of config.{who}.model, which is not set")
     if config.export == "best" and not config.heldout:
         raise UserError("config.export=best needs config.heldout")
     if config.heldout and not config.verifier.name:

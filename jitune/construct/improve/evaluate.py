@@ -47,12 +47,14 @@ def measure(model: Asked, problems: Sequence[Record], verify: Any, *, max_tokens
 
 
 def gain(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The mean change over the problems that both could be scored on, an `evals.stats.Paired`; None without both."""
+    """The mean change over the problems that both could be scored on, an `evals.stats.Paired`; None without both.
+
+    Both are of the same problems in the same order; ids may come twice.
+    """
     if not before or not after:
         return None
-    first = {a["id"]: a["right"] for a in before["answers"]}
-    pairs = [(first[a["id"]], a["right"]) for a in after["answers"]
-             if a["right"] is not None and first.get(a["id"]) is not None]
+    both = ((b["right"], a["right"]) for b, a in zip(before["answers"], after["answers"], strict=True))
+    pairs = [(b, a) for b, a in both if a is not None and b is not None]
     if not pairs:
         return None
     return paired([float(b) for b, _ in pairs], [float(a) for _, a in pairs])._asdict()

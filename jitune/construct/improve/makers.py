@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jitune.construct.distill.method import Rejected
 from jitune.construct.improve import constitution, prompts, select
-from jitune.construct.improve.problems import question, reference
+from jitune.construct.improve.problems import question
 from jitune.construct.improve.select import Chosen, Sample, as_record
 from jitune.construct.verify.verifier import Checked
 from jitune.data.record import Record, changed, named
@@ -95,10 +95,14 @@ def checked(given: Given, samples: list[list[Sample]]) -> list[list[Sample]]:
     """The samples with the verifier's verdicts; those that were cut or are empty need none."""
     if given.verify is None:
         return samples
-    due = [s for group in samples for s in group if s.text and s.finish_reason != "length"]
+    due = [s for group in samples for s in group if is_whole(s)]
     verdicts = iter(given.verify.check_all([(s.record, s.text) for s in due]))
-    return [[s._replace(checked=next(verdicts)) if s.text and s.finish_reason != "length" else s for s in group]
-            for group in samples]
+    return [[s._replace(checked=next(verdicts)) if is_whole(s) else s for s in group] for group in samples]
+
+
+def is_whole(sample: Sample) -> bool:
+    """Whether an answer came to its end and says something; others are dropped, whatever anyone thinks of them."""
+    return bool(sample.text) and sample.finish_reason != "length"
 
 
 def each(given: Given, problems: Sequence[Record], choose: Callable[[list[Sample]], Chosen]) -> Chosen:
@@ -136,7 +140,7 @@ def star(given: Given, problems: Sequence[Record]) -> Chosen:
     """STaR: right answers, and where there is none, right ones that were given the result as a hint."""
     samples, lost = sample(given, problems)
     missed = [i for i, group in enumerate(samples)
-              if not any(s.checked.right for s in group) and reference(problems[i])]
+              if not any(s.checked.right for s in group) and prompts.right_answer(problems[i])]
     hints = [prompts.hint(problems[i]) for i in missed]
     hinted, more = sample(given, [problems[i] for i in missed], hints)
     second = dict(zip(missed, hinted, strict=True))
@@ -147,10 +151,14 @@ def star(given: Given, problems: Sequence[Record]) -> Chosen:
 def self_rewarding(given: Given, problems: Sequence[Record]) -> Chosen:
     """Self-rewarding: a pair of the answer that is judged best and the one that is judged worst."""
     samples, lost = sample(given, problems)
-    scores = iter(judged(given, [(s.record, s.text) for group in samples for s in group]))
-    scored = [[s._replace(score=score, checked=Checked(None, why)) for s in group for score, why in [next(scores)]]
-              for group in samples]
+    scores = iter(judged(given, [(s.record, s.text) for group in samples for s in group if is_whole(s)]))
+    scored = [[with_score(s, *next(scores)) if is_whole(s) else s for s in group] for group in samples]
     return together([select.best_and_worst(group) for group in scored if group], lost)
+
+
+def with_score(sample: Sample, score: float | None, why: str) -> Sample:
+    """A sample with what a judge says of it."""
+    return sample._replace(score=score, checked=Checked(None, why))
 
 
 def judged(given: Given, answers: Sequence[tuple[Record, str]]) -> list[tuple[float | None, str]]:
@@ -174,9 +182,8 @@ def constitutional(given: Given, problems: Sequence[Record]) -> Chosen:
     Where a critique finds nothing, the answer stays as it is; one that is never revised is not kept (no_problem).
     """
     samples, lost = sample(given, problems)
-    whole = [s for group in samples for s in group if s.text and s.finish_reason != "length"]
-    lost += [fault_of(s, s.finish_reason, s.text) for group in samples for s in group
-             if not s.text or s.finish_reason == "length"]
+    whole = [s for group in samples for s in group if is_whole(s)]
+    lost += [fault_of(s, s.finish_reason, s.text) for group in samples for s in group if not is_whole(s)]
     drawn = [constitution.draw(given.principles, given.revisions, seed=f"{given.seeds(0)}:{s.record.id}:{s.seed}")
              for s in whole]
     going = [Revised(s, s.text) for s in whole]
@@ -292,12 +299,13 @@ def asking(given: Given, words: Sequence[Prompt]) -> list[str | None]:
 
 
 def finished(item: str | Record, first: Sample, *, pairs: bool = False) -> Record:
-    """What a method of one's own made, with its origin. pairs: whether the training learns from them."""
+    """What a method of one's own made, named by what it says, with its origin. pairs: whether they are trained on."""
     compared = isinstance(item, Record) and bool(item.chosen or item.label is not None)
     if compared != pairs:
         made, fitting = ("pairs of answers, or answers with labels", "dpo, say") if compared else ("answers", "sft")
         raise UserError(f"config.method gave {made}: config.train.objective.name must be {fitting}")
     if isinstance(item, str):
         return as_record(first, "own", text=item.strip())
-    known = item.provenance
-    return named(changed(item, provenance=first.provenance) if not known.method else item)
+    known = item.provenance  # the problem's own says nothing of what the model wrote
+    own = known.method and known != first.record.provenance
+    return named(changed(item, id="", provenance=known if own else first.provenance))

@@ -22,7 +22,7 @@ class Recipe(NamedTuple):
     Attributes:
       make: `(given, problems) -> Chosen`, see `makers`.
       samples, temperature, top_p, top_k: of the answers to a prompt; temperature 0 is greedy, top_k 0 is all tokens.
-      keep: answers to a prompt that are kept at most; 0: all that the method keeps.
+      keep: answers to a prompt that are drawn of those that could be kept; 0: the method draws none.
       start: base | last. pool: none | previous | all. own_answers: whether the prompts' own answers are trained on.
       objective, learning_rate: of the training; objective is sft, or dpo where the method makes pairs.
       checks: whether a verifier is needed. reads: whether one that reads answers is. answered: whether the prompts
@@ -112,6 +112,9 @@ def _check(config: Any, recipe: Recipe) -> None:
         pairs = f"pairs of answers, for {', '.join(PREFERENCES)}"
         what = pairs if makes_pairs(published) else "answers, for sft or distill"
         raise UserError(f"config.train.objective.name={recipe.objective!r}: {name} makes {what}")
+    if config.sampling.keep and not (published and published.keep):
+        raise UserError(f"config.sampling.keep={config.sampling.keep}: {name} keeps all that it chooses; rest_em draws "
+                        "of them")
     if recipe.own_answers and makes_pairs(recipe):
         raise UserError("config.own_answers=yes: answers without another beside them cannot be among pairs")
     if recipe.checks and not config.verifier.name:

@@ -103,7 +103,7 @@ def judge_drift(run: Run, number: int, given: Given) -> dict[str, Any] | None:
     The anchors are kept in anchors.json, and judged anew in every round by the judge of that round.
     """
     path = run.folder / "anchors.json"
-    if number == 1 and not path.exists():
+    if number == 1:  # again where the round is: the first time nothing may have been kept
         sides = [(r, side[-1]["content"]) for r in records(folder_of(run, 1) / "made.jsonl")
                  for side in (r.chosen, r.rejected) if side]
         sides = sides[: run.config.judging.anchors]

@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
 from jitune.construct.improve import select
 from jitune.construct.reading import read_records
 from jitune.data import sources
-from jitune.data.record import CANONICAL, Record, answer
+from jitune.data.record import CANONICAL, Record, own_answer
 from jitune.data.streams import Bad
 from jitune.generators.call import Prompt
 from jitune.types import UserError
@@ -29,14 +30,15 @@ class Problems(NamedTuple):
 
 
 def read_problems(spec: str, *, option: str, format: str = "auto", fields: str = "", limit: int = 0,
-                  answered: bool = False, without: Problems | None = None) -> Problems:  # fmt: skip
+                  answered: Callable[[Record], str] | None = None, without: Problems | None = None
+                  ) -> Problems:  # fmt: skip
     """Reads problems.
 
     Args:
       spec: files, folders or hub names, joined by commas. option: the config's, for messages.
       format, fields: as `read_records` takes them.
       limit: problems at most; 0: all.
-      answered: those without a right answer are left out.
+      answered: gives the answer of a problem; those without one are left out. None: all are asked.
       without: problems that must not be among them.
 
     Raises:
@@ -53,7 +55,7 @@ def read_problems(spec: str, *, option: str, format: str = "auto", fields: str =
     return Problems(found, dict(sorted(reasons.items())), sources.digest(names))
 
 
-def _fits(record: Record | Bad, reasons: Counter, seen: set, taken: set, answered: bool) -> bool:
+def _fits(record: Record | Bad, reasons: Counter, seen: set, taken: set, answered) -> bool:
     if isinstance(record, Bad):
         reasons[record.reason] += 1
         return False
@@ -61,7 +63,7 @@ def _fits(record: Record | Bad, reasons: Counter, seen: set, taken: set, answere
     key = CANONICAL(asked)
     fault = ("no_question" if not asked or not isinstance(asked, str) and asked[-1][0] != "user" else
              "in_heldout" if key in taken else "duplicate" if key in seen else
-             "no_answer" if answered and not reference(record) else "")
+             "no_answer" if answered and not answered(record).strip() else "")
     seen.add(key)
     if fault:
         reasons[fault] += 1
@@ -83,5 +85,4 @@ def is_answered(record: Record) -> bool:
 def reference(record: Record) -> str:
     """The right answer: the record's last one, or `answer` of its meta; "" where there is none."""
     known = record.meta.get("answer")
-    own = answer(record) if record.chosen or is_answered(record) else ""
-    return own or ("" if known is None else str(known))
+    return own_answer(record) or ("" if known is None else str(known))

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 from jitune.construct.improve.select import question
 from jitune.construct.verify.math_text import stated
-from jitune.data.record import Record
-from jitune.data.record import answer as last_answer
+from jitune.data.record import Record, own_answer
 from jitune.types import UserError
 
 MOST = 5  # points, one for each of the criteria below
@@ -68,7 +67,7 @@ def right_answer(record: Record) -> str:
     """What is known to be right: `meta["answer"]`, else what the record's answer states, without its reasoning."""
     if record.meta.get("answer") not in (None, ""):
         return str(record.meta["answer"])
-    text = last_answer(record)
+    text = own_answer(record)
     found = stated(text)
     return (found[0] if found else text).strip()
 

@@ -16,6 +16,7 @@ state.json says which phases are done, and what they counted. Round 0 is the eva
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +41,7 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
     state = read_state(folder)
     if is_empty(state) and (state["make"]["tokens"].get("lost") or state["make"]["judge_tokens"].get("lost")):
         state = {}
+        shutil.rmtree(folder / "curated", ignore_errors=True)  # of the answers that came before
     for name in PHASES if number else ("evaluate",):
         if name in state or is_empty(state) and name in LEARN:
             continue

@@ -33,11 +33,12 @@ from jitune.construct.improve import methods, phases, report, stopping, summary
 from jitune.construct.improve.constitution import PRINCIPLES, read_principles
 from jitune.construct.improve.frame import Run, folder_of, history, model_of, read_state, write_json
 from jitune.construct.improve.models import Models
-from jitune.construct.improve.problems import Problems, read_problems
+from jitune.construct.improve.problems import Problems, read_problems, reference
 from jitune.construct.improve.rounds import is_empty, refuse_empty, run_round, why_empty
 from jitune.construct.ledger import difference
-from jitune.construct.verify.table import open_parser, open_verifier
+from jitune.construct.verify.table import VERIFIERS, open_parser, open_verifier
 from jitune.data.pipeline import parse_fields
+from jitune.data.record import own_answer
 from jitune.evals.store import lock, one_process
 from jitune.hub import peft, weights
 from jitune.types import UserError
@@ -78,11 +79,12 @@ def improve(config: Any, *, models: Any = None, say: Callable[[str], None] | Non
     if peft.is_adapter(first):
         raise UserError(f"config.model.path={config.model.path}: is an adapter, and rounds train a whole model; make "
                         "one of it with `jitune export --to merged`")
-    known = config.verifier.name == "math"  # it compares with what is known; asking about anything else is for nothing
+    # What compares with something known is asked about nothing else, for that would be for nothing.
+    known = reference if config.verifier.name == "math" else None
     heldout = _problems(config, "heldout", config.heldout_limit, answered=known) if config.heldout else None
-    problems = _problems(config, "prompts", config.limit, answered=recipe.answered or recipe.checks and known,
-                         without=heldout)
-    principles = read_principles(config.principles) if config.principles else PRINCIPLES
+    problems = _problems(config, "prompts", config.limit, without=heldout,
+                         answered=own_answer if recipe.answered else known if recipe.checks else None)
+    principles = _principles(config)
     header = make_header(config, problems, heldout, models.digest(first), principles)
     with opened(config, recipe) as (verify, read), claim(folder, header, config):
         run = Run(config, recipe, folder, problems, heldout, models, named_by(first), verify, read, principles,
@@ -218,7 +220,6 @@ def turn_back(folder: Path, found: Any, header: dict[str, Any]) -> bool:
         state.pop(phase, None)
         shutil.rmtree(first / {"curate": "curated"}.get(phase, phase), ignore_errors=True)
     if "make" in phases:  # which the answers to held-out problems went through, too
-        (folder / "anchors.json").unlink(missing_ok=True)
         (folder / "round-0" / "state.json").unlink(missing_ok=True)
     if first.exists():
         write_json(first / "state.json", state)
@@ -241,7 +242,7 @@ def opened(config: Any, recipe: methods.Recipe) -> Iterator[tuple[Any, Any]]:
     if not name:
         yield None, None
         return
-    given = section[name].to_dict() if name in section else _own_options(section.options)
+    given = section[name].to_dict() if name in VERIFIERS else _own_options(section.options)
     read = open_parser(name, **given) if recipe.reads else None
     with open_verifier(name, time_limit=section.time_limit, workers=section.workers, **given) as verify:
         yield verify, read
@@ -260,6 +261,14 @@ def _own_options(text: str) -> dict[str, Any]:
 
 def _problems(config: Any, option: str, limit: int, **more: Any) -> Problems:
     return read_problems(config[option], option=option, format=config.format, fields=config.fields, limit=limit, **more)
+
+
+def _principles(config: Any) -> Any:
+    found = read_principles(config.principles) if config.principles else PRINCIPLES
+    if config.method == "constitutional" and config.revisions > len(found):
+        raise UserError(f"config.revisions={config.revisions}: each is by another principle, of which there are "
+                        f"{len(found)}")
+    return found
 
 
 def _check_training(config: Any, recipe: methods.Recipe) -> None:

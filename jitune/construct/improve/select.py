@@ -21,7 +21,7 @@ from typing import NamedTuple
 from jitune.construct.distill.method import Rejected
 from jitune.construct.verify.arithmetic import check_equations, equation_list
 from jitune.construct.verify.verifier import Checked
-from jitune.data.record import Provenance, Record, answer, changed, named
+from jitune.data.record import Provenance, Record, changed, named, own_answer
 from jitune.types import UserError
 
 
@@ -150,7 +150,7 @@ def spin(samples: Sequence[Sample], *, keep_cut: bool = True) -> Chosen:
     """
     kept, rejected = [], []
     for sample in samples:
-        real = answer(sample.record)
+        real = own_answer(sample.record)
         if not real.strip():
             rejected.append(_reject(sample, "no_answer", "the record has no answer to prefer"))
         elif not sample.text.strip():

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 
 from jitune.construct.verify.verifier import Checked, Verifier
-from jitune.data.record import Record, answer
+from jitune.data.record import Record, own_answer
 from jitune.evals.metrics.answers import marked_text
 from jitune.evals.metrics.words import ARTICLES
 from jitune.types import UserError
@@ -63,7 +63,7 @@ def parser(*, pattern: str = "", marked: bool = False, casefold: bool = True, nf
 
 def _accepted(record: Record) -> list[str]:
     given = record.meta.get("answers", record.meta.get("answer"))
-    given = [answer(record)] if given is None else given if isinstance(given, (list, tuple)) else [given]
+    given = [own_answer(record)] if given is None else given if isinstance(given, (list, tuple)) else [given]
     return [str(one) for one in given]
 
 

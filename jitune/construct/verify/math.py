@@ -24,7 +24,7 @@ from jitune.construct.verify.math_text import LONGEST, plain, stated
 from jitune.construct.verify.math_value import Number, Several, Value, bracketed, equal, first, last, several, whole
 from jitune.construct.verify.math_value import show_value as show
 from jitune.construct.verify.verifier import Checked, Verifier
-from jitune.data.record import Record, answer
+from jitune.data.record import Record, own_answer
 from jitune.types import UserError
 
 
@@ -74,7 +74,7 @@ def read_reference(record: Record, language: str = "en") -> tuple[Value | None, 
     given = record.meta.get("answer")
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return Number(Fraction(str(given))), str(given)
-    text = (given if isinstance(given, str) else answer(record)).strip()
+    text = (given if isinstance(given, str) else own_answer(record)).strip()
     found = stated(text)
     if found is None and "\n" not in text:
         found = text, True

@@ -8,9 +8,9 @@ from jitune.construct.improve import config as configs
 from jitune.construct.improve import makers, methods, select
 from jitune.construct.improve.constitution import PRINCIPLES
 from jitune.construct.improve.makers import Asked, Given
-from jitune.construct.improve.problems import read_problems
+from jitune.construct.improve.problems import read_problems, reference
 from jitune.construct.verify.table import open_parser, open_verifier
-from jitune.data.record import answer
+from jitune.data.record import answer, changed
 from jitune.generators.call import Call, Lost, Reply
 from jitune.generators.replay import Replay
 from jitune.types import UserError
@@ -221,8 +221,27 @@ def test_problems_that_cannot_be_asked_are_counted(tmp_path):
     held = tmp_path / "held.jsonl"
     held.write_text('{"instruction": "Add 1 and 1.", "output": "2"}\n')
     without = read_problems(str(held), option="heldout")
-    found = read_problems(str(path), option="prompts", answered=True, without=without)
+    found = read_problems(str(path), option="prompts", answered=reference, without=without)
     assert [answer(p) for p in found.problems] == ["5"]
     assert found.reasons == {"duplicate": 1, "in_heldout": 1, "malformed": 1, "no_answer": 1, "no_question": 1}
     with pytest.raises(UserError, match="config.prompts=.*leaves nothing to ask .1 in_heldout"):
         read_problems(str(held), option="prompts", without=without)
+
+
+def test_a_problem_without_a_result_gets_no_hint(problems, verify):
+    """An empty box, blanks: one such row does not end the round."""
+    said = [{"role": "assistant", "content": text} for text in ("\\boxed{}", " ")]
+    odd = [changed(p, messages=(p.messages[0], s)) for p, s in zip(problems, said, strict=True)]
+    g, replay = given("star", lambda call: "#### 0", verify=verify)
+    found = g.recipe.make(g, [*odd, problems[0]])
+    assert reasons(found) == {"unchecked": 2, "wrong_answer": 2} and len(replay.asked) == 3 + 1
+
+
+def test_a_judge_is_not_asked_about_answers_that_are_dropped(problems):
+    """Those that were cut or are empty."""
+    replies = [Reply("cut", "length"), Reply("  ", "stop"), Reply("a", "stop"), Reply("bb", "stop")]
+    judge = Replay(lambda call: f"Score: {len(call.prompt[0][1].partition('<reply>')[2].split()[0])}")
+    g, _ = given("self_rewarding", lambda call: replies[call.seed], samples=4, judge=judge)
+    found = g.recipe.make(g, problems[:1])
+    assert len(judge.asked) == 2 * 3 and [answer(r) for r in found.kept] == ["bb"]
+    assert reasons(found) == {"cut_by_length": 1, "empty": 1}

@@ -252,6 +252,11 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     ({"curate__stages": "lenth"}, "config.curate.stages: there is no stage 'lenth'; the nearest are length"),
     ({"curate__stages": "repetition", "curate__repetition__checks": "rhyme"}, "config.curate.repetition"),
     ({"verifier__math__tolerance": -1.0}, "verifier"),
+    ({"verifier__name": "options"}, "there is no verifier 'options'"),
+    ({"limits__length": 0.0}, "config.limits.length=0.0 must be at least 1, or negative"),
+    ({"generator__adapter": "x"}, "config.generator.adapter=x: is of config.generator.model, which is not set"),
+    ({"sampling__keep": 2}, "config.sampling.keep=2: rft keeps all that it chooses; rest_em draws of them"),
+    ({"method": "constitutional", "revisions": 9}, "config.revisions=9: each is by another principle, of which .* 7"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_asked(toy_model, tmp_path, given, words):
     (tmp_path / "adapter").mkdir()

@@ -99,3 +99,9 @@ def test_ifeval_answers_of_gpt4(shared):
         with open_verifier("constraints", loose=loose) as verify:
             found = [checked.right for checked in verify.check_all(pairs)]
         assert None not in found and abs(sum(found) / len(found) - share) < 1.5 / 541
+
+
+def test_what_was_answered_to_an_earlier_question_is_no_reference():
+    turns = (("user", "The capital of Peru?"), ("assistant", "Lima"), ("user", "And of Chile?"))
+    record = Record("c", tuple({"role": role, "content": text} for role, text in turns))
+    assert exact.build()(record, "Lima") == (None, "the record has no answer to compare with")
