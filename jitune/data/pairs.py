@@ -24,7 +24,7 @@ import numpy as np
 from jitune.data import chat, formats
 from jitune.data.chat import Rendered
 from jitune.data.pipeline import CHUNK, Documents, Prepared, parse_fields, parse_weights, summary
-from jitune.data.preferences import READERS
+from jitune.data.preferences import READERS, check_known
 from jitune.data.record import Record, origin_of
 from jitune.data.record_rows import from_row, is_record
 from jitune.data.row_parts import Drop, Messages
@@ -150,7 +150,7 @@ def _read(row: dict, origin, notes: Counter, format: str, columns: dict, functio
             raise UserError(f"is no row of the format {name}, whose rows have {READERS[name].keys}")
         yield from READERS[name].read(row, origin, notes, columns)
         return
-    formats.detect({key: value for key, value in row.items() if key != "label"})  # raises where it is nothing known
+    check_known(row)
     yield Drop("no_preference", WORDS["no_preference"], origin)
 
 

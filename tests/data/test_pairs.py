@@ -253,7 +253,8 @@ def test_formats(prepare, tokenizer):
     assert list(texts(prepare(rows, format="pairs", fields="prompt=q,chosen=a,rejected=b"), tokenizer)) == expected
     for options, message in [
         ({"format": "sharegpt"}, "unknown format 'sharegpt' of preferences; known: auto, jitune, two_outputs, pairs"),
-        ({"format": "kto"}, r"jsonl:1: is no row of the format kto"), ({}, "jsonl:1: no known format"),
+        ({"format": "kto"}, r"jsonl:1: is no row of the format kto"),
+        ({}, r"jsonl:1: no known format of preferences: the row has keys \['q', 'a', 'b'\]; .*answers with ranks"),
         ({"overlong": "split"}, "overlong='split' has no meaning for dpo; it takes drop or truncate"),
         ({"train_on": "all"}, "train_on='all' has no meaning"),
         ({"split_turns": True}, "split_turns=True has no meaning"),
