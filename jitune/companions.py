@@ -72,7 +72,8 @@ def find_teacher(config, *, patterns=None) -> Teacher:
 def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[int, str]:
     """(how many tokens teacher and student share, what is worth saying of them or "").
 
-    Raises UserError where they do not share all of them, or where rows are longer than the teacher's context.
+    Raises UserError where they do not share all of them, or where rows are longer than the teacher's context, or own
+    answers than the student's.
     """
     own = load_tokenizer(weights.resolve(teacher.adapter, peft.PATTERNS)) if teacher.adapter else None
     other, where = own or load_tokenizer(teacher.base), f"config.objective.teacher={teacher.path}"
@@ -83,6 +84,10 @@ def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[in
     if 0 < teacher.config.max_positions < config.seq_len:
         raise UserError(f"{where}: its context has {teacher.config.max_positions} tokens, config.seq_len is "
                         f"{config.seq_len}")
+    room, new = model_config.max_positions, config.objective.max_new_tokens
+    if config.objective.on_policy and 0 < room <= new:
+        raise UserError(f"config.objective.max_new_tokens={new} leaves no room for a prompt in the student's "
+                        f"context of {room} tokens")
     return count, eos_note(tokenizer, other)
 
 
@@ -190,7 +195,8 @@ def describe(config, company: Company, beside) -> str:
         found += f": {tree.count_params(beside.other):,} parameters beside, frozen, {words}"
     if o.on_policy:
         found += f"; {o.on_policy:.0%} of the steps on its own answers"
-    judged = "; evaluation is plain cross-entropy" if company.judged is not company.objective else ""
+    plain = config.data.eval and company.judged is not company.objective
+    judged = "; evaluation is plain cross-entropy" if plain else ""
     return f"{found}{judged}\n"
 
 

@@ -140,6 +140,19 @@ def check(config: ConfigDict, *, needed=("model.path", "data.train", "output_dir
     needed: options without which a run cannot be; planning one asks for none of them.
     """
     flat = flatten(config)
+    check_values(flat, needed=needed)
+    if flat["steps"] < 0 or (flat["steps"] == 0 and flat["epochs"] <= 0):
+        raise UserError("config.steps or config.epochs must be positive")
+    if flat["batch_size"] % flat["microbatches"]:
+        raise UserError(f"config.batch_size={flat['batch_size']} does not divide by "
+                        f"config.microbatches={flat['microbatches']}")
+    if (flat["patience"] or flat["export"] == "best") and not (flat["data.eval"] and flat["eval_every"]):
+        raise UserError("config.patience and config.export=best need config.data.eval and config.eval_every")
+    _check_objective(flat)
+
+
+def check_values(flat: dict, *, needed=()) -> None:
+    """Refuses single options that cannot work, whatever the others are; as `check`, of what `flatten` gives."""
     for name in needed:
         if not flat[name]:
             raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
@@ -149,14 +162,6 @@ def check(config: ConfigDict, *, needed=("model.path", "data.train", "output_dir
     for name in POSITIVE:
         if flat[name] < 1:
             raise UserError(f"config.{name}={flat[name]} must be at least 1")
-    if flat["steps"] < 0 or (flat["steps"] == 0 and flat["epochs"] <= 0):
-        raise UserError("config.steps or config.epochs must be positive")
-    if flat["batch_size"] % flat["microbatches"]:
-        raise UserError(f"config.batch_size={flat['batch_size']} does not divide by "
-                        f"config.microbatches={flat['microbatches']}")
-    if (flat["patience"] or flat["export"] == "best") and not (flat["data.eval"] and flat["eval_every"]):
-        raise UserError("config.patience and config.export=best need config.data.eval and config.eval_every")
-    _check_objective(flat)
 
 
 def flatten(config: ConfigDict) -> dict:

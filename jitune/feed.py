@@ -73,10 +73,10 @@ def make_batches(config, mesh, prepared, extras: Mapping[str, Any] | None = None
     ))
 
 
-def eval_batches(config, mesh, prepared, extras: Mapping[str, Any] | None = None, **options):
-    """The documents once, in their order, in batches of this process. options: in place of the config's."""
+def eval_batches(config, mesh, prepared, extras: Mapping[str, Any] | None = None):
+    """The documents once, in their order, in batches of this process."""
     index, count = sharding.process_share(mesh, config.batch_size)
-    chosen = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")} | options
+    chosen = {k: v for k, v in batching(config).items() if k not in ("seed", "shuffle")}
     return pipeline.eval_batches(prepared, process_index=index, process_count=count, **_given(extras), **chosen)
 
 

@@ -364,6 +364,18 @@ def test_a_teacher_of_other_tokens_is_refused_before_anything_is_made(distilled,
     assert not Path(config.output_dir).exists()
 
 
+def test_own_answers_as_long_as_the_context_are_refused(distilled, toy_model, tmp_path):
+    """Else every prompt would lose all but its last token."""
+    student = shutil.copytree(toy_model, tmp_path / "student")
+    sizes = json.loads((student / "config.json").read_text())
+    (student / "config.json").write_text(json.dumps({**sizes, "max_position_embeddings": 32}))
+    config = copy_config(distilled, **{"model.path": str(student), "objective.on_policy": 1.0,
+                                       "objective.max_new_tokens": 32})
+    with pytest.raises(UserError, match="max_new_tokens=32 leaves no room for a prompt in the student's context of 32"):
+        train(config)
+    assert not Path(config.output_dir).exists()
+
+
 def test_a_teacher_that_ends_otherwise_is_told_of(distilled, tmp_path, capsys):
     dry_run(distilled)
     assert "the teacher ends a text" not in capsys.readouterr().out

@@ -24,7 +24,7 @@ import numpy as np
 from jitune.data import chat, formats
 from jitune.data.chat import Rendered
 from jitune.data.pipeline import CHUNK, Documents, Prepared, parse_fields, parse_weights, summary
-from jitune.data.preferences import READERS
+from jitune.data.preferences import READERS, check_known
 from jitune.data.record import Record, origin_of
 from jitune.data.record_rows import from_row, is_record
 from jitune.data.row_parts import Drop, Messages
@@ -150,7 +150,7 @@ def _read(row: dict, origin, notes: Counter, format: str, columns: dict, functio
             raise UserError(f"is no row of the format {name}, whose rows have {READERS[name].keys}")
         yield from READERS[name].read(row, origin, notes, columns)
         return
-    formats.detect({key: value for key, value in row.items() if key != "label"})  # raises where it is nothing known
+    check_known(row)
     yield Drop("no_preference", WORDS["no_preference"], origin)
 
 
@@ -262,8 +262,7 @@ def labelled(sides, render, stats: DataStats) -> Iterator[list[tuple[Rendered, i
     starts = [int(np.flatnonzero(one.loss_weights)[0]) for one, _ in found]
     prompts = _numbered(one.tokens[:start] for (one, _), start in zip(found, starts, strict=True))
     endings = _numbered(one.tokens[start:] for (one, _), start in zip(found, starts, strict=True))
-    for i, (one, wanted) in enumerate(found):
-        other = find_other(i, prompts, endings)
+    for i, ((one, wanted), other) in enumerate(zip(found, find_others(prompts, endings), strict=True)):
         if other is None:
             drop(stats, "no_other")
             continue
@@ -279,17 +278,23 @@ def _numbered(parts: Iterable[np.ndarray]) -> np.ndarray:
     return np.array([numbers.setdefault(part.tobytes(), len(numbers)) for part in parts], np.int64)
 
 
-def find_other(i: int, prompts: np.ndarray, endings: np.ndarray) -> int | None:
-    """The nearest example before i, going round at the first, whose prompt and answer differ from those of i.
+def find_others(prompts: np.ndarray, endings: np.ndarray) -> Iterator[int | None]:
+    """Of each example the nearest before it, going round at the first, whose prompt and answer differ from its own.
 
     prompts, endings: numbers [examples], as many as there are different ones. Example: of prompts 0 0 1 and answers
-    0 1 2, those of 0, 1, 2 are 2, 2, 1.
+    0 1 2: 2, 2, 1. Those of one prompt that follow each other, as samples do, are passed in one jump.
     """
-    for step in range(1, min(8, len(prompts))):  # as a rule the first will do
-        if prompts[i - step] != prompts[i] and endings[i - step] != endings[i]:
-            return (i - step) % len(prompts)
-    fitting = np.flatnonzero((prompts != prompts[i]) & (endings != endings[i]))
-    return int(fitting[np.searchsorted(fitting, i) - 1]) if len(fitting) else None
+    count, places = len(prompts), np.arange(len(prompts))
+    # The numbers, and for each where the run of equal ones begins that it lies in.
+    alike = [(x.tolist(), np.maximum.accumulate(np.where(np.diff(x, prepend=-1) != 0, places, 0)).tolist())
+             for x in (prompts, endings)]  # fmt: skip
+    for i in range(count):
+        at, begin = i, i  # at counts on below 0, while an index goes round
+        while at > i - count:
+            if (begin := next((first[at] for x, first in alike if x[at] == x[i]), None)) is None:
+                break
+            at -= at % count - begin + 1
+        yield None if begin is not None else at % count
 
 
 def fit_unit(unit: list[tuple[Rendered, int]], seq_len: int, policy: str, stats: DataStats) -> list | None:

@@ -266,3 +266,13 @@ READERS = {
     "kto": Reader(is_kto, kto, "messages or prompt and completion, with a true/false label", renames=True),
     "ranking": Reader(is_ranking, ranking, "prompt, and answers with ranks or scores", renames=True),
 }
+
+
+def check_known(row: Mapping) -> None:
+    """Raises UserError for a row that is neither a preference nor an example of any format."""
+    try:
+        formats.detect({key: value for key, value in row.items() if key != "label"})
+    except UserError:
+        known = "; ".join(f"{name} ({reader.keys})" for name, reader in READERS.items())
+        raise UserError(f"no known format of preferences: the row has keys {list(row)}; known are {known}; rename "
+                        "columns with fields, or name a function of your own as module:function") from None

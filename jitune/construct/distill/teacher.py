@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jitune import config as configs
 from jitune.construct.ledger import Ledger
 from jitune.data import token_store
 from jitune.data.pipeline import Prepared, summary
 from jitune.evals.progress import Bars
 from jitune.evals.store import one_process
-from jitune.options import CHOICES
 from jitune.types import Model, UserError
 
 EVAL = "eval"
@@ -88,14 +88,7 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
 
 
 def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
-    for name, value in (("model.path", config.model.path), ("data.train", config.data.train),
-                        ("objective.teacher", config.objective.teacher)):
-        if not value:
-            raise UserError(f"config.{name} is not set; give it in the config file or as --config.{name}=...")
-    for name in ("model.dtype", "model.attention"):
-        value = config.model[name.removeprefix("model.")]
-        if value not in CHOICES[name]:
-            raise UserError(f"config.{name}={value!r} is not known; known are {', '.join(CHOICES[name])}")
+    configs.check_values(configs.flatten(config), needed=("model.path", "data.train", "objective.teacher"))
     if k < 1:
         raise UserError(f"--k {k}: must be at least 1")
     if batch_size < 0:

@@ -185,4 +185,10 @@ def test_bad_input_is_one_line(config, tmp_path, toy_data):
     config.objective.teacher, config.model.dtype = config.model.path, "int4"
     with pytest.raises(UserError, match="config.model.dtype='int4' is not known; known are float32, bfloat16"):
         write_stores(config, tmp_path / "c", k=K)
+    config.model.dtype = "float32"
+    for name in ("seq_len", "batch_size", "loss_chunk"):
+        before, config[name] = config[name], 0
+        with pytest.raises(UserError, match=f"config.{name}=0 must be at least 1"):
+            write_stores(config, tmp_path / "c", k=K)
+        config[name] = before
     assert not (tmp_path / "c").exists()
