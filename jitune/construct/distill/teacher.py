@@ -24,6 +24,7 @@ from jitune.data import token_store
 from jitune.data.pipeline import Prepared, summary
 from jitune.evals.progress import Bars
 from jitune.evals.store import one_process
+from jitune.options import check_objective
 from jitune.types import Model, UserError
 
 EVAL = "eval"
@@ -63,7 +64,6 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
     student = weights.resolve(config.model.path)
     own = weights.read_config(student)
     tokenizer = feed.take_tokenizer(student, config, own)
-    own = own.replace(vocab_size=max(own.vocab_size, len(tokenizer))) if config.data.add_tokens else own
     teacher = companions.find_teacher(config)
     vocab, note = companions.check_teacher(teacher, tokenizer, own, config)
     if k > vocab:
@@ -88,7 +88,8 @@ def write_stores(config: Any, out: str | Path, *, k: int = 64, batch_size: int =
 
 
 def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
-    configs.check_values(configs.flatten(config), needed=("model.path", "data.train", "objective.teacher"))
+    flat = configs.flatten(config)
+    configs.check_values(flat, needed=("model.path", "data.train", "objective.teacher"))
     if k < 1:
         raise UserError(f"--k {k}: must be at least 1")
     if batch_size < 0:
@@ -97,6 +98,7 @@ def _check(config: Any, k: int, logprobs: str, batch_size: int) -> None:
         raise UserError(f"--logprobs {logprobs}: is not one of float32, float16")
     if config.objective.name not in ("sft", "distill"):
         raise UserError(f"config.objective.name={config.objective.name}: a teacher is asked for objective.name=distill")
+    check_objective({**flat, "objective.name": "distill", "objective.store": ""})  # of the run that reads the store
 
 
 def make_ask(model: Model, params: Any, mesh: Any, *, k: int, vocab: int, chunk: int) -> Callable:

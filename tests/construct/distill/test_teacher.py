@@ -191,4 +191,7 @@ def test_bad_input_is_one_line(config, tmp_path, toy_data):
         with pytest.raises(UserError, match=f"config.{name}=0 must be at least 1"):
             write_stores(config, tmp_path / "c", k=K)
         config[name] = before
+    config.data.add_tokens = "<think>"
+    with pytest.raises(UserError, match="tokens that the student alone has cannot be distilled"):
+        write_stores(config, tmp_path / "c", k=K)  # no run could read the store
     assert not (tmp_path / "c").exists()
