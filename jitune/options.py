@@ -121,7 +121,7 @@ def defaults() -> ConfigDict:
             "init_text": "",  # for init=text
             "projection": 0,  # of a prefix: the hidden size of an MLP that makes it; 0: none
         },
-        "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+        "mesh": {"data": 1, "fsdp": -1, "expert": 1, "context": 1, "tensor": 1},
         "keep_pages": True,  # on CPU: freed memory is kept for the next step, which is faster and takes more of it
         "eval_every": 0,  # 0: at the end only
         "eval_batches": 0,  # 0: all

@@ -39,13 +39,14 @@ RULES: tuple[tuple[str, tuple], ...] = (
 )
 
 
-def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -> Mesh:
-    """A mesh with the axes data, fsdp, tensor; one size may be -1, for all devices that are left.
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, expert: int = 1, context: int = 1,
+              devices=None) -> Mesh:  # fmt: skip
+    """A mesh with the axes of `types.MESH_AXES`; one size may be -1, for all devices that are left.
 
     Raises UserError where the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = dict(zip(MESH_AXES, (data, fsdp, tensor), strict=True))
+    sizes = dict(zip(MESH_AXES, (data, fsdp, expert, context, tensor), strict=True))
     shape = ", ".join(f"{k}={v}" for k, v in sizes.items())
     free = [k for k, v in sizes.items() if v == -1]
     if len(free) > 1 or any(v < 1 and v != -1 for v in sizes.values()):
@@ -105,7 +106,7 @@ def state_shardings(abstract: Any, params: Any, placed: Any, mesh: Mesh) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows of a batch are split over data and fsdp."""
+    """Rows of a batch are split over data, fsdp and expert."""
     return NamedSharding(mesh, P(BATCH_AXES))
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
-# Mesh axes, outermost first: replicas of everything, shards of parameters, shards inside a layer.
-MESH_AXES = ("data", "fsdp", "tensor")
-# A batch's first axis is split over both of these.
-BATCH_AXES = ("data", "fsdp")
+# Mesh axes, outermost first: replicas of everything, shards of parameters, shards of experts, shards of the sequence,
+# shards inside a layer.
+MESH_AXES = ("data", "fsdp", "expert", "context", "tensor")
+# A batch's first axis is split over all of these; its second one, the sequence, over context.
+BATCH_AXES = ("data", "fsdp", "expert")
 # The segment id of cache slots that the tokens of every segment see.
 EVERYONE = -1
 # In a batch's sides: an answer that belongs to another prompt.
@@ -104,6 +105,17 @@ class Prefix(NamedTuple):
     v: Array
 
 
+class Routed(NamedTuple):
+    """What a model with experts tells besides its hidden states, where no cache was given.
+
+    balance: float32 scalar, the load-balancing loss of this batch, summed over its layers as the family does, not yet
+    multiplied by its coefficient. load: [layers, experts] float32, the share of the tokens' choices that each got.
+    """
+
+    balance: Array
+    load: Array
+
+
 class Unfilled(NamedTuple):
     """A new cache whose first slots the model fills itself when it is first called with it.
 
@@ -119,7 +131,8 @@ class Model(NamedTuple):
     init: `(key) -> params`.
     embed: `(params, tokens [batch, seq]) -> [batch, seq, dim]`.
     hidden: `(params, batch, cache=None) -> ([batch, seq, dim], cache)`; the final norm is applied. A Prefix may
-      stand in the place of the cache; nothing is kept then.
+      stand in the place of the cache; nothing is kept then, and the second value is Routed where the model has
+      experts, else None.
     unembed: `(params, hidden [..., dim]) -> logits [..., vocab]`, float32.
     init_cache: `(batch_size, capacity) -> KVCache`, or Unfilled; capacity counts the tokens to come.
     """

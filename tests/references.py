@@ -137,7 +137,7 @@ def plain_batch(tokens: np.ndarray, segment_ids: np.ndarray | None = None):
     return shift(tokens, np.ones(tokens.shape, np.float32), segment_ids, positions)
 
 
-def evaluate(model, params, batch, *, chunk: int = 32):
+def evaluate(model, params, batch, config, *, chunk: int = 32):
     """Logits, mean loss and the gradients by HF name, of one compiled forward and backward pass."""
     import jax
 
@@ -152,7 +152,7 @@ def evaluate(model, params, batch, *, chunk: int = 32):
         return total / weight, logits
 
     (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    return np.asarray(logits), float(value), dict(export_tensors(grads))
+    return np.asarray(logits), float(value), dict(export_tensors(grads, config))
 
 
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:

@@ -89,7 +89,7 @@ def _names(path: str, shape) -> list[tuple[str, int | None]]:
     if path not in NAMES:
         raise UserError(f"{path}: has no name in a Hugging Face checkpoint")
     stacked = path.startswith("layers/")
-    return [(NAMES[path].format(i), i) for i in range(shape[0])] if stacked else [(NAMES[path], None)]
+    return [(NAMES[path].format(i=i), i) for i in range(shape[0])] if stacked else [(NAMES[path], None)]
 
 
 # From trees to parts.
@@ -116,7 +116,7 @@ def take(frozen, trainable, config: ModelConfig) -> Parts:
         elif leaves.keys() == tree.flatten(weights.abstract_params(config)).keys():
             raise UserError("every parameter is trained, so there is no adapter; export the whole model (--to merged)")
         else:
-            parts.saved.update(weights.export_tensors(moving))
+            parts.saved.update(weights.export_tensors(moving, config))
     return parts
 
 

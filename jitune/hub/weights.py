@@ -26,7 +26,8 @@ from jitune.hub import files
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
-from jitune.models.families import IGNORED_TENSORS, NAMES
+from jitune.models.families import IGNORED_TENSORS
+from jitune.models.names import names as name_table
 from jitune.types import Params, Pretrained, UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -117,9 +118,10 @@ def _keep(keep, path: str, array: jax.Array, mesh: Mesh):
 def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelConfig, where) -> dict:
     """Pairs every parameter with its tensors, {path: [Tensor, one a layer]}, and refuses what is left."""
     plan, missing, used = {}, [], set()
+    table = name_table(config)
     for path, leaf in tree.flatten(abstract).items():
         stacked = path.startswith("layers/")
-        names = [NAMES[path].format(i) for i in range(leaf.shape[0])] if stacked else [NAMES[path]]
+        names = [table[path].name.format(i=i) for i in range(leaf.shape[0])] if stacked else [table[path].name]
         shape = leaf.shape[1:] if stacked else leaf.shape
         shape = shape[::-1] if path.endswith("/kernel") else shape
         missing += [n for n in names if n not in found]
@@ -132,7 +134,7 @@ def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelC
         used |= set(names)
     extra = sorted(n for n in found.keys() - used if not re.search(IGNORED_TENSORS, n))
     if config.tied and "lm_head.weight" in extra:
-        _check_tied(found, where)
+        _check_tied(found, table["embed/embedding"].name, where)
         extra.remove("lm_head.weight")
     for kind, names in (("missing", missing), ("extra", extra)):
         if names:
@@ -143,8 +145,8 @@ def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelC
     return plan
 
 
-def _check_tied(found, where):
-    head, embedding = (files.read_slice(found[n], ()) for n in ("lm_head.weight", NAMES["embed/embedding"]))
+def _check_tied(found, embedding: str, where):
+    head, embedding = (files.read_slice(found[n], ()) for n in ("lm_head.weight", embedding))
     if not np.array_equal(head, embedding):
         raise UserError(f"{where}: the config ties lm_head to the embedding, but the file holds another lm_head")
 
@@ -187,11 +189,11 @@ def save(path: str | Path, pretrained: Pretrained, *, max_shard_bytes: int = MAX
     """
 
     def fill(draft: Path) -> None:
-        files.write_shards(draft, export_tensors(pretrained.params), max_shard_bytes)
+        files.write_shards(draft, export_tensors(pretrained.params, pretrained.config), max_shard_bytes)
         _write_config(draft, pretrained)
 
     def follow() -> None:
-        for _ in export_tensors(pretrained.params):
+        for _ in export_tensors(pretrained.params, pretrained.config):
             pass
 
     put_directory(Path(path), fill, follow, mark="config.json", holds="checkpoint")
@@ -220,12 +222,13 @@ def put_directory(target: Path, fill, follow=lambda: None, *, mark: str, holds: 
         multihost_utils.sync_global_devices(f"saved {target.name}")
 
 
-def export_tensors(params: Params) -> Iterator[tuple[str, np.ndarray]]:
+def export_tensors(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (Hugging Face name, array as stored there), gathering one tensor at a time to the host."""
+    table = name_table(config)
     for path, leaf in tree.flatten(params).items():
         for i in range(leaf.shape[0]) if path.startswith("layers/") else (None,):
             array = to_host(leaf if i is None else leaf[i])
-            yield NAMES[path].format(i), array.T if path.endswith("/kernel") else array
+            yield table[path].name.format(i=i), array.T if path.endswith("/kernel") else array
 
 
 def to_host(x: jax.Array | np.ndarray) -> np.ndarray:

@@ -20,8 +20,9 @@ LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
-    q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None, ends=None
-) -> jax.Array:
+    q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None, ends=None,
+    scale=None, softcap=0.0,
+) -> jax.Array:  # fmt: skip
     """Causal attention inside segments.
 
     q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
@@ -36,10 +37,17 @@ def attend(
 
     ends: [batch, t], the last segment that sees a token, where start is None; None: each token's own alone.
 
+    scale: of the scores, head_dim ** -0.5 by default. softcap: a score s becomes softcap * tanh(s / softcap) before the
+    mask (Gemma 2); 0: it stays.
+
     kind, which holds where start is None (it is plain elsewhere): plain; blocks, of queries, each over the keys up
     to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
     float32.
     """
+    if scale is not None:
+        q = (q.astype(jnp.float32) * (scale * q.shape[-1] ** 0.5)).astype(q.dtype)
+    if softcap:
+        raise NotImplementedError("soft caps")
     front = 0
     if prefix is not None:
         front = prefix[0].shape[0]

@@ -82,6 +82,15 @@ class ModelConfig:
     tied: bool
     init_std: float
     max_positions: int
+    attn_scale: float = 0.0  # of the scores; 0: head_dim ** -0.5
+    attn_softcap: float = 0.0  # scores become cap * tanh(score / cap); 0: they stay
+    final_softcap: float = 0.0  # the same of the logits
+    num_experts: int = 0  # 0: a dense MLP
+    experts_per_token: int = 0
+    expert_dim: int = 0  # width of one expert
+    norm_topk: bool = True  # the weights of a token's experts sum to one
+    shared_dim: int = 0  # width of the expert that all tokens go through, behind a gate; 0: none
+    router_coef: float = 0.0  # of the load-balancing loss
     dtype: str = "float32"
     param_dtype: str = "float32"
     scan_layers: bool = True

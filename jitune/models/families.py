@@ -1,7 +1,7 @@
 """The model families: for each, what differs from Llama, its names on disk, its ready-made sizes.
 
 A family is one entry of `FAMILIES`. `NAMES` maps a parameter's path in jitune to its name in a Hugging
-Face checkpoint, `{}` standing for the layer; kernels are stored transposed there ([out, in]).
+Face checkpoint, `{i}` standing for the layer; kernels are stored transposed there ([out, in]).
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import Any
 
 NAMES = {
     "embed/embedding": "model.embed_tokens.weight",
-    "layers/attn_norm/scale": "model.layers.{}.input_layernorm.weight",
-    "layers/attn/q_proj/kernel": "model.layers.{}.self_attn.q_proj.weight",
-    "layers/attn/q_proj/bias": "model.layers.{}.self_attn.q_proj.bias",
-    "layers/attn/k_proj/kernel": "model.layers.{}.self_attn.k_proj.weight",
-    "layers/attn/k_proj/bias": "model.layers.{}.self_attn.k_proj.bias",
-    "layers/attn/v_proj/kernel": "model.layers.{}.self_attn.v_proj.weight",
-    "layers/attn/v_proj/bias": "model.layers.{}.self_attn.v_proj.bias",
-    "layers/attn/o_proj/kernel": "model.layers.{}.self_attn.o_proj.weight",
-    "layers/attn/o_proj/bias": "model.layers.{}.self_attn.o_proj.bias",
-    "layers/attn/q_norm/scale": "model.layers.{}.self_attn.q_norm.weight",
-    "layers/attn/k_norm/scale": "model.layers.{}.self_attn.k_norm.weight",
-    "layers/mlp_norm/scale": "model.layers.{}.post_attention_layernorm.weight",
-    "layers/mlp/gate_proj/kernel": "model.layers.{}.mlp.gate_proj.weight",
-    "layers/mlp/gate_proj/bias": "model.layers.{}.mlp.gate_proj.bias",
-    "layers/mlp/up_proj/kernel": "model.layers.{}.mlp.up_proj.weight",
-    "layers/mlp/up_proj/bias": "model.layers.{}.mlp.up_proj.bias",
-    "layers/mlp/down_proj/kernel": "model.layers.{}.mlp.down_proj.weight",
-    "layers/mlp/down_proj/bias": "model.layers.{}.mlp.down_proj.bias",
+    "layers/attn_norm/scale": "model.layers.{i}.input_layernorm.weight",
+    "layers/attn/q_proj/kernel": "model.layers.{i}.self_attn.q_proj.weight",
+    "layers/attn/q_proj/bias": "model.layers.{i}.self_attn.q_proj.bias",
+    "layers/attn/k_proj/kernel": "model.layers.{i}.self_attn.k_proj.weight",
+    "layers/attn/k_proj/bias": "model.layers.{i}.self_attn.k_proj.bias",
+    "layers/attn/v_proj/kernel": "model.layers.{i}.self_attn.v_proj.weight",
+    "layers/attn/v_proj/bias": "model.layers.{i}.self_attn.v_proj.bias",
+    "layers/attn/o_proj/kernel": "model.layers.{i}.self_attn.o_proj.weight",
+    "layers/attn/o_proj/bias": "model.layers.{i}.self_attn.o_proj.bias",
+    "layers/attn/q_norm/scale": "model.layers.{i}.self_attn.q_norm.weight",
+    "layers/attn/k_norm/scale": "model.layers.{i}.self_attn.k_norm.weight",
+    "layers/mlp_norm/scale": "model.layers.{i}.post_attention_layernorm.weight",
+    "layers/mlp/gate_proj/kernel": "model.layers.{i}.mlp.gate_proj.weight",
+    "layers/mlp/gate_proj/bias": "model.layers.{i}.mlp.gate_proj.bias",
+    "layers/mlp/up_proj/kernel": "model.layers.{i}.mlp.up_proj.weight",
+    "layers/mlp/up_proj/bias": "model.layers.{i}.mlp.up_proj.bias",
+    "layers/mlp/down_proj/kernel": "model.layers.{i}.mlp.down_proj.weight",
+    "layers/mlp/down_proj/bias": "model.layers.{i}.mlp.down_proj.bias",
     "norm/scale": "model.norm.weight",
     "lm_head/kernel": "lm_head.weight",
 }
@@ -51,6 +51,7 @@ class Family:
     out_bias_follows: bool = True
     qk_norm: bool = False
     sliding: str = ""
+    names: dict[str, Any] = field(default_factory=dict)  # entries of `NAMES` that are others here
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -106,7 +106,7 @@ def set_config(path, **changes):
 Q = NAMES["layers/attn/q_proj/kernel"]
 FAULTS = {
     "missing tensor": (
-        lambda p: rewrite(p, lambda t: t.pop(Q.format(1))), rf"missing tensors: {Q.format(1)}"),
+        lambda p: rewrite(p, lambda t: t.pop(Q.format(i=1))), rf"missing tensors: {Q.format(i=1)}"),
     "extra tensor": (
         lambda p: rewrite(p, lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.zeros(64, np.float32)})),
         "extra tensors: model.layers.0.self_attn.q_proj.bias"),

@@ -34,7 +34,9 @@ def test_golden(case, tmp_path):
     assert drawn == pytest.approx(golden["weights"], rel=1e-6), "numpy draws other weights than the golden ones"
     loaded = jitune.load(write_checkpoint(tmp_path, raw, weights), dtype="float32")
     tokens = make_tokens(raw, *GOLDEN_SEGMENTS.shape)
-    logits, loss, gradients = evaluate(loaded.model, loaded.params, plain_batch(tokens, GOLDEN_SEGMENTS))
+    logits, loss, gradients = evaluate(
+        loaded.model, loaded.params, plain_batch(tokens, GOLDEN_SEGMENTS), loaded.config
+    )
     for position, wanted in zip(GOLDEN_POSITIONS, golden["logits"], strict=True):
         np.testing.assert_allclose(logits[position], wanted, RTOL, ATOL, err_msg=f"row, token {position}")
     assert abs(loss - golden["loss"]) < LOSS

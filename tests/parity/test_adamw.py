@@ -13,7 +13,8 @@ import transformers
 import jitune
 from jitune import config as configs
 from jitune import tree
-from jitune.hub.weights import abstract_params, export_tensors
+from jitune.hub import weights
+from jitune.hub.weights import abstract_params
 from jitune.models.config import ModelConfig
 from jitune.models.families import NAMES
 from jitune.optimizers import decay_mask, make_optimizer, make_schedule
@@ -43,6 +44,11 @@ def load(tmp_path_factory):
         return jitune.load(directory, dtype="float32").params
 
     return make
+
+
+def export_tensors(params):
+    """The tensors of a Llama: the names of all models here."""
+    return weights.export_tensors(params, ModelConfig.from_hf(CONFIGS["llama2"]))
 
 
 def gradients(params, steps):
@@ -154,7 +160,7 @@ def test_clipping_is_that_of_torch(load):
 def test_decay_spares_what_transformers_spares(case):
     raw = CONFIGS[case]
     mask = tree.flatten(decay_mask(abstract_params(ModelConfig.from_hf(raw))))
-    ours = {NAMES[path].format(i) for path, on in mask.items() if on for i in range(raw["num_hidden_layers"])}
+    ours = {NAMES[path].format(i=i) for path, on in mask.items() if on for i in range(raw["num_hidden_layers"])}
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**raw))
     wanted = set(transformers.Trainer.get_decay_parameter_names(None, model))

@@ -93,16 +93,16 @@ def check_equal(found, wanted):
 def test_logits_loss_and_gradients(case, checkpoint, pretrained):
     tokens = make_tokens(CONFIGS[case])
     loaded = pretrained(case)
-    check_equal(evaluate(loaded.model, loaded.params, plain_batch(tokens)), run_torch(checkpoint(case), tokens))
+    found = evaluate(loaded.model, loaded.params, plain_batch(tokens), loaded.config)
+    check_equal(found, run_torch(checkpoint(case), tokens))
 
 
 @pytest.mark.parametrize("case", [*FAMILY_CASES, "qwen2_sliding"])
 def test_unrolled_and_recomputed_layers(case, checkpoint, pretrained):
     tokens = make_tokens(CONFIGS[case])
     model = decoder.build(pretrained(case).config.replace(scan_layers=False, remat="full"))
-    check_equal(
-        evaluate(model, pretrained(case).params, plain_batch(tokens)), run_torch(checkpoint(case), tokens)
-    )
+    found = evaluate(model, pretrained(case).params, plain_batch(tokens), pretrained(case).config)
+    check_equal(found, run_torch(checkpoint(case), tokens))
 
 
 @pytest.mark.parametrize("case", FAMILY_CASES)
@@ -114,7 +114,7 @@ def test_sharded_checkpoint_on_a_mesh(case, checkpoint, tmp_path):
     loaded = jitune.load(tmp_path, dtype="float32", mesh=mesh, remat="full")
     assert loaded.params["layers"]["mlp"]["up_proj"]["kernel"].sharding.spec == PartitionSpec(None, "fsdp", "tensor")
     with jax.set_mesh(mesh):
-        found = evaluate(loaded.model, loaded.params, plain_batch(tokens))
+        found = evaluate(loaded.model, loaded.params, plain_batch(tokens), loaded.config)
     check_equal(found, run_torch(checkpoint(case), tokens))
 
 

@@ -289,7 +289,7 @@ def test_a_step_of_the_trainer(make_trainer, checkpoints, tokenizer, tmp_path):
     for batch in (packed, alone):
         value, found = run(policy.params, batch)
         assert abs(value - loss.item()) < LOSS  # two forward passes of float32; the loss itself is held to PARITY above
-        found = dict(export_tensors(found))
+        found = dict(export_tensors(found, policy.config))
         assert max(relative(found[name], grad) for name, grad in grads.items()) < GRADIENT
     np.testing.assert_allclose(run(policy.params, alone)[0], run(policy.params, packed)[0], rtol=PARITY)
 

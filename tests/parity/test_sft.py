@@ -164,7 +164,7 @@ def test_loss_and_gradients_of_the_trainer(layout, rows, tokenizer, make_trainer
     (batch,) = batches(prepared, len(rows), packing=layout == "packed")
     assert batch["loss_weights"].sum() == trained
     # 25 of 160 tokens a row at a time: the last chunk is a part of one.
-    _, found, grads = evaluate(pretrained.model, pretrained.params, batch, chunk=200)
+    _, found, grads = evaluate(pretrained.model, pretrained.params, batch, pretrained.config, chunk=200)
     assert abs(found - loss.item()) < LOSS
     wanted = {name: p.grad.numpy() for name, p in trainer.model.named_parameters()}
     assert max(relative(grads[name], grad) for name, grad in wanted.items()) < GRADIENT

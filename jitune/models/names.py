@@ -1,0 +1,34 @@
+"""Where each parameter lies in a Hugging Face checkpoint: the two-way name table of a config's family.
+
+    names(config)["layers/attn/q_proj/kernel"]   # Stored("model.layers.{i}.self_attn.q_proj.weight", True, None)
+
+Loading, saving and adapters read this table, in both directions, and nothing else of a family.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from jitune.models.config import ModelConfig
+from jitune.models.families import FAMILIES, NAMES
+
+
+class Stored(NamedTuple):
+    """One parameter's place on disk.
+
+    name: of the tensor, `{i}` standing for the layer and `{e}` for the expert. transposed: it is stored [out, in],
+    where the parameter is [in, out]. rows: (first, count) along the tensor's output axis, of a tensor that holds
+    several parameters end to end (a fused projection); None: it is the whole tensor.
+    """
+
+    name: str
+    transposed: bool
+    rows: tuple[int, int] | None = None
+
+
+@lru_cache(maxsize=32)
+def names(config: ModelConfig) -> dict[str, Stored]:
+    """{path of a parameter in jitune: its place on disk}, for all that a model of this family may have."""
+    table = NAMES | FAMILIES[config.family].names
+    return {path: Stored(name, path.endswith("/kernel")) for path, name in table.items()}
