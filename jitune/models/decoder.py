@@ -15,6 +15,7 @@ from flax import linen as nn
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, RMSNorm, constrain, rope_frequencies
+from jitune.models.moe import routed
 from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
 
 # What a layer keeps for its backward pass; the rest is computed again.
@@ -52,7 +53,7 @@ class Decoder(nn.Module):
         return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
-        """Returns (normed hidden states [batch, t, dim], cache or None).
+        """Returns (normed hidden states [batch, t, dim], the cache; without one Routed or None).
 
         With a cache the batch's positions count those of its prefix; with a Prefix they are added here.
         """
@@ -81,21 +82,24 @@ class Decoder(nn.Module):
             jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start, seen, ends
         )
         carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
-        x, keys, values = self._run_layers(carry, ctx, prefix)
-        if cache is not None:
-            cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
+        (x, keys, values), routers = self._run_layers(carry, ctx, prefix)
+        if cache is None:
+            return self.norm(x), routed(*routers, c) if c.num_experts else None
+        cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
         return self.norm(x), cache
 
     def _run_layers(self, carry, ctx, prefix):
         c = self.config
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
-            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix))[0]
+            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix))
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
+        routers = []
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
-            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i]))
-        return carry
+            carry, router = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i]))
+            routers.append(router)
+        return carry, jax.tree.map(lambda *each: jnp.stack(each), *routers)
 
     def unembed(self, hidden):
         """hidden [..., dim] -> logits [..., vocab] in float32."""

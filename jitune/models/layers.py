@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from jitune.models.attention import KEYS, allowed, attend, attend_cache
 from jitune.models.config import ModelConfig, Rope
+from jitune.models.moe import MoE
 from jitune.types import BATCH_AXES
 
 
@@ -157,7 +158,10 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window, prefix)."""
+    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window, prefix).
+
+    Returns the carry, and of layers with experts what the router did.
+    """
 
     config: ModelConfig
 
@@ -170,5 +174,12 @@ class Layer(nn.Module):
             _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window, prefix
         )
         x = x + out
-        x = x + MLP(self.config, name="mlp")(_norm(self.config, "mlp_norm")(x))
-        return (x, keys, values), None
+        out, routed = _feed(self.config, _norm(self.config, "mlp_norm")(x), ctx.segments)
+        return (x + out, keys, values), routed
+
+
+def _feed(config: ModelConfig, x, segments):
+    """(the MLP of x, None), or (the experts of x, what their router did): see `moe.MoE`."""
+    if config.num_experts:
+        return MoE(config, MLP, gated, name="mlp")(x, segments)
+    return MLP(config, name="mlp")(x), None
