@@ -52,6 +52,7 @@ class Family:
     qk_norm: bool = False
     sliding: str = ""
     names: dict[str, Any] = field(default_factory=dict)  # entries of `NAMES` that are others here
+    ignored: str = ""  # a regular expression for more tensors to pass over than IGNORED_TENSORS
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

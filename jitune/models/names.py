@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from jitune.models.config import ModelConfig
-from jitune.models.families import FAMILIES, NAMES
+from jitune.models.families import FAMILIES, IGNORED_TENSORS, NAMES
 
 
 class Stored(NamedTuple):
@@ -32,3 +32,8 @@ def names(config: ModelConfig) -> dict[str, Stored]:
     """{path of a parameter in jitune: its place on disk}, for all that a model of this family may have."""
     table = NAMES | FAMILIES[config.family].names
     return {path: Stored(name, path.endswith("/kernel")) for path, name in table.items()}
+
+
+def ignored(config: ModelConfig) -> str:
+    """A regular expression for tensors on disk that hold no parameter: buffers, and parts that are not of the text."""
+    return "|".join(filter(None, (IGNORED_TENSORS, FAMILIES[config.family].ignored)))
