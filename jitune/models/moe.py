@@ -46,7 +46,7 @@ class Sent(NamedTuple):
 class MoE(nn.Module):
     """Experts in the place of an MLP. dense: the module of a gated MLP, for the expert that all tokens go through.
 
-    act: `(gate, up) -> what goes into down`. Returns (out, (counts, shares) [experts] each, see Sent).
+    act: `(activation, gate, up) -> what goes into down`. Returns (out, (counts, shares) [experts] each, see Sent).
     """
 
     config: ModelConfig
@@ -83,7 +83,7 @@ class Experts(nn.Module):
 
         gate = product(x, kernel("gate_proj", dim, width), sizes, outs="tensor")
         up = product(x, kernel("up_proj", dim, width), sizes, outs="tensor")
-        return product(act(gate, up), kernel("down_proj", width, dim), sizes, ins="tensor")
+        return product(act(c.activation, gate, up), kernel("down_proj", width, dim), sizes, ins="tensor")
 
 
 class _Kernel(nn.Module):
