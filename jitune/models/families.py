@@ -224,7 +224,7 @@ FAMILIES: dict[str, Family] = {
             "Qwen2MoeForCausalLM",
             {**_QWEN, **_MOE, "qkv_bias": True, "num_key_value_heads": 16, "num_experts": 60,
              "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632},
-            neutral="output_router_logits",
+            neutral="output_router_logits max_window_layers",
             out_bias_follows=False,
             sliding="even",
             names={
