@@ -40,6 +40,7 @@ def defaults() -> ConfigDict:
             "dtype": "float32",  # of the computation; the trained weights are float32
             "scan_layers": True,  # one compiled layer (fast to compile) or all unrolled
             "remat": "none",  # none | full | dots | dots_no_batch
+            "router_coef": -1.0,  # of the load-balancing loss of experts; 0: none; below 0: what the checkpoint says
             "attention": "auto",  # auto | plain | blocks (of queries) | cudnn
         },
         "data": {

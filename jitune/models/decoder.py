@@ -184,6 +184,8 @@ def precision(dtype: str):
 
 def build(config: ModelConfig) -> Model:
     """The `Model` of a config, float32 products exact. Nothing is computed until its functions are called."""
+    if config.router_coef and not config.num_experts:
+        raise UserError(f"model.router_coef={config.router_coef}: the model has no experts to balance")
 
     def exact(function):
         def call(*args):

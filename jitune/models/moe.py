@@ -222,4 +222,4 @@ def routed(counts, shares, c: ModelConfig) -> Routed:
     """
     tokens = jnp.maximum(counts.sum() / c.experts_per_token, 1.0)
     balance = c.num_experts * jnp.sum(counts.sum(0) / tokens * shares.sum(0) / tokens)
-    return Routed(balance, counts / jnp.maximum(counts.sum(-1, keepdims=True), 1.0))
+    return Routed(balance, counts / jnp.maximum(counts.sum(-1, keepdims=True), 1.0), c.router_coef)
