@@ -142,7 +142,8 @@ class Attention(nn.Module):
                 k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
             out = attend(
                 q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
-                kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends, **scores,
+                kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
+                windows=tuple(sorted({*c.windows})), **scores,
             )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, keys, values

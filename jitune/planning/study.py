@@ -73,8 +73,8 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
     """
     half = elsewhere and config.model.dtype == "bfloat16"
     model_config = model_config.replace(**compiling.model_options(config))
-    if elsewhere and model_config.attention == "cudnn":  # which only a GPU compiles
-        model_config = model_config.replace(attention="auto")
+    if elsewhere:
+        model_config = model_config.replace(attention=stand_in(model_config.attention, config.seq_len))
     standing = model_config.replace(dtype="float16") if half else model_config
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         tuning = states.make_tuning(config, standing)
@@ -96,6 +96,14 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
         states.count(tuning, state.trainable), states.work(tuning, state.trainable, config.transform),
         company.others,
     )
+
+
+def stand_in(attention: str, length: int) -> str:
+    """The attention to compile on CPUs for other hardware: what auto is there; chunks for a kernel.
+
+    A kernel compiles nowhere else; chunks keep as little as it does for the backward pass.
+    """
+    return "chunked" if attention in backends.BACKENDS else backends.form(attention, length, "")
 
 
 def read_memory(compiled, state, frozen, others=None) -> Memory:
