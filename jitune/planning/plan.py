@@ -87,7 +87,7 @@ def parse_rows(text: str) -> tuple[int, ...]:
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """"fsdp=16" -> {"data": 1, "fsdp": 16, "expert": 1, "context": 1, "tensor": 1}. UserError for what is no mesh."""
+    """"fsdp=16" -> {"data": 1, "fsdp": 16, "expert": 1, "context": 1, "tensor": 1}; UserError for others."""
     sizes = dict.fromkeys(MESH_AXES, 1)
     for part in text.split(","):
         name, _, count = (piece.strip() for piece in part.partition("="))
