@@ -49,7 +49,7 @@ class Decoder(nn.Module):
         """tokens [batch, t] -> [batch, t, dim]."""
         # Gathered over fsdp as a whole: looking up in a table cut along its rows' features is far slower.
         table = constrain(self.embedding().astype(self.config.dtype), "tensor", None)
-        return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+        return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, "context", None)
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
         """Returns (normed hidden states [batch, t, dim], cache or None).
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         if prefix is not None:
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
-        x = constrain(x, BATCH_AXES, None, None)
+        x = constrain(x, BATCH_AXES, "context" if cache is None else None, None)
         angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rope, c.head_dim)
         kv_segments = segments
         if cache is not None:

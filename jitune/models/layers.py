@@ -12,13 +12,14 @@ from flax import linen as nn
 
 from jitune.models.attention import KEYS, allowed, attend, attend_cache
 from jitune.models.config import ModelConfig, Rope
+from jitune.models.context_attention import attend_ring, parts
 from jitune.types import BATCH_AXES
 
 
 def constrain(x: jax.Array, *spec) -> jax.Array:
     """Pins an activation's sharding where a mesh with the spec's axes is set; otherwise returns x.
 
-    A batch that does not divide (one row, which all devices need) is not split.
+    A batch that does not divide (one row, which all devices need) is not split, nor is such a sequence over context.
     """
     mesh = jax.sharding.get_abstract_mesh()
     wanted = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
@@ -26,6 +27,8 @@ def constrain(x: jax.Array, *spec) -> jax.Array:
         return x
     if spec[0] == BATCH_AXES and x.shape[0] % math.prod(mesh.shape[a] for a in BATCH_AXES):
         spec = (None, *spec[1:])
+    if spec[1] == "context" and x.shape[1] % mesh.shape["context"]:
+        spec = (spec[0], None, *spec[2:])
     return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(*spec))
 
 
@@ -129,7 +132,7 @@ class Attention(nn.Module):
         else:
             if keys is not None:
                 k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
-            out = attend(
+            out = (attend_ring if keys is None and parts(x.shape[1]) > 1 else attend)(
                 q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
                 kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
             )
@@ -165,7 +168,7 @@ class Layer(nn.Module):
     def __call__(self, carry, ctx: Context, which):
         x, keys, values = carry
         layer, window, prefix = which
-        x = constrain(x, BATCH_AXES, None, None)
+        x = constrain(x, BATCH_AXES, "context" if keys is None else None, None)
         out, keys, values = Attention(self.config, name="attn")(
             _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window, prefix
         )
