@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, expert: int = 1
     """
     devices = jax.devices() if devices is None else devices
     sizes = dict(zip(MESH_AXES, (data, fsdp, expert, context, tensor), strict=True))
-    shape = ", ".join(f"{k}={v}" for k, v in sizes.items())
+    shape = describe(sizes, ", ", "=")
     free = [k for k, v in sizes.items() if v == -1]
     if len(free) > 1 or any(v < 1 and v != -1 for v in sizes.values()):
         raise UserError(f"mesh: sizes are positive, and at most one is -1; got {shape}")
@@ -67,6 +68,20 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, expert: int = 1
     return jax.make_mesh(
         tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
     )
+
+
+def mesh_of_options(options: Any) -> Mesh:
+    """The mesh of a command's options `--mesh.data`, `--mesh.fsdp`, ... (`mesh_data`, ... once they are read)."""
+    return make_mesh(**{axis: getattr(options, f"mesh_{axis}") for axis in MESH_AXES})
+
+
+def describe(sizes: Mapping[str, int], between: str = " x ", sign: str = " ") -> str:
+    """The sizes of a mesh for a reader, without the axes of few models: "data 1 x fsdp 8 x tensor 1".
+
+    expert and context are named where they are not 1.
+    """
+    return between.join(f"{axis}{sign}{sizes[axis]}" for axis in MESH_AXES
+                        if axis in sizes and (axis not in ("expert", "context") or sizes[axis] != 1))
 
 
 def _fit(spec: tuple, shape: tuple[int, ...], mesh: Mesh) -> P:

@@ -26,6 +26,7 @@ FLOORS = (
      "models.moe",
      "models.layers",
      "models.masks", "models.chunked", "models.backends", "models.kernels",
+     "models.context_attention",
      "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
      "data.visible",

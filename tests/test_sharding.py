@@ -10,18 +10,27 @@ from jitune.hub import weights
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.sharding import make_mesh, shardings, state_shardings
-from jitune.types import UserError
+from jitune.types import MESH_AXES, UserError
 
 pytestmark = pytest.mark.core
 
 
 @pytest.mark.parametrize(
     ("sizes", "shape"),
-    [((1, -1, 1), (1, 8, 1)), ((-1, 2, 2), (2, 2, 2)), ((1, 4, -1), (1, 4, 2)), ((8, 1, 1), (8, 1, 1))],
-)
+    [((1, -1, 1), (1, 8, 1, 1, 1)), ((-1, 2, 2), (2, 2, 1, 1, 2)), ((1, 4, -1), (1, 4, 1, 1, 2)),
+     ((8, 1, 1), (8, 1, 1, 1, 1))],
+)  # fmt: skip
 def test_make_mesh(sizes, shape):
     mesh = make_mesh(*sizes)
-    assert tuple(mesh.shape.values()) == shape and mesh.axis_names == ("data", "fsdp", "tensor")
+    assert tuple(mesh.shape.values()) == shape and mesh.axis_names == MESH_AXES
+
+
+def test_what_is_said_of_a_mesh():
+    assert sharding.describe(make_mesh(2, 2, 2).shape) == "data 2 x fsdp 2 x tensor 2"
+    assert sharding.describe(make_mesh(context=4, expert=2).shape) == (
+        "data 1 x fsdp 1 x expert 2 x context 4 x tensor 1")
+    with pytest.raises(UserError, match="^mesh: data=1, fsdp=1, context=3, tensor=1 does not multiply to the 8 dev"):
+        make_mesh(1, 1, context=3)
 
 
 @pytest.mark.parametrize("sizes", [(3, -1, 1), (1, 1, 1), (-1, -1, 1), (0, 8, 1), (2, 2, 4)])

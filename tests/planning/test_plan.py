@@ -11,7 +11,7 @@ import pytest
 from jitune import config as configs
 from jitune.cli import main
 from jitune.planning import plan, tables
-from jitune.types import UserError
+from jitune.types import MESH_AXES, UserError
 from tests.conftest import ROOT, run_cli
 
 # name of the recipe: (preset, hardware)
@@ -83,7 +83,7 @@ def test_it_follows_the_config(tmp_path, capsys):
 REFUSED = {
     "hardware": (("--mesh", "fsdp=2", "--hardware", "h300"), "'h300' is not known; known are a100-40gb"),
     "mesh word": (("--mesh", "fsdp", "--hardware", "l4"), "--mesh fsdp: 'fsdp' is not an axis and its size"),
-    "mesh axis": (("--mesh", "zero=2", "--hardware", "l4"), "of the axes data, fsdp, tensor"),
+    "mesh axis": (("--mesh", "zero=2", "--hardware", "l4"), "of the axes data, fsdp, expert, context, tensor"),
     "mesh number": (("--mesh", "fsdp=two", "--hardware", "l4"), "'fsdp=two' is not an axis and its size"),
     "mesh zero": (("--mesh", "fsdp=0", "--hardware", "l4"), "sizes are positive"),
     "mesh open": (("--hardware", "l4"), "give their number as --devices"),
@@ -121,7 +121,9 @@ def test_models_that_are_not_known(tmp_path, capsys):
 
 @pytest.mark.core
 def test_meshes():
-    assert plan.parse_mesh("fsdp=16") == {"data": 1, "fsdp": 16, "tensor": 1}
+    ones = dict.fromkeys(MESH_AXES, 1)
+    assert plan.parse_mesh("fsdp=16") == {**ones, "fsdp": 16}
+    assert plan.parse_mesh("fsdp=2, context=8") == {**ones, "fsdp": 2, "context": 8}
     assert plan.settle_mesh({"data": 2, "fsdp": -1, "tensor": 2}, 16) == {"data": 2, "fsdp": 4, "tensor": 2}
     with pytest.raises(UserError, match="does not multiply to 6 devices"):
         plan.settle_mesh({"data": 4, "fsdp": -1, "tensor": 1}, 6)
