@@ -90,7 +90,7 @@ def _moved(cache, source, whole, front: int):
     return decode_loop.pin(cache._replace(k=k, v=v, segment_ids=segments))
 
 
-class _Device:
+class Device:
     """The rows on the device. used: slots in use behind those in front, exact while any row is live.
 
     each: whether every row has controls of its own.
@@ -109,8 +109,9 @@ class _Device:
     def _context(self):
         return jax.set_mesh(self.mesh) if self.mesh else nullcontext()
 
-    def _prefill(self, entries: Sequence[Waiting], places: Sequence[int], rows: int):
-        """(State, its Block, slots in use) of a batch of `rows`, each entry at its place."""
+    def _prefill(self, entries: Sequence[Waiting], places: Sequence[int], rows: int, least: int = 0):
+        """(State, its Block, slots in use) of a batch of `rows`, each entry at its place, and at least so many slots.
+        """
         prompts, ids, most, heat = ([filler] * rows for filler in ([0], 0, 0, 0.0))
         for entry, place in zip(entries, places, strict=True):
             prompts[place], ids[place] = entry.answer.prompt, entry.row_id
@@ -123,29 +124,36 @@ class _Device:
         chunk = self.shape.chunk
         first = np.int32((batch.tokens.shape[1] - batch.lengths.max()) // chunk)
         used = batch.tokens.shape[1] - int(first) * chunk
-        seed = np.uint32(self.sampling.seed)
+        seed, capacity = np.uint32(self.sampling.seed), self._rung(max(used, least))
         state, block = decode_loop.prefill(
             self.params, sharding.put_whole(batch, self.mesh), seed, self.ids, first, chunk=chunk,
-            capacity=self.shape.capacities[0], **self.options,
+            capacity=capacity, **self.options,
         )  # fmt: skip
         return state, block, used
+
+    def _rung(self, slots: int) -> int:
+        """The smallest capacity that holds so many slots."""
+        return next(c for c in self.shape.capacities if c >= slots)
 
     def start(self, entries: Sequence[Waiting]):
         """Fills the first rows with entries; nothing of what was there is kept. Returns their Block, on the host."""
         with self._context():
             self.state, block, self.used = self._prefill(entries, range(len(entries)), self.rows)
-            self.capacity = self.shape.capacities[0]
+            self.capacity = self._rung(self.used)
             return jax.device_get(block)
 
-    def refill(self, entries: Sequence[Waiting], places: Sequence[int], extent: int):
-        """Puts entries into free rows. extent: the most slots of a row that stays. Returns (Block, row of each)."""
+    def refill(self, entries: Sequence[Waiting], places: Sequence[int], extent: int, *, least: int = 0):
+        """Puts entries into free rows. extent: the most slots of a row that stays. Returns (Block, row of each).
+
+        least: slots of the cache that they are computed in.
+        """
         with self._context():
             whole = self.shards > 1
             inside = list(places) if whole else list(range(len(entries)))
-            new, block, _ = self._prefill(entries, inside, self.rows if whole else self.group)
+            new, block, _ = self._prefill(entries, inside, self.rows if whole else self.group, least)
             needed = max(extent, *(len(entry.answer.prompt) for entry in entries))
             if self.used < needed or self.used - needed >= WASTE:
-                self._move(needed)
+                self.move(needed)
             if whole:
                 rows = np.isin(np.arange(self.rows), places)
             else:
@@ -153,14 +161,14 @@ class _Device:
             self.state = insert(self.state, new, rows, front=self.front)
             return jax.device_get(block), inside
 
-    def _move(self, target: int) -> None:
-        self._grow(target)
+    def move(self, target: int) -> None:
+        self.grow(target)
         self.state, self.used = align(self.state, np.int32(target), front=self.front), target
 
-    def _grow(self, needed: int) -> None:
+    def grow(self, needed: int) -> None:
         """Makes room for so many slots."""
         if needed > self.capacity:
-            bigger = next(c for c in self.shape.capacities if c >= needed)
+            bigger = self._rung(needed)
             grown = decode_loop.grow(self.state.cache, bigger - self.capacity)
             self.state, self.capacity = self.state._replace(cache=grown), bigger
 
@@ -170,8 +178,8 @@ class _Device:
             if self.used + limit > self.capacity and (
                 self.used - extent >= WASTE or self.used + limit > self.shape.capacities[-1]
             ):
-                self._move(extent)
-            self._grow(self.used + limit)
+                self.move(extent)
+            self.grow(self.used + limit)
             stopped, most = sharding.put_whole(stopped, self.mesh), np.int32(limit)
             self.state, block = decode_loop.decode(self.params, self.state, self.ids, stopped, most, **self.options)
             self.used += limit
@@ -182,10 +190,11 @@ class Rows:
     """Rows of a device that answer entries, which come (`put`) and go (`drop`) between any two steps.
 
     live: {row: its entry}. Entries are `Waiting`; those that are done are handed back, and their rows are free.
+    steady: entries come one by one rather than all at once, and a group of rows is filled even where none is live.
     """
 
-    def __init__(self, device: _Device):
-        self.device, self.live = device, {}
+    def __init__(self, device: Device, *, steady: bool = False):
+        self.device, self.live, self.steady = device, {}, steady
 
     def room(self, waiting: int) -> int:
         """How many of so many entries are to be put in now; 0: none, and a step is due."""
@@ -194,12 +203,14 @@ class Rows:
         enough = 1 if device.shards == 1 or not self.live else min(device.rows // FEWER, waiting)
         if not waiting or free < max(enough, 1):
             return 0
-        return min(waiting, free, device.group if self.live else device.rows)
+        return min(waiting, free, device.group if self.live or self.steady else device.rows)
 
     def put(self, entries: Sequence[Waiting]) -> list[Waiting]:
         """Puts entries, as many as there is `room` for, into free rows, and draws their first tokens."""
         places = [row for row in range(self.device.rows) if row not in self.live][: len(entries)]
-        if self.live:
+        if self.steady and self.device.state is None:
+            self.device.start(())
+        if self.live or self.steady:
             block, inside = self.device.refill(entries, places, self.extent())
         else:
             block, inside = self.device.start(entries), range(len(entries))
@@ -243,7 +254,7 @@ def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling
     slots of a prompt with its answer. shape: of the longest prompt. Raises UserError, beginning with an answer's
     `where`, for logits that are not finite.
     """
-    there = Rows(_Device(model, params, mesh, sampling, stop_ids, rows, limit, shape))
+    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape))
     queue, places = deque(waiting), {id(entry): i for i, entry in enumerate(waiting)}
     while queue or there.live:
         if count := there.room(len(queue)):
