@@ -21,15 +21,25 @@ from typing import Any
 import jax
 
 from jitune import sharding
-from jitune.generation.batches import Answer, Generation, blocks, follow, pad, power_of_two, round_up, sort_stops
+from jitune.generation.batches import (
+    Answer,
+    Generation,
+    blocks,
+    follow,
+    pad,
+    pieces,
+    power_of_two,
+    round_up,
+    sort_stops,
+)
 from jitune.generation.decode_loop import BLOCK, slots_in_front
-from jitune.generation.detokenize import decode, settled
 from jitune.generation.prompts import check_prompt
 from jitune.generation.rows import generate_each, read_prompts
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import Model, Params, Pretrained, UserError
 
 STREAM_BLOCK = 8
+MOST_TOP = 100  # alternatives of a token
 
 
 def generate(
@@ -45,6 +55,7 @@ def generate(
     batch_size: int = 8,
     max_positions: int = 0,
     row_ids: Sequence[int] | None = None,
+    top_logprobs: int = 0,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Generates an answer to every prompt, in their order.
@@ -61,12 +72,13 @@ def generate(
       batch_size: prompts at once, rounded up to a multiple of the mesh's batch shards.
       max_positions: the model's context, with what is trained in front; answers end there with `length`; 0: none.
       row_ids: numbers that seed the prompts' samples; by default their places in `prompts`.
+      top_logprobs: alternatives that are told of each token, see `Generation`.
       on_done: called with the number of answers after each batch.
 
     Raises:
       UserError: an empty prompt, one that fills the context, or logits that are not finite.
     """
-    _check(tokenizer, max_new_tokens, stop_strings)
+    check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs)
     taken = slots_in_front(model)
     for i, prompt in enumerate(prompts):
         check_prompt(prompt, f"prompt {i + 1} of {len(prompts)}", max_positions=max_positions, taken=taken)
@@ -82,7 +94,7 @@ def generate(
         batch_prompts, ids = [prompts[i] for i in chosen], [row_ids[i] for i in chosen]
         batch = pad(batch_prompts, ids, rows, max_new_tokens, max_positions and max_positions - taken)
         answers = [Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in batch_prompts]
-        run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK)
+        run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK, top_logprobs)
         for _ in follow(run, answers, rows):
             pass
         found.update({i: answer.generation() for i, answer in zip(chosen, answers, strict=True)})
@@ -109,7 +121,7 @@ def stream(
     A piece never ends inside a character, nor in what may become a stop string. The generator's return value
     is the Generation. block: tokens between two pieces, at most 32.
     """
-    _check(tokenizer, max_new_tokens, stop_strings)
+    check_options(tokenizer, max_new_tokens, stop_strings)
     taken = slots_in_front(model)
     check_prompt(prompt, "prompt", max_positions=max_positions, taken=taken)
     stop_ids, stop_strings = sort_stops(tokenizer, stop_ids, stop_strings)
@@ -118,22 +130,19 @@ def stream(
     batch = pad([prompt], [0], rows, max_new_tokens, max_positions and max_positions - taken)
     answer = Answer(tokenizer, prompt, stop_ids, stop_strings)
     run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK))
-    shown = ""
-    for _ in follow(run, [answer], rows):
-        text = answer.text if answer.done else settled(decode(tokenizer, answer.tokens, prompt), stop_strings)
-        if len(text) > len(shown) and (answer.done or text.startswith(shown)):
-            yield text[len(shown) :]
-            shown = text
-    return answer.generation()
+    return (yield from pieces(run, answer, rows))
 
 
-def _check(tokenizer, max_new_tokens, stop_strings) -> None:
+def check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs: int = 0) -> None:
+    """Raises UserError for options of `generate` that no prompt could have."""
     if max_new_tokens < 1:
         raise UserError(f"generate: max_new_tokens={max_new_tokens} must be at least 1")
     if isinstance(stop_strings, str) or not all(stop_strings):
         raise UserError(f"generate: stop_strings={stop_strings!r} must be a list of texts that are not empty")
     if stop_strings and tokenizer is None:
         raise UserError("generate: stop strings need a tokenizer, and the model has none")
+    if not 0 <= top_logprobs <= MOST_TOP:
+        raise UserError(f"generate: top_logprobs={top_logprobs} is not allowed; it is from 0 (none) to {MOST_TOP}")
 
 
 def generate_file(

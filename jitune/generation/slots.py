@@ -93,7 +93,7 @@ def _moved(cache, source, whole, front: int):
 class Device:
     """The rows on the device. used: slots in use behind those in front, exact while any row is live.
 
-    each: whether every row has controls of its own.
+    each: whether every row has controls of its own. top: likeliest tokens that blocks tell of; may be set at any time.
     """
 
     def __init__(self, model, params, mesh, sampling: Sampling, stop_ids: Sequence[int], rows: int, limit: int,
@@ -104,6 +104,7 @@ class Device:
         self.shards = sharding.batch_shards(mesh) if mesh else 1
         self.group = rows if self.shards > 1 else max(1, rows // FEWER)
         self.state, self.used, self.capacity, self.each = None, 0, 0, each
+        self.top = 0
         self.options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
 
     def _context(self):
@@ -127,7 +128,7 @@ class Device:
         seed, capacity = np.uint32(self.sampling.seed), self._rung(max(used, least))
         state, block = decode_loop.prefill(
             self.params, sharding.put_whole(batch, self.mesh), seed, self.ids, first, chunk=chunk,
-            capacity=capacity, **self.options,
+            capacity=capacity, top=self.top, **self.options,
         )  # fmt: skip
         return state, block, used
 
@@ -181,7 +182,8 @@ class Device:
                 self.move(extent)
             self.grow(self.used + limit)
             stopped, most = sharding.put_whole(stopped, self.mesh), np.int32(limit)
-            self.state, block = decode_loop.decode(self.params, self.state, self.ids, stopped, most, **self.options)
+            self.state, block = decode_loop.decode(self.params, self.state, self.ids, stopped, most, top=self.top,
+                                                    **self.options)  # fmt: skip
             self.used += limit
             return jax.device_get(block)
 
@@ -239,8 +241,8 @@ class Rows:
         """Hands rows of a block to the entries at these places; gives those that are done."""
         done = []
         for place, row in places.items():
-            entry, n = self.live[place], block.counts[row]
-            entry.answer.extend(block.tokens[row, :n], block.logprobs[row, :n], block.left[row] == 0)
+            entry = self.live[place]
+            entry.answer.take(block, row)
             if entry.answer.done:
                 done.append(self.live.pop(place))
         return done
