@@ -46,6 +46,7 @@ FLOORS = (
      "hub.stored",
      "hub.tokenizer", "hub.resize", "hub.weights", "hub.fresh",
      "hub.vocabulary",
+     "hub.fused",
      "hub.peft_config", "hub.adapter", "hub.peft_read", "hub.peft"),
     ("report.style", "report.page", "report.axes", "report.charts", "report.intervals",
      "report.heat",
