@@ -41,6 +41,7 @@ def defaults() -> ConfigDict:
             "scan_layers": True,  # one compiled layer (fast to compile) or all unrolled
             "remat": "none",  # none | full | dots | dots_no_batch
             "attention": "auto",  # auto | plain | blocks (of queries) | cudnn
+            "allow_longer_context": False,  # than the model was made for (max_position_embeddings)
         },
         "data": {
             "train": "",  # files, directories or hub names, joined by commas

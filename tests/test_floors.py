@@ -14,6 +14,7 @@ FLOORS = (
     ("sharding", "leaves.parts", "leaves.factored", "leaves.rows", "leaves.quantized", "structured", "models.families",
      "models.config",
      "models.names",
+     "limits",
      "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
      "data.visible",
