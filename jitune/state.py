@@ -19,7 +19,7 @@ from jitune import checkpoint, limits, sharding, tree
 from jitune.hub import resize, weights
 from jitune.models import decoder
 from jitune.transforms.build import keeper, make_transform
-from jitune.types import Model, TrainState, Transform, UserError
+from jitune.types import Model, TrainState, Transform
 
 
 class Tuning(NamedTuple):

@@ -27,6 +27,7 @@ from jitune import (
     compiling,
     feed,
     finish,
+    limits,
     meter,
     optimizers,
     own_answers,

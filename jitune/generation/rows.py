@@ -43,8 +43,8 @@ def read_prompts(base: Pretrained, adapters: Mapping[str, Pretrained], path, cha
         if model.tokenizer is None:
             raise UserError("generate: the model has no tokenizer; put its files into the checkpoint directory")
         tokens = encode_prompt(model.tokenizer, row, chat_template=chat_template, where=where)
-        limits = {"max_positions": model.config.max_positions, "taken": taken_by.get(id(model), 0), "more": hint(model.config)}
-        check_prompt(tokens, where, vocab_size=model.config.vocab_size, **limits)
+        limits = {"max_positions": model.config.max_positions, "taken": taken_by.get(id(model), 0)}
+        check_prompt(tokens, where, vocab_size=model.config.vocab_size, more=hint(model.config), **limits)
         rows.append(row)
         models.append(model)
         prompts.append(tokens)
