@@ -117,7 +117,7 @@ def _unwrapped(raw: dict, where: str) -> dict:
 def _family(raw: dict, where: str) -> Family:
     name = raw.get("model_type")
     if name not in FAMILIES:
-        known = sorted({*FAMILIES, *filter(None, (f.wrapped_by for f in FAMILIES.values()))})
+        known = [*FAMILIES, *filter(None, (family.wrapped_by for family in FAMILIES.values()))]
         raise UserError(f"{where}: model_type {name!r} is not supported; known are {', '.join(known)}")
     family = FAMILIES[name]
     if family.own_code and _is_copied(raw.get("auto_map"), family):
