@@ -78,79 +78,33 @@ GOLDEN_SEGMENTS = np.array([[1] * 40, [0] * 5 + [1] * 14 + [2] * 20 + [0]], np.i
 GOLDEN_POSITIONS = ((0, 2), (0, 39), (1, 18), (1, 38))
 # One of each family, where all would take too long.
 FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2")
-# What differs from Llama in the tensors of a layer.
-NORMS = {
-    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
-    "gemma2": ("input_layernorm", "post_attention_layernorm",
-               "pre_feedforward_layernorm", "post_feedforward_layernorm"),
-}
-NORMS["gemma3_text"] = NORMS["gemma2"]
-FUSED = {"phi3": {"self_attn.qkv_proj": ("q_proj", "k_proj", "v_proj"), "mlp.gate_up_proj": ("gate_proj", "up_proj")}}
 
 
 def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
-    """The tensors of a checkpoint as Hugging Face stores them, kernels [out, in]."""
-    if raw["model_type"] == "gpt2":
-        return _gpt2_shapes(raw)
-    family, dim, mlp = raw["model_type"], raw["hidden_size"], raw["intermediate_size"]
-    heads, kv_heads = raw["num_attention_heads"], raw["num_key_value_heads"]
-    head_dim = raw.get("head_dim", dim // heads)
-    bias, mlp_bias = raw.get("attention_bias", False), raw.get("mlp_bias", False)
-    kernels = {
-        "self_attn.q_proj": (heads * head_dim, dim, bias or family == "qwen2"),
-        "self_attn.k_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-        "self_attn.v_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-        "self_attn.o_proj": (dim, heads * head_dim, bias),
-        "mlp.gate_proj": (mlp, dim, mlp_bias),
-        "mlp.up_proj": (mlp, dim, mlp_bias),
-        "mlp.down_proj": (dim, mlp, mlp_bias),
-    }
-    for name, parts in FUSED.get(family, {}).items():
-        rows = [kernels.pop(f"{name.partition('.')[0]}.{part}")[0] for part in parts]
-        kernels[name] = (sum(rows), dim, False)
-    norms = dict.fromkeys(NORMS.get(family, ("input_layernorm", "post_attention_layernorm")), dim)
-    if family in ("qwen3", "gemma3_text"):
-        norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
-    if family == "olmo2":
-        norms |= {"self_attn.q_norm": heads * head_dim, "self_attn.k_norm": kv_heads * head_dim}
-    found = {"model.embed_tokens.weight": (raw["vocab_size"], dim)}
-    for i in range(raw["num_hidden_layers"]):
-        layer = f"model.layers.{i}."
-        for name, (size_out, size_in, biased) in kernels.items():
-            found[f"{layer}{name}.weight"] = (size_out, size_in)
-            if biased:
-                found[f"{layer}{name}.bias"] = (size_out,)
-        found |= {f"{layer}{name}.weight": (size,) for name, size in norms.items()}
-    found["model.norm.weight"] = (dim,)
-    if not raw["tie_word_embeddings"]:
-        found["lm_head.weight"] = (raw["vocab_size"], dim)
-    return found
+    """The tensors of a checkpoint as Hugging Face stores them, by its family's names, all of which it must know."""
+    from jitune import tree
+    from jitune.hub import stored, weights
+    from jitune.models.config import ModelConfig
+    from jitune.models.names import names
 
-
-def _gpt2_shapes(raw: dict) -> dict[str, tuple[int, ...]]:
-    """GPT-2's: kernels [in, out]."""
-    dim = raw["n_embd"]
-    mlp = raw.get("n_inner") or 4 * dim
-    found = {"transformer.wte.weight": (raw["vocab_size"], dim), "transformer.wpe.weight": (raw["n_positions"], dim)}
-    kernels = {"attn.c_attn": (dim, 3 * dim), "attn.c_proj": (dim, dim),
-               "mlp.c_fc": (dim, mlp), "mlp.c_proj": (mlp, dim)}  # fmt: skip
-    for i in range(raw["n_layer"]):
-        for name, shape in kernels.items():
-            found |= {f"transformer.h.{i}.{name}.weight": shape, f"transformer.h.{i}.{name}.bias": shape[1:]}
-        found |= {f"transformer.h.{i}.{n}.{leaf}": (dim,) for n in ("ln_1", "ln_2") for leaf in ("weight", "bias")}
-    return found | {"transformer.ln_f.weight": (dim,), "transformer.ln_f.bias": (dim,)}
+    config = ModelConfig.from_hf(raw)
+    leaves = tree.flatten(weights.abstract_params(config))
+    held = stored.holders(names(config), {path: leaf.shape for path, leaf in leaves.items()})
+    return {name: one.shape for name, one in held.items()}
 
 
 def make_weights(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
     """Random float32 tensors; each depends on the seed and its own name only."""
+    from jitune.models.families import FAMILIES
+
+    counts_from_one = FAMILIES[raw["model_type"]].norm == "rms_plus_one"
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, np.float32)
         if name.endswith("bias"):
             return noise * np.float32(0.3)
         if len(shape) == 1:
-            middle = 0 if raw["model_type"].startswith("gemma") else 1  # Gemma's count from one
-            return middle + noise * np.float32(0.3)
+            return (0 if counts_from_one else 1) + noise * np.float32(0.3)
         return noise * np.float32(0.3 if "embed" in name or "wpe" in name else shape[1] ** -0.5)
 
     return {name: draw(name, shape) for name, shape in shapes(raw).items()}
