@@ -22,7 +22,8 @@ COMMON = {"hidden_act", "rms_norm_eps", "rope_theta", "tie_word_embeddings", "nu
 
 
 def first_column(text: str) -> set[str]:
-    return {name for cell in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
+    cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
 def test_the_entry_is_that_of_the_code():
