@@ -90,7 +90,7 @@ FAMILIES: dict[str, Family] = {
             {**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window_pattern": 2,
              "max_position_embeddings": 8192},
             keys={"hidden_act": "hidden_activation"},
-            neutral="hidden_act cache_implementation",
+            neutral="hidden_act cache_implementation sliding_window_size",
             norm="rms_plus_one",
             norms="both",
             embed_scale=True,

@@ -110,7 +110,8 @@ def _unwrapped(raw: dict, where: str) -> dict:
             if not isinstance(text, dict) or text.get("model_type", family.name) != family.name:
                 raise UserError(f"{where}: {family.wrapped_by} needs a text_config of model_type {family.name}")
             outer = {k: v for k, v in raw.items() if k not in WRAPPING_KEYS}
-            return {**outer, **text, "model_type": family.name}
+            ids = {k: v for k, v in outer.items() if k.endswith("_token_id") and v is not None}
+            return {**outer, **text, **ids, "model_type": family.name}
     return raw
 
 

@@ -259,6 +259,34 @@ def test_generation_config_and_tokenizer_travel(checkpoint, tmp_path):
     assert "chat_template" not in read(tmp_path / "out" / "tokenizer_config.json")
 
 
+def test_the_text_model_of_a_multimodal_checkpoint(tmp_path):
+    text = {k: v for k, v in CONFIGS["gemma3"].items() if k not in ("model_type", "torch_dtype")}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = transformers.Gemma3Config(text, vision, mm_tokens_per_image=4, image_token_index=159)
+    model = transformers.Gemma3ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "in")
+    tokens = make_tokens(CONFIGS["gemma3"], 1) % 150
+    loaded = jitune.load(tmp_path / "in", dtype="float32")
+    with torch.no_grad():
+        wanted = model(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
+    np.testing.assert_allclose(jitune.logits(loaded.model, loaded.params, tokens), wanted, RTOL, ATOL)
+    jitune.save(tmp_path / "out", loaded)
+    alone = load_torch(tmp_path / "out")
+    assert type(alone) is transformers.Gemma3ForCausalLM
+    with torch.no_grad():
+        np.testing.assert_array_equal(alone(torch.tensor(tokens, dtype=torch.long)).logits.numpy(), wanted)
+
+
+def test_gpt2_as_it_was_published(checkpoint, pretrained, tmp_path):
+    """Without the prefix of its names, and with the causal mask of each layer."""
+    tensors = {n.removeprefix("transformer."): x for n, x in make_weights(CONFIGS["gpt2"]).items()}
+    masks = {f"h.{i}.attn.bias": np.tril(np.ones((1, 1, 64, 64), np.float32)) for i in range(3)}
+    write_checkpoint(tmp_path, CONFIGS["gpt2"], {**tensors, **masks})
+    found, wanted = (tree.flatten(x.params) for x in (jitune.load(tmp_path, dtype="float32"), pretrained("gpt2")))
+    assert found.keys() == wanted.keys() and all(np.array_equal(found[path], x) for path, x in wanted.items())
+
+
 # Reading configs.
 
 
