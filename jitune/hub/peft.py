@@ -235,7 +235,8 @@ def _export(parts: Parts, model, base: str, rslora: bool | None) -> tuple[dict[s
             found[f"{module}.lora_magnitude_vector"] = f.magnitude
     if tied and f"{embedding}.weight" in saved:
         saved[f"{HEAD}.weight"] = saved[f"{embedding}.weight"]
-    told = [m for m in (n.rpartition(".")[0] for n in saved) if m != HEAD or embedding.rpartition(".")[2] not in TYING]
+    mirrored = tied and embedding.rpartition(".")[2] in TYING  # PEFT adds the head itself
+    told = [m for m in (n.rpartition(".")[0] for n in saved) if not (mirrored and m == HEAD)]
     config = peft_config.write_lora(
         base, {m: f.a.shape[1] for m, f in factors.items()}, {m: f.scale for m, f in factors.items()}, kinds,
         dora=any(f.magnitude is not None for f in factors.values()), saved=told,
