@@ -20,7 +20,7 @@ from jitune import tree
 from jitune.generation.decode_loop import slots_in_front
 from jitune.hub import adapter, files, peft_config, peft_read, resize, weights
 from jitune.hub.adapter import Parts
-from jitune.hub.peft_config import HEAD
+from jitune.hub.peft_config import HEAD, TYING
 from jitune.hub.peft_read import PREFIX, WEIGHTS
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
@@ -233,14 +233,16 @@ def _export(parts: Parts, model, base: str, rslora: bool | None) -> tuple[dict[s
         found |= {f"{module}.{a}": f.a.T, f"{module}.{b}": f.b.T}
         if f.magnitude is not None:
             found[f"{module}.lora_magnitude_vector"] = f.magnitude
+    if tied and f"{embedding}.weight" in saved:
+        saved[f"{HEAD}.weight"] = saved[f"{embedding}.weight"]
+    mirrored = tied and embedding.rpartition(".")[2] in TYING  # PEFT adds the head itself
+    told = [m for m in (n.rpartition(".")[0] for n in saved) if not (mirrored and m == HEAD)]
     config = peft_config.write_lora(
         base, {m: f.a.shape[1] for m, f in factors.items()}, {m: f.scale for m, f in factors.items()}, kinds,
-        dora=any(f.magnitude is not None for f in factors.values()), saved=[n.rpartition(".")[0] for n in saved],
+        dora=any(f.magnitude is not None for f in factors.values()), saved=told,
         rows={m: ids for m, (ids, _) in parts.rows.items()}, tied=tied, rslora=rslora,
         fan_in_fan_out=not all(place.turned for place in linear),
     )  # fmt: skip
-    if tied and f"{embedding}.weight" in saved:
-        saved[f"{HEAD}.weight"] = saved[f"{embedding}.weight"]
     found |= saved
     found |= {f"{m}.token_adapter.trainable_tokens_delta": rows for m, (_, rows) in parts.rows.items()}
     return {PREFIX + name: array for name, array in found.items()}, config

@@ -25,6 +25,8 @@ TYPES = ("LORA", "PREFIX_TUNING", "PROMPT_TUNING", "TRAINABLE_TOKENS")
 # PEFT's name for "no module has factors": the adapter is made of saved modules or token rows alone.
 NO_TARGETS = "dummy-target-modules"
 HEAD = "lm_head"
+# Names of modules that make PEFT keep embedding and head one weight (ensure_weight_tying); GPT-2's wte does not.
+TYING = ("embed_tokens", HEAD)
 # Initializations that leave the base as it is, so that the factors alone say what was trained.
 PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 UNDERSTOOD = frozenset(
@@ -219,7 +221,8 @@ def write_lora(
         rslora = all(root) and not all(plain)
     alphas = {m: _alpha(s, ranks[m], rslora) for m, s in scales.items()}
     rank, alpha = (Counter(v.values()).most_common(1)[0][0] if v else 8 for v in (ranks, alphas))
-    targets, ids = [m for m in ranks if not (tied and m == HEAD)], list(rows.values())
+    named = any(m.rpartition(".")[2] in TYING for m in (*ranks, *saved) if m != HEAD)
+    targets, ids = [m for m in ranks if not (tied and named and m == HEAD)], list(rows.values())
     return {
         **_common(base), "peft_type": "LORA", "bias": "none", "fan_in_fan_out": fan_in_fan_out,
         "init_lora_weights": True, "layers_pattern": None, "layers_to_transform": None, "lora_dropout": 0.0,

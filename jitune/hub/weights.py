@@ -4,16 +4,19 @@
     save("out", pretrained)
 
 Loading streams: each tensor is read, one shard at a time, into arrays that already lie on their devices;
-the host holds about one tensor more than its own shards.
+the host holds a few tensors more than its own shards.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +36,7 @@ from jitune.types import Params, Pretrained, UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SHARD_BYTES = 2 << 30
+READERS = 4  # layers of a parameter that are read at once
 # What is downloaded of a checkpoint: no pickles, no code.
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model")
 
@@ -160,7 +164,7 @@ def _check_tied(found, head: str, embedding: str, where):
 
 
 def _load_leaf(source: Source, leaf, home: NamedSharding) -> jax.Array:
-    """Reads one parameter; a stacked one is filled in place, a layer at a time."""
+    """Reads one parameter; a stacked one is filled in place, a layer at a time, with the next ones read ahead."""
     if not stored.depth(source.place):
         return _read(source, leaf.shape, leaf.dtype, home)
     inner = NamedSharding(home.mesh, PartitionSpec(*home.spec[1:]))
@@ -170,12 +174,26 @@ def _load_leaf(source: Source, leaf, home: NamedSharding) -> jax.Array:
         donate_argnums=0,
         out_shardings=home,
     )
-    for i in range(leaf.shape[0]):
+
+    def read(i):
         layer = {at[1:]: tensor for at, tensor in source.tensors.items() if at[0] == i}
-        one = _read(source._replace(tensors=layer), leaf.shape[1:], leaf.dtype, inner)
+        return _read(source._replace(tensors=layer), leaf.shape[1:], leaf.dtype, inner)
+
+    for i, one in enumerate(_ahead(read, leaf.shape[0])):
         stacked = fill(stacked, one, i)
         stacked.block_until_ready()
     return stacked
+
+
+def _ahead(read, count: int) -> Iterator:
+    """Yields read(0), read(1), ...; as many as READERS, or cores, are read at once, and no more are held."""
+    readers = min(READERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else READERS, count)
+    with ThreadPoolExecutor(readers) as pool:
+        waiting = collections.deque(pool.submit(read, i) for i in range(readers))
+        for i in range(readers, count + readers):
+            yield waiting.popleft().result()
+            if i < count:
+                waiting.append(pool.submit(read, i))
 
 
 def _read(source: Source, shape, dtype, home: NamedSharding) -> jax.Array:
@@ -183,17 +201,10 @@ def _read(source: Source, shape, dtype, home: NamedSharding) -> jax.Array:
     levels = len(next(iter(source.tensors)))
 
     def read(index):
-        rest = stored.index_on_disk(source.place, index[levels:])
-
-        def one(*at):
-            return stored.on_disk(source.place, files.read_slice(source.tensors[at], rest))
-
-        if not levels:
-            return np.ascontiguousarray(one(), dtype=dtype)
-        experts = range(*index[0].indices(shape[0]))
-        whole = np.empty((len(experts), *home.shard_shape(shape)[1:]), dtype)
-        for row, expert in zip(whole, experts, strict=True):
-            row[...] = one(expert)
+        rest, whole = stored.index_on_disk(source.place, index[levels:]), np.empty(home.shard_shape(shape), dtype)
+        for spot in np.ndindex(whole.shape[:levels]):
+            at = tuple((i.start or 0) + n for i, n in zip(index, spot, strict=False))
+            stored.from_disk(source.place, files.read_slice(source.tensors[at], rest), whole[spot])
         return whole
 
     return jax.make_array_from_callback(shape, home, read)
