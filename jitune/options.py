@@ -42,6 +42,7 @@ def defaults() -> ConfigDict:
             "remat": "none",  # none | full | dots | dots_no_batch
             "router_coef": -1.0,  # of the load-balancing loss of experts; 0: none; below 0: what the checkpoint says
             "attention": "auto",  # auto | plain | blocks (of queries) | cudnn
+            "allow_longer_context": False,  # than the model was made for (max_position_embeddings)
         },
         "data": {
             "train": "",  # files, directories or hub names, joined by commas
