@@ -26,6 +26,8 @@ def _config(family: str, **changes) -> dict:
         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "float32",
         "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
+    if family not in ("llama", "mistral", "qwen2", "qwen3"):
+        sizes["pad_token_id"] = None  # torch gives the row of a pad no gradient, and some have one by default
     return {**sizes, **changes}
 
 
@@ -49,43 +51,94 @@ CONFIGS = {
     "qwen3": _config("qwen3", head_dim=32, tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-3),
     "qwen3_sliding": _config("qwen3", head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
                              max_window_layers=1),
+    # Of its 16 frequencies 1 is kept, and more than half are divided by 4.
+    "qwen3_yarn": _config("qwen3", head_dim=32, rope_scaling={
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8}),
+    # Caps of the size of the scores and logits, so that they bend them.
+    "gemma2": _config("gemma2", hidden_size=48, head_dim=24, sliding_window=7, query_pre_attn_scalar=20,
+                      attn_logit_softcapping=4.0, final_logit_softcapping=3.0, tie_word_embeddings=True,
+                      hidden_activation="gelu_pytorch_tanh", cache_implementation="hybrid"),
+    "gemma3": _config("gemma3_text", hidden_size=48, head_dim=16, sliding_window=6, sliding_window_pattern=3,
+                      num_hidden_layers=4, query_pre_attn_scalar=24, tie_word_embeddings=True, rope_theta=1000.0,
+                      rope_local_base_freq=100.0, rope_scaling={"rope_type": "linear", "factor": 8.0}),
+    "phi3": _config("phi3", sliding_window=9, resid_pdrop=0.0, original_max_position_embeddings=4096),
+    # Short and long documents of the packed rows turn differently; 12 of 16 features turn at all.
+    "phi3_longrope": _config("phi3", partial_rotary_factor=0.75, tie_word_embeddings=True, rope_scaling={
+        "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 2.5],
+        "long_factor": [1.1, 1.5, 2.5, 4.0, 6.0, 9.0]}, original_max_position_embeddings=17),
+    "smollm3": _config("smollm3", num_hidden_layers=4, no_rope_layer_interval=2, use_sliding_window=True,
+                       sliding_window=9, tie_word_embeddings=True, pretraining_tp=2),
+    "olmo2": _config("olmo2", attention_bias=True, rms_norm_eps=1e-3),
+    "gpt2": {"model_type": "gpt2", "n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "n_ctx": 64,
+             "vocab_size": 160, "tie_word_embeddings": True, "attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1,
+             "layer_norm_epsilon": 1e-3, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32"},
 }  # fmt: skip
 # One row of one document, and one of two with padding before and between them, as left-padded and packed rows have.
 GOLDEN_SEGMENTS = np.array([[1] * 40, [0] * 5 + [1] * 14 + [2] * 20 + [0]], np.int32)
 GOLDEN_POSITIONS = ((0, 2), (0, 39), (1, 18), (1, 38))
-FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3")  # one of each, where all would take too long
+# One of each family, where all would take too long.
+FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2")
+# What differs from Llama in the tensors of a layer.
+NORMS = {
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "gemma2": ("input_layernorm", "post_attention_layernorm",
+               "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+}
+NORMS["gemma3_text"] = NORMS["gemma2"]
+FUSED = {"phi3": {"self_attn.qkv_proj": ("q_proj", "k_proj", "v_proj"), "mlp.gate_up_proj": ("gate_proj", "up_proj")}}
 
 
 def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
     """The tensors of a checkpoint as Hugging Face stores them, kernels [out, in]."""
+    if raw["model_type"] == "gpt2":
+        return _gpt2_shapes(raw)
     family, dim, mlp = raw["model_type"], raw["hidden_size"], raw["intermediate_size"]
     heads, kv_heads = raw["num_attention_heads"], raw["num_key_value_heads"]
     head_dim = raw.get("head_dim", dim // heads)
-    bias = raw.get("attention_bias", False)
+    bias, mlp_bias = raw.get("attention_bias", False), raw.get("mlp_bias", False)
+    kernels = {
+        "self_attn.q_proj": (heads * head_dim, dim, bias or family == "qwen2"),
+        "self_attn.k_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
+        "self_attn.v_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
+        "self_attn.o_proj": (dim, heads * head_dim, bias),
+        "mlp.gate_proj": (mlp, dim, mlp_bias),
+        "mlp.up_proj": (mlp, dim, mlp_bias),
+        "mlp.down_proj": (dim, mlp, mlp_bias),
+    }
+    for name, parts in FUSED.get(family, {}).items():
+        rows = [kernels.pop(f"{name.partition('.')[0]}.{part}")[0] for part in parts]
+        kernels[name] = (sum(rows), dim, False)
+    norms = dict.fromkeys(NORMS.get(family, ("input_layernorm", "post_attention_layernorm")), dim)
+    if family in ("qwen3", "gemma3_text"):
+        norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
+    if family == "olmo2":
+        norms |= {"self_attn.q_norm": heads * head_dim, "self_attn.k_norm": kv_heads * head_dim}
     found = {"model.embed_tokens.weight": (raw["vocab_size"], dim)}
     for i in range(raw["num_hidden_layers"]):
         layer = f"model.layers.{i}."
-        kernels = {
-            "self_attn.q_proj": (heads * head_dim, dim, bias or family == "qwen2"),
-            "self_attn.k_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-            "self_attn.v_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-            "self_attn.o_proj": (dim, heads * head_dim, bias),
-            "mlp.gate_proj": (mlp, dim, raw.get("mlp_bias", False)),
-            "mlp.up_proj": (mlp, dim, raw.get("mlp_bias", False)),
-            "mlp.down_proj": (dim, mlp, raw.get("mlp_bias", False)),
-        }
         for name, (size_out, size_in, biased) in kernels.items():
             found[f"{layer}{name}.weight"] = (size_out, size_in)
             if biased:
                 found[f"{layer}{name}.bias"] = (size_out,)
-        norms = {"input_layernorm": dim, "post_attention_layernorm": dim}
-        if family == "qwen3":
-            norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
         found |= {f"{layer}{name}.weight": (size,) for name, size in norms.items()}
     found["model.norm.weight"] = (dim,)
     if not raw["tie_word_embeddings"]:
         found["lm_head.weight"] = (raw["vocab_size"], dim)
     return found
+
+
+def _gpt2_shapes(raw: dict) -> dict[str, tuple[int, ...]]:
+    """GPT-2's: kernels [in, out]."""
+    dim = raw["n_embd"]
+    mlp = raw.get("n_inner") or 4 * dim
+    found = {"transformer.wte.weight": (raw["vocab_size"], dim), "transformer.wpe.weight": (raw["n_positions"], dim)}
+    kernels = {"attn.c_attn": (dim, 3 * dim), "attn.c_proj": (dim, dim),
+               "mlp.c_fc": (dim, mlp), "mlp.c_proj": (mlp, dim)}  # fmt: skip
+    for i in range(raw["n_layer"]):
+        for name, shape in kernels.items():
+            found |= {f"transformer.h.{i}.{name}.weight": shape, f"transformer.h.{i}.{name}.bias": shape[1:]}
+        found |= {f"transformer.h.{i}.{n}.{leaf}": (dim,) for n in ("ln_1", "ln_2") for leaf in ("weight", "bias")}
+    return found | {"transformer.ln_f.weight": (dim,), "transformer.ln_f.bias": (dim,)}
 
 
 def make_weights(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
@@ -96,8 +149,9 @@ def make_weights(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
         if name.endswith("bias"):
             return noise * np.float32(0.3)
         if len(shape) == 1:
-            return 1 + noise * np.float32(0.3)
-        return noise * np.float32(0.3 if "embed" in name else shape[1] ** -0.5)
+            middle = 0 if raw["model_type"].startswith("gemma") else 1  # Gemma's count from one
+            return middle + noise * np.float32(0.3)
+        return noise * np.float32(0.3 if "embed" in name or "wpe" in name else shape[1] ** -0.5)
 
     return {name: draw(name, shape) for name, shape in shapes(raw).items()}
 

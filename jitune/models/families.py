@@ -167,7 +167,8 @@ FAMILIES: dict[str, Family] = {
             "gpt2",
             "GPT2LMHeadModel",
             {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5, "tie_word_embeddings": True,
-             "max_position_embeddings": 1024, "scale_attn_weights": True},
+             "max_position_embeddings": 1024, "scale_attn_weights": True, "hidden_size": 768,
+             "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 50257},
             keys={
                 "hidden_size": "n_embd", "intermediate_size": "n_inner", "num_hidden_layers": "n_layer",
                 "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",

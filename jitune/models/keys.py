@@ -92,7 +92,7 @@ class Keys:
         """Raises UserError for a key that is not understood, or has a value that is not."""
         known = self.used | NEUTRAL_KEYS | set(self.family.neutral.split())
         for key, allowed in REQUIRED_VALUES.items():
-            if key in self.raw and key not in self.used and self.raw[key] not in allowed:
+            if key in self.raw and key not in known and self.raw[key] not in allowed:
                 raise UserError(
                     f"{self.where}: {key}={self.raw[key]!r} is not supported, only {allowed[0]!r} is"
                 )

@@ -18,6 +18,7 @@ import jitune
 from jitune import tree
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
+from jitune.models.families import FAMILIES
 from jitune.models.layers import RMSNorm
 from jitune.sharding import make_mesh, shardings
 from scripts import make_golden
@@ -252,21 +253,23 @@ def computation(raw):
 def test_old_and_new_config_files_say_the_same(case, checkpoint):
     old = json.loads(json.dumps(CONFIGS[case]))
     new = read(checkpoint(case) / "config.json")
-    assert "rope_parameters" in new and "rope_scaling" not in new and "torch_dtype" not in new
+    assert ("rope_parameters" in new) == (case != "gpt2") and "rope_scaling" not in new and "torch_dtype" not in new
     assert computation(old) == computation(new)
     if "rope_scaling" in old:
         old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
         assert computation(old) == computation(new)
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_absent_keys_have_the_defaults_of_transformers(family):
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8,
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 8,
              "vocab_size": 160}  # fmt: skip
-    if family != "mistral":  # the default of the other classes is not that of absent keys in old files
+    if family in ("llama", "qwen2", "qwen3"):  # the default of their classes is not that of absent keys in old files
         sizes["num_key_value_heads"] = 4
+    if family == "gpt2":
+        sizes = {"n_embd": 64}
     full = transformers.AutoConfig.for_model(family, **sizes).to_dict()
-    found, wanted = (computation({"model_type": family, **raw}) for raw in (sizes, full))
+    found, wanted = (computation({"model_type": family, "vocab_size": 50257, **raw}) for raw in (sizes, full))
     assert found == wanted.replace(max_positions=found.max_positions)
 
 
@@ -276,7 +279,7 @@ def test_rope_scaling_wins_over_rope_parameters():
         "rope_scaling": {"rope_type": "linear", "factor": 2.0},
     }
     wanted = transformers.AutoConfig.for_model(**raw).rope_parameters
-    found = ModelConfig.from_hf(raw).rope
+    (found,) = ModelConfig.from_hf(raw).ropes
     assert (found.kind, found.factor, found.theta) == (wanted["rope_type"], wanted["factor"], wanted["rope_theta"])
 
 
