@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jitune import checkpoint, limits, sharding, tree
+from jitune import checkpoint, flops, limits, sharding, tree
 from jitune.hub import resize, weights
 from jitune.models import decoder
 from jitune.transforms.build import keeper, make_transform
@@ -143,6 +143,9 @@ def work(tuning: Tuning, trainable, options) -> dict[str, int]:
     """What `flops.train_flops` needs to know of what is trained; options: config.transform."""
     _, inside, added = _sort(tuning, trainable)
     head = r"(^|/)(embed/embedding|.*kernel)$" if tuning.model_config.tied else r"kernel$"
-    return {"trained": tree.count_params([x for p, x in inside.items() if re.search(head, p)]),
-            "added": tree.count_params([x for p, x in added.items() if re.search(r"lora_[ab]$", p)]),
+
+    def count_active(leaves, pattern):
+        return flops.active(tuning.model_config, {p: x.size for p, x in leaves.items() if re.search(pattern, p)})
+
+    return {"trained": count_active(inside, head), "added": count_active(added, r"lora_[ab]$"),
             "prefix": options.num_tokens if options.name in ("prefix", "prompt") else 0}  # fmt: skip
