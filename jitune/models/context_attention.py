@@ -150,6 +150,8 @@ def _ring(q, k, v, prefix, asked, told, window, scale, softcap, count):
 
 
 def _forward(q, k, v, prefix, asked, told, window, scale, softcap, count):
+    # What does not depend on the layer would be taken out of the loop over layers: the masks of all blocks at once.
+    q, k, v, asked, told, window = lax.optimization_barrier((q, k, v, asked, told, window))
     rule = Rule(window, scale, softcap)
     queries, keys = cut_queries(q, asked, k.shape[2]), cut_keys(k, v, *told)
     shape = queries.q.shape
@@ -169,7 +171,7 @@ def _forward(q, k, v, prefix, asked, told, window, scale, softcap, count):
 
 
 def _backward(scale, softcap, count, kept, d_out):
-    q, k, v, prefix, asked, told, window, out, norm = kept
+    q, k, v, prefix, asked, told, window, out, norm, d_out = lax.optimization_barrier((*kept, d_out))
     rule = Rule(window, scale, softcap)
     queries, keys = cut_queries(q, asked, k.shape[2]), cut_keys(k, v, *told)
     inner = (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)

@@ -18,7 +18,8 @@ def count_products(jaxpr) -> int:
     """FLOPs of every dot_general of a (closed) jaxpr, 2 for a multiplication and an addition, over all devices.
 
     The body of a scan counts as often as it runs, that of a while loop (of unknown length) once, of the branches
-    of a cond the most expensive. Raises NotImplementedError for convolutions, which no model here has.
+    of a cond the most expensive, what one device of a shard_map does as often as there are devices. Raises
+    NotImplementedError for convolutions, which no model here has.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     total = 0
@@ -30,6 +31,10 @@ def count_products(jaxpr) -> int:
             raise NotImplementedError("convolutions are not counted")
         elif name == "scan":
             total += params["length"] * count_products(params["jaxpr"])
+        elif name == "shard_map":
+            axes = params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]  # by jax's version
+            devices = math.prod(params["mesh"].shape[axis] for axis in axes)
+            total += devices * count_products(params["jaxpr"])
         elif name == "cond":
             total += max(count_products(branch) for branch in params["branches"])
         else:
