@@ -116,10 +116,9 @@ def attend_ring(q, k, v, *, segments, kv_segments, window, kind="auto", prefix=N
 def _split_heads(heads: int, devices: int, k, v, prefix):
     """Keys and values with their heads repeated as often as it takes to split them over `devices`, where it can be."""
     times = devices // math.gcd(k.shape[2], devices)
-    if times == 1 or heads % (k.shape[2] * times):
-        return k, v, prefix
-    k, v = (jnp.repeat(x, times, axis=2) for x in (k, v))
-    return k, v, prefix and tuple(jnp.repeat(x, times, axis=1) for x in prefix)
+    times = 1 if heads % (k.shape[2] * times) else times
+    k, v, *front = (x if times == 1 else jnp.repeat(x, times, axis=-2) for x in (k, v, *(prefix or ())))
+    return k, v, tuple(front) or None
 
 
 def _attend_part(q, k, v, told, window, prefix, *, scale, softcap, count: int):

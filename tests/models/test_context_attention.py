@@ -14,7 +14,7 @@ from jitune.models.context_attention import attend_ring
 from jitune.planning import hlo
 from jitune.planning.count import count_products
 from jitune.sharding import make_mesh
-from jitune.types import UserError
+from jitune.types import Prefix, UserError
 
 ROWS, SEQ, HEADS, DIM, FRONT = 2, 48, 4, 16, 3
 MESHES = {"ring of 8": {"fsdp": 1, "context": 8}, "every axis": {"fsdp": 2, "context": 2, "tensor": 2},
@@ -59,7 +59,7 @@ def make_call(function, *, window=None, prefix=False, tree=False, **options):
 
 @functools.cache
 def inputs(heads=2):
-    front = draw(3, FRONT, heads, DIM), draw(4, FRONT, heads, DIM)
+    front = Prefix(draw(3, FRONT, heads, DIM), draw(4, FRONT, heads, DIM))
     return draw(0, ROWS, SEQ, HEADS, DIM), draw(1, ROWS, SEQ, heads, DIM), draw(2, ROWS, SEQ, heads, DIM), front
 
 
