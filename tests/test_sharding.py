@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -78,6 +79,25 @@ def test_optimizer_state_lies_with_its_parameters():
         for path, leaf in tree.flatten(shapes).items():
             same = path.endswith("q_proj/kernel") and leaf.shape == (2, 256, 256)
             assert placed[path].spec == (P(None, "fsdp", "tensor") if same else P()), path
+
+
+def test_parameters_lie_on_context_as_on_fsdp_where_it_divides():
+    mesh = make_mesh(1, 2, 2, context=2)
+    for size, axes in ((8, ("fsdp", "context")), (6, "fsdp"), (3, None)):
+        home = shardings({"lm_head": {"kernel": jnp.zeros((size, 4))}}, mesh)["lm_head"]["kernel"]
+        assert home.spec == P(axes, "tensor")
+
+
+def test_rows_and_their_tokens_are_split():
+    mesh, rows = make_mesh(1, 2, 1, context=4), np.arange(64, dtype=np.int32).reshape(4, 16)
+    assert sharding.process_share(mesh, 4) == (0, 1)
+    batch = sharding.put_batch({"tokens": rows}, mesh, 4)["tokens"]
+    assert batch.sharding.shard_shape((4, 16)) == (2, 4)
+    for shard in batch.addressable_shards:
+        np.testing.assert_array_equal(shard.data, rows[shard.index])
+    np.testing.assert_array_equal(sharding.put_whole(rows, mesh).addressable_shards[0].data, rows[:2])
+    with pytest.raises(UserError, match="a row of 6 tokens does not divide by the mesh: context = 4"):
+        sharding.put_batch({"tokens": rows[:, :6]}, mesh, 4)
 
 
 def test_shares_of_a_batch():

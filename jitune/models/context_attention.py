@@ -116,10 +116,9 @@ def attend_ring(q, k, v, *, segments, kv_segments, window, kind="auto", prefix=N
 def _split_heads(heads: int, devices: int, k, v, prefix):
     """Keys and values with their heads repeated as often as it takes to split them over `devices`, where it can be."""
     times = devices // math.gcd(k.shape[2], devices)
-    if times == 1 or heads % (k.shape[2] * times):
-        return k, v, prefix
-    k, v = (jnp.repeat(x, times, axis=2) for x in (k, v))
-    return k, v, prefix and tuple(jnp.repeat(x, times, axis=1) for x in prefix)
+    times = 1 if heads % (k.shape[2] * times) else times
+    k, v, *front = (x if times == 1 else jnp.repeat(x, times, axis=-2) for x in (k, v, *(prefix or ())))
+    return k, v, tuple(front) or None
 
 
 def _attend_part(q, k, v, told, window, prefix, *, scale, softcap, count: int):
@@ -150,6 +149,8 @@ def _ring(q, k, v, prefix, asked, told, window, scale, softcap, count):
 
 
 def _forward(q, k, v, prefix, asked, told, window, scale, softcap, count):
+    # What does not depend on the layer would be taken out of the loop over layers: the masks of all blocks at once.
+    q, k, v, asked, told, window = lax.optimization_barrier((q, k, v, asked, told, window))
     rule = Rule(window, scale, softcap)
     queries, keys = cut_queries(q, asked, k.shape[2]), cut_keys(k, v, *told)
     shape = queries.q.shape
@@ -169,7 +170,7 @@ def _forward(q, k, v, prefix, asked, told, window, scale, softcap, count):
 
 
 def _backward(scale, softcap, count, kept, d_out):
-    q, k, v, prefix, asked, told, window, out, norm = kept
+    q, k, v, prefix, asked, told, window, out, norm, d_out = lax.optimization_barrier((*kept, d_out))
     rule = Rule(window, scale, softcap)
     queries, keys = cut_queries(q, asked, k.shape[2]), cut_keys(k, v, *told)
     inner = (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)

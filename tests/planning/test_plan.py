@@ -71,12 +71,12 @@ def test_the_command(tmp_path):
 def test_it_follows_the_config(tmp_path, capsys):
     file = tmp_path / "c.py"
     file.write_text("from jitune.config import defaults\n\ndef get_config():\n    c = defaults()\n"
-                    "    c.seq_len = 32\n    c.batch_size = 8\n    c.mesh.fsdp = 2\n    return c\n")
+                    "    c.seq_len = 32\n    c.batch_size = 8\n    c.mesh.fsdp = 2\n    c.mesh.context = 2\n    return c\n")
     words = ["plan", "--config", file, "--family", "llama", "--preset", "tiny", "--hardware", "t4", "--no-compare",
              "--config.microbatches=2", "--config.optimizer.name=lion"]
     assert main([str(w) for w in words]) == 0
     text = capsys.readouterr().out
-    assert "data 1 x fsdp 2 x tensor 1 of t4; a step of 8 x 32 tokens in 2 microbatches" in text
+    assert "data 1 x fsdp 2 x context 2 x tensor 1 of t4; a step of 8 x 32 tokens in 2 microbatches" in text
     assert "float32 over float32 weights, remat none, lion" in text
 
 
@@ -91,6 +91,8 @@ REFUSED = {
     "huge": (("--mesh", "fsdp=99999", "--hardware", "l4"), "at most 1024"),
     "rows": (("--mesh", "fsdp=2", "--hardware", "l4", "--rows", "0"), "--rows 0: positive numbers"),
     "batch": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.batch_size=3"), "does not divide by the mesh"),
+    "tokens": (("--mesh", "context=3", "--hardware", "l4", "--config.seq_len=64"),
+               "config.seq_len=64 does not divide by the mesh: context = 3"),
     "option": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.remat=full"), "no option config.remat"),
     "remat": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.model.remat=all"), "known are none, full"),
 }
