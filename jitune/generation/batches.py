@@ -117,6 +117,7 @@ def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_i
     with context():
         batch, seed = sharding.put_whole(batch, mesh), np.uint32(sampling.seed)
         state, block = decode_loop.prefill(params, batch, seed, ids, capacity=capacity, **options)
+        params = decode_loop.prepare(params, state, model=model)
     while True:
         stopped = yield jax.device_get(block)
         with context():

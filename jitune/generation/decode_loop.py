@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from jitune import hoist, host_memory
 from jitune.generation.sampling import Sampling, choose, counts_tokens, process, row_keys
 from jitune.models import cache as caches
 from jitune.types import BATCH_AXES, KVCache, Model, Unfilled
@@ -117,11 +118,40 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     return state, _replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left))
 
 
+def advance(model: Model, params, batch, cache):
+    """(logits [batch, vocab] of the last tokens of a batch, the cache with all of them)."""
+    hidden, cache = model.hidden(params, batch, cache)
+    return model.unembed(params, hidden[:, -1]), cache
+
+
+def prepare(params, state: State, *, model: Model) -> Any:
+    """Parameters for many calls of `decode`, with states of any size.
+
+    On a CPU the layers are cut out of their stacks, which takes as much memory again; elsewhere a cut costs nothing,
+    and where memory is short these are the parameters as they are.
+    """
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+    if jax.default_backend() != "cpu" or 2 * size > host_memory.available():
+        return params
+    return _cut(params, state, model=model).beside(params)
+
+
+@partial(jax.jit, static_argnames="model")
+def _cut(params, state: State, *, model: Model):
+    return hoist.move(partial(advance, model), params, _next(state), state.cache)
+
+
+def _next(state: State) -> dict[str, Any]:
+    """The batch of the tokens that were chosen last."""
+    tokens = state.token[:, None]
+    return {"tokens": tokens, "segment_ids": jnp.ones_like(tokens), "positions": state.position[:, None]}
+
+
 @partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames="state")
 def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, sampling: Sampling):
     """Appends up to `limit` (at most BLOCK) tokens to every row that is neither finished nor `stopped`.
 
-    stopped: bool [batch]. Returns (State, Block of BLOCK columns). `state` is donated: its cache is written
+    params: the model's, or what `prepare` made of them. stopped: bool [batch]. Returns (State, Block of BLOCK columns). `state` is donated: its cache is written
     in place, and the old one cannot be read again.
     """
     rows = stopped.shape[0]
@@ -135,13 +165,7 @@ def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, samp
 
     def step(carry):
         i, state, (tokens, logprobs, counts) = carry
-        batch = {
-            "tokens": state.token[:, None],
-            "segment_ids": jnp.ones((rows, 1), jnp.int32),
-            "positions": state.position[:, None],
-        }
-        hidden, cache = model.hidden(params, batch, state.cache)
-        logits = model.unembed(params, hidden[:, -1])
+        logits, cache = hoist.call(partial(advance, model), params, _next(state), state.cache)
         counts += state.left > 0
         state, new = _draw(logits, state._replace(cache=pin(cache)), stop_ids, sampling)
         return i + 1, state, (tokens.at[:, i].set(state.token), logprobs.at[:, i].set(new), counts)

@@ -80,7 +80,7 @@ class _Device:
         self.ids, self.front = pad_stops(stop_ids), slots_in_front(model)
         self.shards = sharding.batch_shards(mesh) if mesh else 1
         self.group = rows if self.shards > 1 else max(1, rows // FEWER)
-        self.state, self.used, self.capacity = None, 0, 0
+        self.state, self.prepared, self.used, self.capacity = None, None, 0, 0
         self.options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
 
     def _context(self):
@@ -108,6 +108,7 @@ class _Device:
         with self._context():
             self.state, block, self.used = self._prefill(entries, range(len(entries)), self.rows)
             self.capacity = self.shape.capacities[0]
+            self.prepared = self.prepared or decode_loop.prepare(self.params, self.state, model=self.model)
             return jax.device_get(block)
 
     def refill(self, entries: Sequence[Waiting], places: Sequence[int], extent: int):
@@ -146,7 +147,7 @@ class _Device:
                 self._move(extent)
             self._grow(self.used + limit)
             stopped, most = sharding.put_whole(stopped, self.mesh), np.int32(limit)
-            self.state, block = decode_loop.decode(self.params, self.state, self.ids, stopped, most, **self.options)
+            self.state, block = decode_loop.decode(self.prepared, self.state, self.ids, stopped, most, **self.options)
             self.used += limit
             return jax.device_get(block)
 
