@@ -43,6 +43,7 @@ FLOORS = (
      "generation.detokenize", "generation.sampling", "generation.prompts", "generation.decode_loop",
      "generation.batches", "generation.slots", "generation.rows", "generation.generate",
      "generation.several",
+     "generation.prompt_logprobs",
      "generation.speculative_loop",
      "hub.files", "hub.tokenizer", "hub.resize", "hub.weights", "hub.fresh",
      "hub.vocabulary",
