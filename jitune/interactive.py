@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -33,11 +33,13 @@ def chat(
     chat_template: str | None = None,
     system: str = "",
     raw: bool = False,
+    stream: Callable = stream,
 ) -> None:
     """Reads lines from stdin and answers them on stdout, until the input ends.
 
     stop_ids: besides the default ones. chat_template: Jinja source in place of the tokenizer's own. system: a
     first message. raw: continue each line as plain text, as is done where there is no chat template.
+    stream: in the place of `generate.stream`.
     """
     model, params, tokenizer, config = pretrained
     if tokenizer is None:

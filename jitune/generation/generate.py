@@ -34,7 +34,7 @@ from jitune.generation.batches import (
 )
 from jitune.generation.decode_loop import BLOCK, slots_in_front
 from jitune.generation.prompts import check_prompt
-from jitune.generation.rows import generate_each, read_prompts
+from jitune.generation.rows import FIELDS, generate_each, read_prompts
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import Model, Params, Pretrained, UserError
 
@@ -158,6 +158,9 @@ def generate_file(
     chat_template: str | None = None,
     adapters: Mapping[str, Pretrained] | None = None,
     progress: bool = True,
+    n: int = 1,
+    top_logprobs: int = 0,
+    answer: Callable = generate,
 ) -> list[Generation]:
     """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with those of the answer added.
 
@@ -165,33 +168,48 @@ def generate_file(
     rows choose from by name, see `generation.rows`. The output is written beside out_path and moved there at the end.
     Log-probabilities are rounded to six digits.
 
+    n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
+    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. answer: in the place of
+    `generate`; with n > 1 it takes n and gives a list for each prompt, as `several.generate_several` does.
+
     Raises:
       UserError: `file:row: ...`, before anything is generated.
     """
-    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template)
+    fields = (*FIELDS, *(["sample"] if n > 1 else []), *(["top_logprobs"] if top_logprobs else []))
+    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template, fields)
+    more = {name: value for name, value, off in (("n", n, 1), ("top_logprobs", top_logprobs, 0)) if value != off}
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:
         if writer:
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.touch()
-        with _bar(len(rows), progress and writer) as on_done:
+        with _bar(len(rows) * n, progress and writer) as on_done:
             answers = generate_each(
-                generate, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
+                answer, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
                 max_new_tokens=max_new_tokens, stop_strings=stop_strings, batch_size=batch_size, on_done=on_done,
+                **more,
             )  # fmt: skip
         if writer:
             with draft.open("w", encoding="utf-8") as file:
-                for row, answer in zip(rows, answers, strict=True):
-                    answer = answer._replace(logprobs=[round(x, 6) for x in answer.logprobs])
-                    file.write(json.dumps({**row, **answer._asdict()}, ensure_ascii=False) + "\n")
+                for row, found in zip(rows, answers, strict=True):
+                    for sample, one in enumerate(found) if n > 1 else ((None, found),):
+                        file.write(json.dumps({**row, **_line(one, sample)}, ensure_ascii=False) + "\n")
             os.replace(draft, out_path)
     except OSError as error:
         raise UserError(f"{out_path}: cannot be written: {error.strerror}") from error
     finally:
         with suppress(OSError):
             draft.unlink()
-    return answers
+    return [one for several in answers for one in several] if n > 1 else answers
+
+
+def _line(answer: Generation, sample: int | None) -> dict:
+    """What a line of the output has of an answer."""
+    found = {"sample": sample, **answer._asdict(), "logprobs": [round(x, 6) for x in answer.logprobs]}
+    if answer.top_logprobs:
+        found["top_logprobs"] = [[(i, round(x, 6)) for i, x in pairs] for pairs in answer.top_logprobs]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_on_a_mesh(llama, prompts, four):
 
 def test_behind_a_prefix(llama, prompts):
     model, params, _ = llama
-    transform = prefix(3, model)
+    transform = prefix(3, model=model)
     pair = transform.init(jax.random.key(2), params)
     answers = generate_several(transform.apply(model), pair, None, prompts[:2], n=2, **WARM)
     ids = [sample_id(i, sample) for i in range(2) for sample in range(2)]
