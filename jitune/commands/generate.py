@@ -79,7 +79,7 @@ def run(a) -> None:
     else:
         from jitune.interactive import chat
 
-        more = {"stream": drafted[0].stream} if drafted else {}
+        more = {"flow": drafted[0].stream} if drafted else {}
         chat(pretrained, system=a.system or "", raw=a.raw, **more, **options)
         tell(drafted)
 
