@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jitune.generation.sampling import Sampling, choose, counts_tokens, process, row_keys
+from jitune.models import cache as caches
 from jitune.types import BATCH_AXES, KVCache, Model, Unfilled
 
 CHUNK = 512  # prompt tokens that go through the model at once; it bounds the attention scores in memory
@@ -191,9 +192,8 @@ def repeat_rows(cache, copies: int):
 
 @partial(jax.jit, static_argnames="more")
 def grow(cache: KVCache, more: int) -> KVCache:
-    """A copy of a cache with `more` empty slots at its end."""
-    k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0), (0, 0))) for x in (cache.k, cache.v))
-    return pin(cache._replace(k=k, v=v, segment_ids=jnp.pad(cache.segment_ids, ((0, 0), (0, more)))))
+    """A copy of a cache with `more` empty places at its end."""
+    return pin(caches.grow(cache, more))
 
 
 def _draw(logits, state: State, stop_ids, sampling: Sampling):
@@ -239,9 +239,14 @@ def pin(cache):
         return Unfilled(pin(cache.cache))
     if not isinstance(cache, KVCache) or not _on_batch_mesh():
         return cache
-    spec = P(None, BATCH_AXES, None, P.UNCONSTRAINED, None)
-    specs = cache._replace(k=spec, v=spec, segment_ids=P(BATCH_AXES), length=P())
-    return jax.tree.map(jax.lax.with_sharding_constraint, cache, specs)
+
+    def one(x):
+        spec = P(BATCH_AXES, None, P.UNCONSTRAINED, *(None,) * (x.ndim - 3))
+        return jax.lax.with_sharding_constraint(x, spec)
+
+    segment_ids = jax.lax.with_sharding_constraint(cache.segment_ids, P(BATCH_AXES))
+    length = jax.lax.with_sharding_constraint(cache.length, P())
+    return cache._replace(layers=jax.tree.map(one, cache.layers), segment_ids=segment_ids, length=length)
 
 
 def replicate(block):

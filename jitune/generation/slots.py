@@ -27,6 +27,7 @@ from jitune.generation import decode_loop
 from jitune.generation.batches import Answer, Shape, pad, pad_stops
 from jitune.generation.decode_loop import BLOCK, State, slots_in_front
 from jitune.generation.sampling import Sampling
+from jitune.models import cache as caches
 
 FEWER = 4  # prompts go in by groups of so many parts of the rows
 OFTEN, LEAST = 8, 4  # tokens of a block while prompts wait: a row that ends within it is idle to its end
@@ -46,10 +47,8 @@ class Waiting(NamedTuple):
 def align(state: State, target, *, front: int) -> State:
     """Moves what all rows hold so that `target` slots are in use behind the `front` ones; what falls out is lost."""
     cache = state.cache
-    slots = jnp.arange(cache.k.shape[2])
-    source = slots - (target + front - cache.length)
-    whole = (slots >= front) & (source >= front) & (source < cache.length)
-    return state._replace(cache=_moved(cache, source, whole, front)._replace(length=jnp.int32(target + front)))
+    moved = caches.move(cache, target + front - cache.length, source=cache)
+    return state._replace(cache=decode_loop.pin(moved))
 
 
 @partial(jax.jit, static_argnames="front", donate_argnames="state")
@@ -58,32 +57,17 @@ def insert(state: State, new: State, rows, *, front: int) -> State:
 
     rows: int32, the place of each new row (beyond the last: it is left out); or bool, which of as many rows to take.
     """
-    slots = jnp.arange(state.cache.k.shape[2])
-    source = slots - (state.cache.length - new.cache.length)
-    whole = (slots >= front) & (source >= front) & (source < new.cache.length)
-    fresh = _moved(new.cache, source, whole, front)
+    fresh = caches.move(state.cache, state.cache.length - new.cache.length, source=new.cache)
 
-    def put(old, young, axis=0):
+    def put(old, young):
         if rows.dtype == bool:  # rows that lie on several devices stay where they are
-            return jnp.where(jnp.expand_dims(rows, [i for i in range(old.ndim) if i != axis]), young, old)
-        return old.at[(slice(None),) * axis + (rows,)].set(young, mode="drop")
+            return jnp.where(jnp.expand_dims(rows, range(1, old.ndim)), young, old)
+        return old.at[rows].set(young, mode="drop")
 
-    cache = state.cache._replace(
-        k=put(state.cache.k, fresh.k, 1), v=put(state.cache.v, fresh.v, 1),
-        segment_ids=put(state.cache.segment_ids, fresh.segment_ids),
-    )  # fmt: skip
+    cache = caches.put_rows(state.cache, fresh, put)
     shared = {"cache": None, "key": None}
     rest = jax.tree.map(put, state._replace(**shared), new._replace(**shared))
     return rest._replace(cache=decode_loop.pin(cache), key=state.key)
-
-
-def _moved(cache, source, whole, front: int):
-    """A cache whose slot i holds what slot source[i] did where it is whole; those in front stay."""
-    slots = jnp.arange(len(source))
-    places = jnp.where(slots < front, slots, jnp.clip(source, 0, cache.k.shape[2] - 1))
-    segments = jnp.where(whole | (slots < front), jnp.take(cache.segment_ids, places, axis=1), 0)
-    k, v = (jnp.take(x, places, axis=2) for x in (cache.k, cache.v))
-    return decode_loop.pin(cache._replace(k=k, v=v, segment_ids=segments))
 
 
 class _Device:

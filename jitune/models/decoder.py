@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jitune.models import cache as caches
+from jitune.models.cached_attention import view
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, RMSNorm, constrain, rope_frequencies
@@ -61,41 +63,47 @@ class Decoder(nn.Module):
         tokens = batch["tokens"]
         segments = batch.get("segment_ids")
         segments = jnp.ones(tokens.shape, jnp.int32) if segments is None else segments
-        start = 0 if cache is None else cache.length
         positions = batch.get("positions")
         if positions is None:
-            positions = start + restart_positions(segments)
+            positions = (0 if cache is None else cache.length) + restart_positions(segments)
         if prefix is not None:
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
         x = constrain(x, BATCH_AXES, None, None)
         angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rope, c.head_dim)
-        kv_segments = segments
-        if cache is not None:
-            kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
         ends = batch.get("ends")
         if ends is not None and cache is not None:
             raise ValueError("segments that share tokens have no form with a cache")
-        seen = positions if cache is not None or prefix is not None or ends is not None else None
-        ctx = Context(
-            jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start, seen, ends
-        )
-        carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
-        x, keys, values = self._run_layers(carry, ctx, prefix)
-        if cache is not None:
-            cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
-        return self.norm(x), cache
+        seen = positions if prefix is not None or ends is not None else None
+        ctx = Context(jnp.cos(angles), jnp.sin(angles), segments, seen, ends)
+        if cache is None:
+            return self.norm(self._run_layers(x, ctx, prefix)), None
+        cache, start = caches.extend(cache, segments)
+        firsts = {w or 0: i for i, w in reversed(list(enumerate(c.windows)))}
+        views = {w: view(cache, i, start, segments, positions, w) for w, i in firsts.items()}
+        x, layers = self._run_cached(x, ctx._replace(cache=cache, start=start, views=views))
+        return self.norm(x), cache._replace(layers=layers)
 
-    def _run_layers(self, carry, ctx, prefix):
+    def _run_layers(self, x, ctx, prefix):
         c = self.config
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
-            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix))[0]
+            return self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix))[0]
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
-            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i]))
-        return carry
+            x, _ = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i]))
+        return x
+
+    def _run_cached(self, x, ctx):
+        """(x, the layers' parts of the cache). Always a loop: layers differ in what they keep, and a scan copies each
+        one's weights out of the stack for every token."""
+        c, kept = self.config, []
+        layer = Layer(c, parent=None)
+        for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
+            x, part = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None))
+            kept.append(part)
+        return x, tuple(kept)
 
     def unembed(self, hidden):
         """hidden [..., dim] -> logits [..., vocab] in float32."""
@@ -158,10 +166,11 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
-    def init_cache(batch_size: int, capacity: int) -> KVCache:
-        shape = (config.num_layers, batch_size, capacity, config.num_kv_heads, config.head_dim)
-        zeros = jnp.zeros(shape, config.dtype)
-        return KVCache(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
+    def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
+        return caches.empty(
+            batch_size, capacity, windows=config.windows, kv_heads=config.num_kv_heads, head_dim=config.head_dim,
+            dtype=config.dtype, kind=kind,
+        )  # fmt: skip
 
     model = from_linen(Decoder(config), init_cache)
     return model._replace(hidden=exact(model.hidden), unembed=exact(model.unembed))

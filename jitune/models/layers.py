@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jitune.models.attention import KEYS, allowed, attend, attend_cache
+from jitune.models.attention import attend
+from jitune.models.cached_attention import attend_cached
 from jitune.models.config import ModelConfig, Rope
-from jitune.types import BATCH_AXES
+from jitune.types import BATCH_AXES, KVCache
 
 
 def constrain(x: jax.Array, *spec) -> jax.Array:
@@ -32,8 +33,9 @@ def constrain(x: jax.Array, *spec) -> jax.Array:
 class Context(NamedTuple):
     """What every layer of one forward shares.
 
-    cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t]. kv_segments: [batch, s].
-    start: the index of the first query among the keys, a scalar; None where there is no cache.
+    cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t].
+    cache: one with the places of these tokens, or None; start: the first of these places; views: by window, see
+    `cached_attention.view`.
     positions: [batch, t]; None where no key is for everyone and no segments share tokens. ends: [batch, t], see
     `types.Batch`, or None.
     """
@@ -41,10 +43,11 @@ class Context(NamedTuple):
     cos: jax.Array
     sin: jax.Array
     segments: jax.Array
-    kv_segments: jax.Array
-    start: jax.Array | None
     positions: jax.Array | None
     ends: jax.Array | None = None
+    cache: KVCache | None = None
+    start: jax.Array | None = None
+    views: Any = None
 
 
 class RMSNorm(nn.Module):
@@ -102,15 +105,15 @@ def _norm(config: ModelConfig, name: str) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention. keys, values: the cache of all layers, or None; layer: its index there.
+    """Grouped-query attention; gives the layer's part of the cache beside, None where there is none.
 
-    prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache.
+    layer: its number. prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache.
     """
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, keys, values, ctx: Context, layer, window, prefix):
+    def __call__(self, x, ctx: Context, layer, window, prefix):
         c = self.config
         heads = x.shape[:2] + (-1, c.head_dim)
         q = _dense(c, c.num_heads * c.head_dim, c.qkv_bias, "q_proj")(x).reshape(heads)
@@ -119,22 +122,19 @@ class Attention(nn.Module):
         if c.qk_norm:
             q, k = _norm(c, "q_norm")(q), _norm(c, "k_norm")(k)
         q, k = rotate(q, ctx.cos, ctx.sin), rotate(k, ctx.cos, ctx.sin)
-        if keys is not None:
-            at = (layer, 0, ctx.start, 0, 0)
-            keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), at)
-            values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
-        if keys is not None and keys.shape[2] % KEYS == 0 and jax.default_backend() == "cpu":
-            mask = allowed(ctx.segments, ctx.kv_segments, ctx.start, window, ctx.positions)
-            out = attend_cache(q, keys, values, layer, mask, ctx.start + x.shape[1])
+        kept = None
+        if ctx.cache is not None:
+            out, kept = attend_cached(
+                q, k, v, ctx.cache, layer, ctx.start, ctx.views[window or 0], scale=c.attn_scale or None,
+                softcap=c.attn_softcap,
+            )  # fmt: skip
         else:
-            if keys is not None:
-                k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
             out = attend(
-                q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
+                q, k, v, segments=ctx.segments, kv_segments=ctx.segments, start=None, window=window,
                 kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
             )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
-        return out, keys, values
+        return out, kept
 
 
 @partial(jax.checkpoint, prevent_cse=False)
@@ -157,18 +157,17 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window, prefix)."""
+    """One pre-norm block: (x, its part of the cache). `which` is (layer index, window, prefix)."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, carry, ctx: Context, which):
-        x, keys, values = carry
+    def __call__(self, x, ctx: Context, which):
         layer, window, prefix = which
         x = constrain(x, BATCH_AXES, None, None)
-        out, keys, values = Attention(self.config, name="attn")(
-            _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window, prefix
+        out, kept = Attention(self.config, name="attn")(
+            _norm(self.config, "attn_norm")(x), ctx, layer, window, prefix
         )
         x = x + out
         x = x + MLP(self.config, name="mlp")(_norm(self.config, "mlp_norm")(x))
-        return (x, keys, values), None
+        return x, kept
