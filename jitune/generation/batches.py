@@ -22,7 +22,7 @@ import numpy as np
 from jitune import sharding
 from jitune.generation import decode_loop
 from jitune.generation.decode_loop import CHUNK, Prompts
-from jitune.generation.detokenize import decode, find_stop
+from jitune.generation.detokenize import decode, find_stop, settled
 from jitune.types import UserError
 
 NARROWEST = 64  # the least width that prompts are padded to
@@ -37,12 +37,15 @@ class Generation(NamedTuple):
       text: of those tokens, without special tokens, and cut before a stop string.
       logprobs: of each token, in nats, by the model's own logits, before penalty, temperature and filters.
       finish_reason: `stop` (a stop token or string) or `length`.
+      top_logprobs: where they were asked for, of each token the likeliest tokens at its place, the likeliest first,
+        as (id, logprob); by the same logits.
     """
 
     tokens: list[int]
     text: str
     logprobs: list[float]
     finish_reason: str
+    top_logprobs: list[list[tuple[int, float]]] | None = None
 
 
 class Shape(NamedTuple):
@@ -64,21 +67,34 @@ class Answer:
     def __init__(self, tokenizer, prompt, stop_ids, stop_strings, where="generate"):
         self.tokenizer, self.prompt, self.where = tokenizer, prompt, where
         self.stop_ids, self.stop_strings = stop_ids, stop_strings
-        self.tokens, self.logprobs = [], []
+        self.tokens, self.logprobs, self.top = [], [], None
         self.text, self.done, self.cut = "", False, False
 
-    def extend(self, tokens: np.ndarray, logprobs: np.ndarray, finished: bool) -> None:
-        """Takes what a block brought. Raises UserError for log-probabilities that are not finite."""
+    def take(self, block, row: int) -> None:
+        """What a block on the host has in one of its rows; see `extend`."""
+        n = block.counts[row]
+        top = block.top and tuple(x[row, :n] for x in block.top)
+        self.extend(block.tokens[row, :n], block.logprobs[row, :n], block.left[row] == 0, top)
+
+    def extend(self, tokens: np.ndarray, logprobs: np.ndarray, finished: bool, top=None) -> None:
+        """Takes what a block brought. Raises UserError for log-probabilities that are not finite.
+
+        top: (ids, logprobs), [n, k], the likeliest tokens at each place.
+        """
         if not np.isfinite(logprobs).all():
             raise UserError(f"{self.where}: the model's logits are not finite: broken weights, a dtype that "
                             "overflows, or token ids beyond the model's vocabulary")  # fmt: skip
         before = len(self.tokens)
         self.tokens += tokens.tolist()
         self.logprobs += logprobs.tolist()
+        if top is not None:
+            pairs = zip(*(x.tolist() for x in top), strict=True)
+            self.top = (self.top or []) + [list(zip(ids, values, strict=True)) for ids, values in pairs]
         cut = find_stop(self.tokenizer, self.tokens, self.prompt, self.stop_strings, start=before)
         if cut:
             count, self.text = cut
             self.tokens, self.logprobs = self.tokens[:count], self.logprobs[:count]
+            self.top = self.top and self.top[:count]
         elif finished:
             self.text = decode(self.tokenizer, self.tokens, self.prompt)
         self.cut, self.done = bool(cut), bool(cut) or finished
@@ -86,7 +102,7 @@ class Answer:
     def generation(self) -> Generation:
         """What it has become."""
         stopped = self.cut or self.tokens[-1] in self.stop_ids
-        return Generation(self.tokens, self.text, self.logprobs, "stop" if stopped else "length")
+        return Generation(self.tokens, self.text, self.logprobs, "stop" if stopped else "length", self.top)
 
 
 def follow(run, answers: list[Answer], rows: int) -> Iterator[None]:
@@ -95,20 +111,35 @@ def follow(run, answers: list[Answer], rows: int) -> Iterator[None]:
     while True:
         for i, answer in enumerate(answers):
             if not answer.done:
-                n = block.counts[i]
-                answer.extend(block.tokens[i, :n], block.logprobs[i, :n], block.left[i] == 0)
+                answer.take(block, i)
         yield
         if all(answer.done for answer in answers):
             return
         block = run.send(np.array([a.done for a in answers] + [True] * (rows - len(answers))))
 
 
-def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit):
+def pieces(run, answer: Answer, rows: int) -> Iterator[str]:
+    """The text of one answer, the first of `rows`, as blocks bring it; the return value is its Generation.
+
+    A piece never ends inside a character, nor in what may become a stop string.
+    """
+    shown = ""
+    for _ in follow(run, [answer], rows):
+        text = decode(answer.tokenizer, answer.tokens, answer.prompt)
+        text = answer.text if answer.done else settled(text, answer.stop_strings)
+        if len(text) > len(shown) and (answer.done or text.startswith(shown)):
+            yield text[len(shown) :]
+            shown = text
+    return answer.generation()
+
+
+def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit, top: int = 0):
     """Yields blocks as numpy arrays; sent in: the rows, bool [batch], that are stopped from here on.
 
-    limit: tokens of a block.
+    limit: tokens of a block. top: alternatives that are told of each token.
     """
-    options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
+    # A seed is no reason to compile anew.
+    options = {"model": model, "sampling": replace(sampling, seed=0), "top": top}
     ids, used = pad_stops(stop_ids), batch.tokens.shape[1]
     most = round_up(used + max_new_tokens, 128)
     capacity = min(power_of_two(used + FIRST_SLOTS), most)

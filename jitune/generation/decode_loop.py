@@ -33,6 +33,9 @@ class Prompts(NamedTuple):
     width is at most the chunk or a multiple of it. row_ids seed the rows. left: how many tokens a row may
     generate; 0 for rows that only fill up the batch. temperatures: float32 [batch], in place of the Sampling's, whose
     other options hold for the rows that are not greedy (0); None: all rows have the Sampling's.
+
+    Several answers to a prompt: row_ids, left and temperatures are [batch * copies], the copies of a prompt together.
+    Prompts are computed once then, and their cache repeated.
     """
 
     tokens: Any
@@ -62,12 +65,16 @@ class State(NamedTuple):
 
 
 class Block(NamedTuple):
-    """New tokens and logprobs: [batch, n]; counts: [batch], how many of them a row has; left: as in State."""
+    """New tokens and logprobs: [batch, n]; counts: [batch], how many of them a row has; left: as in State.
+
+    top: (ids, logprobs), [batch, n, k], the likeliest tokens at each place; None where they are not asked for.
+    """
 
     tokens: Any
     logprobs: Any
     counts: Any
     left: Any
+    top: Any = None
 
 
 @lru_cache(maxsize=16)
@@ -79,13 +86,14 @@ def slots_in_front(model: Model | None) -> int:
     return cache.cache.segment_ids.shape[1] - 1 if isinstance(cache, Unfilled) else 0
 
 
-@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk"))
+@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk", "top"))
 def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Model, sampling: Sampling, capacity: int,
-            chunk: int = CHUNK):  # fmt: skip
+            chunk: int = CHUNK, top: int = 0):  # fmt: skip
     """Fills a new cache of `capacity` slots with the prompts and draws every row's first token.
 
     seed: uint32. stop_ids: int32 [n]; a row ends with any of them. chunk: prompt tokens that go through the model at
     once. first: int32, the chunk to begin with, where those before it are padding in all rows; None: all are computed.
+    top: alternatives that are told of each token.
     Returns (State, Block of one token).
     """
     rows, width = prompts.tokens.shape
@@ -110,12 +118,20 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     seen = None
     if sampling.repetition_penalty != 1:
         seen = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], prompts.tokens].max(positions >= 0)
-    row_state = (prompts.tokens[:, -1], prompts.lengths - 1, prompts.left, prompts.row_ids)
+    token, position = prompts.tokens[:, -1], prompts.lengths - 1
+    copies = prompts.row_ids.shape[0] // rows
+    if copies > 1:
+        cache = pin(repeat_rows(cache, copies))
+        logits, seen, token, position = (
+            None if x is None else jnp.repeat(x, copies, axis=0) for x in (logits, seen, token, position)
+        )
+    row_state = (token, position, prompts.left, prompts.row_ids)
     generated = jnp.zeros(logits.shape, jnp.int32) if counts_tokens(sampling) else None
     state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)
-    return state, _replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left))
+    best = likeliest(logits[:, None], top)
+    return state, replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left, best))
 
 
 def advance(model: Model, params, batch, cache):
@@ -147,31 +163,52 @@ def _next(state: State) -> dict[str, Any]:
     return {"tokens": tokens, "segment_ids": jnp.ones_like(tokens), "positions": state.position[:, None]}
 
 
-@partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames="state")
-def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, sampling: Sampling):
+@partial(jax.jit, static_argnames=("model", "sampling", "top"), donate_argnames="state")
+def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, sampling: Sampling, top: int = 0):
     """Appends up to `limit` (at most BLOCK) tokens to every row that is neither finished nor `stopped`.
 
-    params: the model's, or what `prepare` made of them. stopped: bool [batch]. Returns (State, Block of BLOCK columns). `state` is donated: its cache is written
-    in place, and the old one cannot be read again.
+    params: the model's, or what `prepare` made of them. stopped: bool [batch]. Returns (State, Block of BLOCK
+    columns). `state` is donated: its cache is written in place, and the old one cannot be read again. top: see
+    `prefill`.
     """
     rows = stopped.shape[0]
     state = state._replace(left=jnp.where(stopped, 0, state.left))
     tokens, logprobs = jnp.zeros((rows, BLOCK), jnp.int32), jnp.zeros((rows, BLOCK), jnp.float32)
-    nothing = (tokens, logprobs, jnp.zeros(rows, jnp.int32))
+    nothing = (tokens, logprobs, jnp.zeros(rows, jnp.int32), no_likeliest(rows, BLOCK, top))
 
     def going(carry):
         i, state, _ = carry
         return (i < limit) & jnp.any(state.left > 0)
 
     def step(carry):
-        i, state, (tokens, logprobs, counts) = carry
+        i, state, (tokens, logprobs, counts, best) = carry
         logits, cache = hoist.call(partial(advance, model), params, _next(state), state.cache)
         counts += state.left > 0
         state, new = _draw(logits, state._replace(cache=pin(cache)), stop_ids, sampling)
-        return i + 1, state, (tokens.at[:, i].set(state.token), logprobs.at[:, i].set(new), counts)
+        best = jax.tree.map(lambda old, x: old.at[:, i].set(x[:, 0]), best, likeliest(logits[:, None], top))
+        return i + 1, state, (tokens.at[:, i].set(state.token), logprobs.at[:, i].set(new), counts, best)
 
-    _, state, block = jax.lax.while_loop(going, step, (0, state, nothing))
-    return state, _replicate(Block(*block, state.left))
+    _, state, (tokens, logprobs, counts, best) = jax.lax.while_loop(going, step, (0, state, nothing))
+    return state, replicate(Block(tokens, logprobs, counts, state.left, best))
+
+
+def likeliest(logits, top: int):
+    """(ids, logprobs) of the `top` likeliest tokens, the likeliest first, from logits [..., vocab]; None for 0."""
+    if not top:
+        return None
+    scores, ids = jax.lax.top_k(logits, min(top, logits.shape[-1]))
+    return ids.astype(jnp.int32), scores - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def no_likeliest(rows: int, width: int, top: int):
+    """What `likeliest` gives, before anything is there."""
+    shape = (rows, width, top)
+    return (jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)) if top else None
+
+
+def repeat_rows(cache, copies: int):
+    """A cache with every row `copies` times, the copies of a row together."""
+    return caches.repeat(cache, copies)
 
 
 @partial(jax.jit, static_argnames="more")
@@ -233,6 +270,6 @@ def pin(cache):
     return cache._replace(layers=jax.tree.map(one, cache.layers), segment_ids=segment_ids, length=length)
 
 
-def _replicate(block: Block) -> Block:
+def replicate(block):
     """Every process of a run reads whole blocks."""
     return jax.lax.with_sharding_constraint(block, P()) if _on_batch_mesh() else block

@@ -21,15 +21,25 @@ from typing import Any
 import jax
 
 from jitune import sharding
-from jitune.generation.batches import Answer, Generation, blocks, follow, pad, power_of_two, round_up, sort_stops
+from jitune.generation.batches import (
+    Answer,
+    Generation,
+    blocks,
+    follow,
+    pad,
+    pieces,
+    power_of_two,
+    round_up,
+    sort_stops,
+)
 from jitune.generation.decode_loop import BLOCK, slots_in_front
-from jitune.generation.detokenize import decode, settled
 from jitune.generation.prompts import check_prompt
-from jitune.generation.rows import generate_each, read_prompts
+from jitune.generation.rows import FIELDS, generate_each, read_prompts
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.types import Model, Params, Pretrained, UserError
 
 STREAM_BLOCK = 8
+MOST_TOP = 100  # alternatives of a token
 
 
 def generate(
@@ -45,6 +55,7 @@ def generate(
     batch_size: int = 8,
     max_positions: int = 0,
     row_ids: Sequence[int] | None = None,
+    top_logprobs: int = 0,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Generates an answer to every prompt, in their order.
@@ -61,12 +72,13 @@ def generate(
       batch_size: prompts at once, rounded up to a multiple of the mesh's batch shards.
       max_positions: the model's context, with what is trained in front; answers end there with `length`; 0: none.
       row_ids: numbers that seed the prompts' samples; by default their places in `prompts`.
+      top_logprobs: alternatives that are told of each token, see `Generation`.
       on_done: called with the number of answers after each batch.
 
     Raises:
       UserError: an empty prompt, one that fills the context, or logits that are not finite.
     """
-    _check(tokenizer, max_new_tokens, stop_strings)
+    check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs)
     taken = slots_in_front(model)
     for i, prompt in enumerate(prompts):
         check_prompt(prompt, f"prompt {i + 1} of {len(prompts)}", max_positions=max_positions, taken=taken)
@@ -82,7 +94,7 @@ def generate(
         batch_prompts, ids = [prompts[i] for i in chosen], [row_ids[i] for i in chosen]
         batch = pad(batch_prompts, ids, rows, max_new_tokens, max_positions and max_positions - taken)
         answers = [Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in batch_prompts]
-        run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK)
+        run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK, top_logprobs)
         for _ in follow(run, answers, rows):
             pass
         found.update({i: answer.generation() for i, answer in zip(chosen, answers, strict=True)})
@@ -109,7 +121,7 @@ def stream(
     A piece never ends inside a character, nor in what may become a stop string. The generator's return value
     is the Generation. block: tokens between two pieces, at most 32.
     """
-    _check(tokenizer, max_new_tokens, stop_strings)
+    check_options(tokenizer, max_new_tokens, stop_strings)
     taken = slots_in_front(model)
     check_prompt(prompt, "prompt", max_positions=max_positions, taken=taken)
     stop_ids, stop_strings = sort_stops(tokenizer, stop_ids, stop_strings)
@@ -118,22 +130,19 @@ def stream(
     batch = pad([prompt], [0], rows, max_new_tokens, max_positions and max_positions - taken)
     answer = Answer(tokenizer, prompt, stop_ids, stop_strings)
     run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK))
-    shown = ""
-    for _ in follow(run, [answer], rows):
-        text = answer.text if answer.done else settled(decode(tokenizer, answer.tokens, prompt), stop_strings)
-        if len(text) > len(shown) and (answer.done or text.startswith(shown)):
-            yield text[len(shown) :]
-            shown = text
-    return answer.generation()
+    return (yield from pieces(run, answer, rows))
 
 
-def _check(tokenizer, max_new_tokens, stop_strings) -> None:
+def check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs: int = 0) -> None:
+    """Raises UserError for options of `generate` that no prompt could have."""
     if max_new_tokens < 1:
         raise UserError(f"generate: max_new_tokens={max_new_tokens} must be at least 1")
     if isinstance(stop_strings, str) or not all(stop_strings):
         raise UserError(f"generate: stop_strings={stop_strings!r} must be a list of texts that are not empty")
     if stop_strings and tokenizer is None:
         raise UserError("generate: stop strings need a tokenizer, and the model has none")
+    if not 0 <= top_logprobs <= MOST_TOP:
+        raise UserError(f"generate: top_logprobs={top_logprobs} is not allowed; it is from 0 (none) to {MOST_TOP}")
 
 
 def generate_file(
@@ -149,6 +158,9 @@ def generate_file(
     chat_template: str | None = None,
     adapters: Mapping[str, Pretrained] | None = None,
     progress: bool = True,
+    n: int = 1,
+    top_logprobs: int = 0,
+    answer: Callable = generate,
 ) -> list[Generation]:
     """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with those of the answer added.
 
@@ -156,33 +168,48 @@ def generate_file(
     rows choose from by name, see `generation.rows`. The output is written beside out_path and moved there at the end.
     Log-probabilities are rounded to six digits.
 
+    n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
+    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. answer: in the place of
+    `generate`; with n > 1 it takes n and gives a list for each prompt, as `several.generate_several` does.
+
     Raises:
       UserError: `file:row: ...`, before anything is generated.
     """
-    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template)
+    fields = (*FIELDS, *(["sample"] if n > 1 else []), *(["top_logprobs"] if top_logprobs else []))
+    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template, fields)
+    more = {name: value for name, value, off in (("n", n, 1), ("top_logprobs", top_logprobs, 0)) if value != off}
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:
         if writer:
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.touch()
-        with _bar(len(rows), progress and writer) as on_done:
+        with _bar(len(rows) * n, progress and writer) as on_done:
             answers = generate_each(
-                generate, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
+                answer, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
                 max_new_tokens=max_new_tokens, stop_strings=stop_strings, batch_size=batch_size, on_done=on_done,
+                **more,
             )  # fmt: skip
         if writer:
             with draft.open("w", encoding="utf-8") as file:
-                for row, answer in zip(rows, answers, strict=True):
-                    answer = answer._replace(logprobs=[round(x, 6) for x in answer.logprobs])
-                    file.write(json.dumps({**row, **answer._asdict()}, ensure_ascii=False) + "\n")
+                for row, found in zip(rows, answers, strict=True):
+                    for sample, one in enumerate(found) if n > 1 else ((None, found),):
+                        file.write(json.dumps({**row, **_line(one, sample)}, ensure_ascii=False) + "\n")
             os.replace(draft, out_path)
     except OSError as error:
         raise UserError(f"{out_path}: cannot be written: {error.strerror}") from error
     finally:
         with suppress(OSError):
             draft.unlink()
-    return answers
+    return [one for several in answers for one in several] if n > 1 else answers
+
+
+def _line(answer: Generation, sample: int | None) -> dict:
+    """What a line of the output has of an answer."""
+    found = {"sample": sample, **answer._asdict(), "logprobs": [round(x, 6) for x in answer.logprobs]}
+    if answer.top_logprobs:
+        found["top_logprobs"] = [[(i, round(x, 6)) for i, x in pairs] for pairs in answer.top_logprobs]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager

@@ -168,8 +168,8 @@ def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling
         done = []
         for place, row in places.items():
             index = live[place]
-            answer, n = waiting[index].answer, block.counts[row]
-            answer.extend(block.tokens[row, :n], block.logprobs[row, :n], block.left[row] == 0)
+            answer = waiting[index].answer
+            answer.take(block, row)
             if answer.done:
                 done.append(index)
                 del live[place]

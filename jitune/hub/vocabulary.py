@@ -17,25 +17,28 @@ from typing import Any
 from jitune.types import UserError
 
 
-def check_vocabulary(student: Any, teacher: Any, student_config: Any, teacher_config: Any) -> int:
+def check_vocabulary(student: Any, teacher: Any, student_config: Any, teacher_config: Any, *,
+                     what: str = "distill", names: tuple[str, str] = ("student", "teacher")) -> int:  # fmt: skip
     """The number of tokens that both models know, those of the tokenizers.
 
-    student, teacher: tokenizers, or None where a model has none; the configs have `vocab_size`.
+    student, teacher: tokenizers, or None where a model has none; the configs have `vocab_size`. what, names: begin an
+    error, and stand for both models in it.
 
     Raises:
       UserError: the first difference of the vocabularies, or a model with fewer logits than tokens.
     """
-    for name, tokenizer in (("student", student), ("teacher", teacher)):
+    for name, tokenizer in zip(names, (student, teacher), strict=True):
         if tokenizer is None:
-            raise UserError(f"distill: the {name} has no tokenizer, so nothing says that both models have the same "
+            raise UserError(f"{what}: the {name} has no tokenizer, so nothing says that both models have the same "
                             "vocabulary")  # fmt: skip
     ours, theirs = student.get_vocab(), teacher.get_vocab()
     if ours != theirs:
-        raise UserError(f"distill: teacher and student need the same vocabulary; {_difference(ours, theirs)}")
+        told = _difference(ours, theirs, names)
+        raise UserError(f"{what}: {names[1]} and {names[0]} need the same vocabulary; {told}")
     size = max(ours.values()) + 1
-    for name, config in (("student", student_config), ("teacher", teacher_config)):
+    for name, config in zip(names, (student_config, teacher_config), strict=True):
         if config.vocab_size < size:
-            raise UserError(f"distill: the {name} has logits of {config.vocab_size} tokens, its tokenizer has {size}")
+            raise UserError(f"{what}: the {name} has logits of {config.vocab_size} tokens, its tokenizer has {size}")
     return size
 
 
@@ -52,12 +55,13 @@ def eos_note(student: Any, teacher: Any) -> str:
             f"{student.eos_token!r} (id {ours}); a student that learns from it may not end its answers")
 
 
-def _difference(ours: dict[str, int], theirs: dict[str, int]) -> str:
-    sizes = "" if len(ours) == len(theirs) else f"the teacher has {len(theirs)} tokens, the student {len(ours)}; "
+def _difference(ours: dict[str, int], theirs: dict[str, int], names: tuple[str, str]) -> str:
+    our, their = names
+    sizes = "" if len(ours) == len(theirs) else f"the {their} has {len(theirs)} tokens, the {our} {len(ours)}; "
     mine, other = ({i: token for token, i in vocab.items()} for vocab in (ours, theirs))
     first = min(i for i in mine.keys() | other.keys() if mine.get(i) != other.get(i))
     told = [f"{vocab[first]!r}" if first in vocab else "no token" for vocab in (other, mine)]
-    return f"{sizes}the first difference is id {first}: {told[0]} of the teacher, {told[1]} of the student"
+    return f"{sizes}the first difference is id {first}: {told[0]} of the {their}, {told[1]} of the {our}"
 
 
 def vocabulary_digest(tokenizer: Any) -> str:

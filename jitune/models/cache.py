@@ -202,6 +202,12 @@ def put_rows(cache: KVCache, new: KVCache, put) -> KVCache:
     return cache._replace(layers=layers, segment_ids=put(cache.segment_ids, new.segment_ids))
 
 
+def repeat(cache: KVCache, copies: int) -> KVCache:
+    """A cache with every row `copies` times, the copies of a row together."""
+    layers, ids = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), (cache.layers, cache.segment_ids))
+    return cache._replace(layers=layers, segment_ids=ids)
+
+
 def bytes_of(cache: KVCache) -> int:
     """Bytes of the keys and values with their scales; arrays or shapes of them."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache.layers))
