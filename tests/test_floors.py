@@ -196,7 +196,9 @@ FLOORS = (
      "planning.hlo", "planning.collectives", "planning.count", "planning.study", "planning.tables", "planning.compare",
      "planning.plan", "planning.dry_run", "failures",
      "quickstart.words", "quickstart.tasks", "quickstart.grade", "quickstart.measure", "quickstart.screen",
-     "quickstart.page", "quickstart.run"),
+     "quickstart.page", "quickstart.run",
+     "serve.row", "serve.engine", "serve.fields", "serve.prompts", "serve.replies", "serve.models", "serve.running",
+     "serve.reply", "serve.app", "serve.run"),
     ("commands.going_on", "commands.quickstart", "commands.init",
      "commands.data_convert",
      "commands.data_show",
@@ -208,6 +210,7 @@ FLOORS = (
      "commands.data", "commands.plan", "commands.train",
      "commands.generate", "commands.eval", "commands.judge", "commands.export",
      "commands.improve",
+     "commands.serve",
      "commands.report", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]

@@ -168,10 +168,11 @@ def pad_stops(stop_ids) -> np.ndarray:
 
 
 def pad(prompts, row_ids, rows: int, max_new_tokens, max_positions: int, *, shape: Shape | None = None,
-        temperatures: Sequence[float] | None = None) -> Prompts:  # fmt: skip
+        temperatures: Sequence[float] | None = None, controls=None) -> Prompts:  # fmt: skip
     """Prompts of one batch, padded on the left; rows that are missing may generate nothing.
 
     max_new_tokens: of all prompts, or a number for each. temperatures: of each prompt, in place of the sampling's.
+    controls: of all `rows`, in place of the sampling.
     """
     longest = max(map(len, prompts))
     width = max(NARROWEST, power_of_two(longest)) if longest <= CHUNK else round_up(longest, CHUNK)
@@ -183,7 +184,7 @@ def pad(prompts, row_ids, rows: int, max_new_tokens, max_positions: int, *, shap
         batch.lengths[i], batch.row_ids[i] = len(prompt), row_ids[i]
         batch.left[i] = min(most[i], (max_positions or math.inf) - len(prompt))
     if temperatures is None:
-        return batch
+        return batch._replace(controls=controls)
     filled = np.zeros(rows, np.float32)
     filled[: len(prompts)] = temperatures
     return batch._replace(temperatures=filled)

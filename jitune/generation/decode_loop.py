@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jitune import hoist, host_memory
-from jitune.generation.sampling import Sampling, choose, counts_tokens, process, row_keys
+from jitune.generation.sampling import Sampling, choose, choose_each, counts_tokens, process, row_keys
 from jitune.models import cache as caches
 from jitune.types import BATCH_AXES, KVCache, Model, Unfilled
 
@@ -32,7 +32,8 @@ class Prompts(NamedTuple):
 
     width is at most the chunk or a multiple of it. row_ids seed the rows. left: how many tokens a row may
     generate; 0 for rows that only fill up the batch. temperatures: float32 [batch], in place of the Sampling's, whose
-    other options hold for the rows that are not greedy (0); None: all rows have the Sampling's.
+    other options hold for the rows that are not greedy (0); None: all rows have the Sampling's. controls: a
+    `sampling.Controls`, in place of the Sampling, the seed and the temperatures; or None.
 
     Several answers to a prompt: row_ids, left and temperatures are [batch * copies], the copies of a prompt together.
     Prompts are computed once then, and their cache repeated.
@@ -43,14 +44,16 @@ class Prompts(NamedTuple):
     row_ids: Any
     left: Any
     temperatures: Any = None
+    controls: Any = None
 
 
 class State(NamedTuple):
     """Between two steps. key is the run's; the others, but for the cache, are [batch].
 
     token: chosen last, not in the cache yet; position: its place in its row; left: tokens still to generate,
-    0 where the row is finished; seen: bool [batch, vocab], or None without a repetition penalty; temperatures: as in
-    Prompts; counts: int32 [batch, vocab], tokens of the answer, or None without a presence or frequency penalty.
+    0 where the row is finished; seen: bool [batch, vocab], or None without a repetition penalty; temperatures and
+    controls: as in Prompts; counts: int32 [batch, vocab], tokens of the answer, or None without a presence or
+    frequency penalty.
     """
 
     cache: Any
@@ -62,6 +65,7 @@ class State(NamedTuple):
     seen: Any
     temperatures: Any = None
     counts: Any = None
+    controls: Any = None
 
 
 class Block(NamedTuple):
@@ -116,7 +120,7 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     last, cache = jax.lax.fori_loop(first + 1, width // chunk, advance, carry) if width > chunk else carry
     logits = model.unembed(params, last)
     seen = None
-    if sampling.repetition_penalty != 1:
+    if sampling.repetition_penalty != 1 or prompts.controls is not None:
         seen = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], prompts.tokens].max(positions >= 0)
     token, position = prompts.tokens[:, -1], prompts.lengths - 1
     copies = prompts.row_ids.shape[0] // rows
@@ -126,8 +130,9 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
             None if x is None else jnp.repeat(x, copies, axis=0) for x in (logits, seen, token, position)
         )
     row_state = (token, position, prompts.left, prompts.row_ids)
-    generated = jnp.zeros(logits.shape, jnp.int32) if counts_tokens(sampling) else None
-    state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated)
+    counted = counts_tokens(sampling) or prompts.controls is not None
+    generated = jnp.zeros(logits.shape, jnp.int32) if counted else None
+    state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated, prompts.controls)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)
     best = likeliest(logits[:, None], top)
@@ -220,7 +225,10 @@ def grow(cache: KVCache, more: int) -> KVCache:
 def _draw(logits, state: State, stop_ids, sampling: Sampling):
     """Draws every row's next token from logits [batch, vocab]. Returns (State, logprobs [batch])."""
     alive, position = state.left > 0, state.position + 1
-    if state.temperatures is not None:
+    if state.controls is not None:
+        drawn = choose_each(logits, state.controls, state.seen, state.counts, state.row_ids, position)
+        token = jnp.where(alive, drawn, 0)
+    elif state.temperatures is not None:
         token = jnp.where(alive, _choose_each(logits, state, position, sampling), 0)
     else:
         keys = row_keys(state.key, state.row_ids, position) if sampling.temperature > 0 else None
