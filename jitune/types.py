@@ -103,7 +103,8 @@ class KVCache:
     layers: a LayerKV each. segment_ids: [batch, capacity], by place, 0 where empty or padding, EVERYONE in places of
     a prefix, which stand in front: place i is position i of every row. length: int32 scalar, the places in use (the
     same for every row: rows are left-padded). rings, static: of each layer, how many of the last places it keeps,
-    those in front not counted; 0: all. front, static: places of a prefix.
+    those in front not counted; 0: all. front, static: places of a prefix. turn, static: where not 0, documents of more
+    tokens than this have other keys from their first token on (a rope that goes by the length).
 
     A layer that keeps all has the token of place p in slot p, one with a ring of r in slot front + (p - front) % r.
     """
@@ -113,6 +114,7 @@ class KVCache:
     length: Array
     rings: tuple[int, ...] = ()
     front: int = 0
+    turn: int = 0
 
     def _replace(self, **changes) -> KVCache:
         return replace(self, **changes)

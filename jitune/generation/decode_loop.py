@@ -35,6 +35,8 @@ class Prompts(NamedTuple):
     other options hold for the rows that are not greedy (0); None: all rows have the Sampling's. controls: a
     `sampling.Controls`, in place of the Sampling, the seed and the temperatures; or None.
 
+    answered: int32 [batch], how many of the last tokens are of the answer, where a row goes on; None: of none.
+
     Several answers to a prompt: row_ids, left and temperatures are [batch * copies], the copies of a prompt together.
     Prompts are computed once then, and their cache repeated.
     """
@@ -45,6 +47,7 @@ class Prompts(NamedTuple):
     left: Any
     temperatures: Any = None
     controls: Any = None
+    answered: Any = None
 
 
 class State(NamedTuple):
@@ -90,14 +93,29 @@ def slots_in_front(model: Model | None) -> int:
     return cache.cache.segment_ids.shape[1] - 1 if isinstance(cache, Unfilled) else 0
 
 
-@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk", "top"))
+@lru_cache(maxsize=16)
+def turning(model: Model | None) -> int:
+    """A row of so many tokens, prompt and answer, goes through the model anew before more come; 0: none ever does.
+
+    For models whose keys depend on the whole length of a document (longrope): up to the original length they are those
+    of short documents, and a row that crosses it is put in again, as a longer prompt. So do transformers' Phi-3 models.
+    """
+    if model is None:
+        return 0
+    cache = jax.eval_shape(lambda: model.init_cache(1, 1))
+    cache = cache.cache if isinstance(cache, Unfilled) else cache
+    turn = cache.turn if isinstance(cache, KVCache) else 0
+    return max(turn + 1 - slots_in_front(model), 0) if turn else 0
+
+
+@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk", "top", "kv_cache"))
 def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Model, sampling: Sampling, capacity: int,
-            chunk: int = CHUNK, top: int = 0):  # fmt: skip
+            chunk: int = CHUNK, top: int = 0, kv_cache: str = ""):  # fmt: skip
     """Fills a new cache of `capacity` slots with the prompts and draws every row's first token.
 
     seed: uint32. stop_ids: int32 [n]; a row ends with any of them. chunk: prompt tokens that go through the model at
     once. first: int32, the chunk to begin with, where those before it are padding in all rows; None: all are computed.
-    top: alternatives that are told of each token.
+    top: alternatives that are told of each token. kv_cache: what keys and values are kept in, see `models.cache.KINDS`.
     Returns (State, Block of one token).
     """
     rows, width = prompts.tokens.shape
@@ -108,6 +126,8 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
         "segment_ids": (positions >= 0).astype(jnp.int32),
         "positions": jnp.maximum(positions, 0),
     }
+    if turning(model):
+        batch["lengths"] = jnp.broadcast_to(prompts.lengths[:, None], positions.shape)
 
     def advance(i, carry):
         part = {k: jax.lax.dynamic_slice_in_dim(v, i * chunk, chunk, axis=1) for k, v in batch.items()}
@@ -115,8 +135,8 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
         return hidden[:, -1], pin(cache)
 
     # The first call stands outside the loop: a model may begin with another kind of cache than it keeps.
-    first = 0 if first is None else first
-    carry = advance(first, (None, pin(model.init_cache(rows, capacity))))
+    first, kind = 0 if first is None else first, (kv_cache,) if kv_cache else ()
+    carry = advance(first, (None, pin(model.init_cache(rows, capacity, *kind))))
     last, cache = jax.lax.fori_loop(first + 1, width // chunk, advance, carry) if width > chunk else carry
     logits = model.unembed(params, last)
     seen = None
@@ -132,6 +152,9 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     row_state = (token, position, prompts.left, prompts.row_ids)
     counted = counts_tokens(sampling) or prompts.controls is not None
     generated = jnp.zeros(logits.shape, jnp.int32) if counted else None
+    if counted and prompts.answered is not None:
+        mine = (positions >= prompts.lengths[:, None] - prompts.answered[:, None]) & (positions >= 0)
+        generated = generated.at[jnp.arange(rows)[:, None], prompts.tokens].add(mine.astype(jnp.int32))
     state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated, prompts.controls)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)

@@ -81,14 +81,14 @@ class Device:
     """
 
     def __init__(self, model, params, mesh, sampling: Sampling, stop_ids: Sequence[int], rows: int, limit: int,
-                 shape: Shape, *, each: bool = False):  # fmt: skip
+                 shape: Shape, *, each: bool = False, kv_cache: str = ""):  # fmt: skip
         self.model, self.params, self.mesh = model, params, mesh
         self.sampling, self.rows, self.limit, self.shape = sampling, rows, limit, shape
         self.ids, self.front = pad_stops(stop_ids), slots_in_front(model)
         self.shards = sharding.batch_shards(mesh) if mesh else 1
         self.group = rows if self.shards > 1 else max(1, rows // FEWER)
         self.state, self.prepared, self.used, self.capacity, self.each = None, None, 0, 0, each
-        self.top = 0
+        self.top, self.kv_cache, self.turn = 0, kv_cache, decode_loop.turning(model)
         self.options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
 
     def _context(self):
@@ -99,20 +99,25 @@ class Device:
         """
         prompts, ids, most, heat = ([filler] * rows for filler in ([0], 0, 0, 0.0))
         for entry, place in zip(entries, places, strict=True):
-            prompts[place], ids[place] = entry.answer.prompt, entry.row_id
-            most[place], heat[place] = entry.new, entry.temperature
+            prompts[place], ids[place] = entry.answer.so_far(), entry.row_id
+            most[place], heat[place] = entry.new - len(entry.answer.tokens), entry.temperature
+            if len(prompts[place]) < self.turn:
+                most[place] = min(most[place], self.turn - len(prompts[place]))
         given = {"temperatures": heat}
         if self.each:
             asked = dict(zip(places, (entry.controls for entry in entries), strict=True))
             given = {"controls": stack([asked.get(row) or (GREEDY, {}) for row in range(rows)])}
         batch = pad(prompts, ids, rows, most, self.limit, shape=self.shape, **given)
+        if self.turn:
+            gone = dict(zip(places, (len(entry.answer.tokens) for entry in entries), strict=True))
+            batch = batch._replace(answered=np.asarray([gone.get(row, 0) for row in range(rows)], np.int32))
         chunk = self.shape.chunk
         first = np.int32((batch.tokens.shape[1] - batch.lengths.max()) // chunk)
         used = batch.tokens.shape[1] - int(first) * chunk
         seed, capacity = np.uint32(self.sampling.seed), self._rung(max(used, least))
         state, block = decode_loop.prefill(
             self.params, sharding.put_whole(batch, self.mesh), seed, self.ids, first, chunk=chunk,
-            capacity=capacity, top=self.top, **self.options,
+            capacity=capacity, top=self.top, kv_cache=self.kv_cache, **self.options,
         )  # fmt: skip
         return state, block, used
 
@@ -137,7 +142,7 @@ class Device:
             whole = self.shards > 1
             inside = list(places) if whole else list(range(len(entries)))
             new, block, _ = self._prefill(entries, inside, self.rows if whole else self.group, least)
-            needed = max(extent, *(len(entry.answer.prompt) for entry in entries))
+            needed = max(extent, *(len(entry.answer.so_far()) for entry in entries))
             if self.used < needed or self.used - needed >= WASTE:
                 self.move(needed)
             if whole:
@@ -178,10 +183,11 @@ class Rows:
 
     live: {row: its entry}. Entries are `Waiting`; those that are done are handed back, and their rows are free.
     steady: entries come one by one rather than all at once, and a group of rows is filled even where none is live.
+    turned: the rows of those that go through the model anew at the next step, see `decode_loop.turning`.
     """
 
     def __init__(self, device: Device, *, steady: bool = False):
-        self.device, self.live, self.steady = device, {}, steady
+        self.device, self.live, self.steady, self.turned = device, {}, steady, []
 
     def room(self, waiting: int) -> int:
         """How many of so many entries are to be put in now; 0: none, and a step is due."""
@@ -206,6 +212,12 @@ class Rows:
 
     def step(self, limit: int = BLOCK) -> list[Waiting]:
         """Up to `limit` more tokens for each live entry."""
+        self.turned = [row for row in self.turned if row in self.live]
+        if self.turned:
+            places, self.turned = self.turned[: self.device.group], self.turned[self.device.group :]
+            entries = [self.live[row] for row in places]
+            block, inside = self.device.refill(entries, places, self.extent())
+            return self._feed(block, dict(zip(places, inside, strict=True)))
         stopped = np.asarray([row not in self.live for row in range(self.device.rows)])
         block = self.device.decode(stopped, self.extent(), limit)
         return self._feed(block, {place: place for place in self.live})
@@ -227,21 +239,34 @@ class Rows:
         done = []
         for place, row in places.items():
             entry = self.live[place]
+            if self._turns(entry, block, row):
+                self.turned.append(place)
+                block = block._replace(left=np.where(np.arange(len(block.left)) == row, 1, block.left))
             entry.answer.take(block, row)
             if entry.answer.done:
                 done.append(self.live.pop(place))
         return done
 
 
+    def _turns(self, entry: Waiting, block, row: int) -> bool:
+        """Whether a row has come, with this block, to where it goes through the model anew."""
+        answer, n = entry.answer, block.counts[row]
+        whole = len(answer.prompt) + len(answer.tokens) + n
+        more = len(answer.tokens) + n < entry.new and whole < self.device.limit
+        return bool(n and whole == self.device.turn and more and block.tokens[row, n - 1] not in self.device.ids)
+
+
 def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling, stop_ids: Sequence[int], rows: int,
-          limit: int, shape: Shape) -> Iterator[list[int]]:  # fmt: skip
+          limit: int, shape: Shape, top: int = 0, kv_cache: str = "") -> Iterator[list[int]]:  # fmt: skip
     """Answers a queue in its order, growing its answers; yields the indices of those that are done, as they are.
 
     stop_ids: of all of them. rows: that are computed at once, a multiple of the mesh's batch shards. limit: the most
-    slots of a prompt with its answer. shape: of the longest prompt. Raises UserError, beginning with an answer's
+    slots of a prompt with its answer. shape: of the longest prompt. top: likeliest tokens that are told of each token.
+    kv_cache: see `models.cache.KINDS`. Raises UserError, beginning with an answer's
     `where`, for logits that are not finite.
     """
-    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape))
+    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape, kv_cache=kv_cache))
+    there.device.top = top
     queue, places = deque(waiting), {id(entry): i for i, entry in enumerate(waiting)}
     while queue or there.live:
         if count := there.room(len(queue)):

@@ -199,10 +199,13 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
+    turns = [rope.original_max_position for rope in config.ropes if rope.kind == "longrope"]
+    turn = min(turns, default=0)
+
     def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
         return caches.empty(
             batch_size, capacity, windows=config.windows, kv_heads=config.num_kv_heads, head_dim=config.head_dim,
-            dtype=config.dtype, kind=kind,
+            dtype=config.dtype, kind=kind, turn=turn,
         )  # fmt: skip
 
     model = from_linen(Decoder(config), init_cache)
