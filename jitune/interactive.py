@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -34,11 +34,13 @@ def chat(
     chat_template: str | None = None,
     system: str = "",
     raw: bool = False,
+    flow: Callable | None = None,
 ) -> None:
     """Reads lines from stdin and answers them on stdout, until the input ends.
 
     stop_ids: besides the default ones. chat_template: Jinja source in place of the tokenizer's own. system: a
     first message. raw: continue each line as plain text, as is done where there is no chat template.
+    flow: in the place of `generate.stream`.
     """
     model, params, tokenizer, config = pretrained
     if tokenizer is None:
@@ -52,7 +54,7 @@ def chat(
         tokens = encode_prompt(tokenizer, row, chat_template=chat_template, where="chat")
         check_prompt(tokens, "chat", max_positions=config.max_positions, vocab_size=config.vocab_size,
                      more=limits.hint(config))
-        return stream(
+        return (flow or stream)(
             model, params, tokenizer, tokens, max_new_tokens=max_new_tokens, sampling=sampling,
             stop_ids=stops, stop_strings=stop_strings, max_positions=config.max_positions,
         )  # fmt: skip

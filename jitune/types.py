@@ -7,7 +7,7 @@ jit; the types are written as `Any` so that this file imports without starting j
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypedDict
 
 # Mesh axes, outermost first: replicas of everything, shards of parameters, shards of experts, shards of the sequence,
@@ -83,20 +83,43 @@ class Batch(TypedDict, total=False):
     reference_logprobs: Array
     teacher_ids: Array
     teacher_logprobs: Array
+    lengths: Array
 
 
-class KVCache(NamedTuple):
-    """Keys and values of the tokens seen so far, in the order of their arrival.
+class LayerKV(NamedTuple):
+    """Keys and values of one layer. k, v: [batch, slots, kv_heads, head_dim].
 
-    k, v: [layers, batch, capacity, kv_heads, head_dim]. segment_ids: [batch, capacity], 0 where empty
-    or padding, EVERYONE in slots of a prefix, which stand in front: slot i is position i of every row.
-    length: int32 scalar, the slots in use (the same for every row: rows are left-padded).
+    k_scale, v_scale: float32 [batch, slots, kv_heads] where k and v are int8, whose meaning is code * scale; else None.
     """
 
     k: Array
     v: Array
+    k_scale: Array = None
+    v_scale: Array = None
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """Keys and values of the tokens seen so far, in the order of their arrival; `models.cache` makes and moves it.
+
+    layers: a LayerKV each. segment_ids: [batch, capacity], by place, 0 where empty or padding, EVERYONE in places of
+    a prefix, which stand in front: place i is position i of every row. length: int32 scalar, the places in use (the
+    same for every row: rows are left-padded). rings, static: of each layer, how many of the last places it keeps,
+    those in front not counted; 0: all. front, static: places of a prefix. turn, static: where not 0, documents of more
+    tokens than this have other keys from their first token on (a rope that goes by the length).
+
+    A layer that keeps all has the token of place p in slot p, one with a ring of r in slot front + (p - front) % r.
+    """
+
+    layers: tuple[LayerKV, ...]
     segment_ids: Array
     length: Array
+    rings: tuple[int, ...] = ()
+    front: int = 0
+    turn: int = 0
+
+    def _replace(self, **changes) -> KVCache:
+        return replace(self, **changes)
 
 
 class Prefix(NamedTuple):

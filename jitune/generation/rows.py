@@ -29,15 +29,19 @@ def choose(row: dict, base: Pretrained, adapters: Mapping[str, Pretrained], wher
     return adapters[name]
 
 
-def read_prompts(base: Pretrained, adapters: Mapping[str, Pretrained], path, chat_template: str | None):
-    """Returns (rows, the model of each, token ids of each). Raises UserError beginning with `file:row`."""
+def read_prompts(base: Pretrained, adapters: Mapping[str, Pretrained], path, chat_template: str | None,
+                 fields: Sequence[str] = FIELDS):  # fmt: skip
+    """Returns (rows, the model of each, token ids of each).
+
+    fields: those that an answer will have. Raises UserError beginning with `file:row`.
+    """
     from jitune.data.sources import read_rows
 
     rows, models, prompts = [], [], []
     taken_by = {id(m): slots_in_front(m.model) for m in (base, *adapters.values()) if m.model}
     for row, (file, number) in read_rows(str(path)):
         where = f"{file}:{number}"
-        if taken := [name for name in FIELDS if name in row]:
+        if taken := [name for name in fields if name in row]:
             raise UserError(f"{where}: the row has {', '.join(taken)} already; the answer would replace it")
         model = choose(row, base, adapters, where)
         if model.tokenizer is None:
@@ -55,8 +59,8 @@ def generate_each(generate: Callable, models: Sequence[Pretrained], prompts: Seq
                   stop_ids: Sequence[int] = (), chat_template: str | None = None, **options) -> list[Any]:  # fmt: skip
     """Answers prompts with the model of each, those of one model together; the answers in the prompts' order.
 
-    generate: `generation.generate.generate`. stop_ids: besides each model's own. A row's samples are seeded by its
-    place, so they do not depend on the other rows' models.
+    generate: `generation.generate.generate`, or what takes the same. stop_ids: besides each model's own. A row's
+    samples are seeded by its place, so they do not depend on the other rows' models.
     """
     groups: dict[int, list[int]] = {}
     for i, model in enumerate(models):

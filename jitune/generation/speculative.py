@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -135,6 +135,32 @@ def stream_speculative(
     answer = Answer(target.tokenizer, prompt, stop_ids, stop_strings)
     run = _blocks(target, draft, mesh, batch, max_new_tokens, sampling.seed, stop_ids, setup, tell, rounds=1)
     return (yield from pieces(run, answer, rows))
+
+
+class Drafted(NamedTuple):
+    """A draft with what `generate` and `stream` of `generation.generate` take: `Drafted(draft, config).generate(...)`.
+
+    config: the targets'. tell: gets the Speculation of each call, or of each block of a stream.
+    """
+
+    draft: Pretrained
+    config: Any
+    draft_tokens: int = 4
+    tell: Callable[[Speculation], None] = lambda told: None
+
+    def generate(self, model, params, tokenizer, prompts, *, n: int | None = None, **options) -> list:
+        """A Generation for every prompt; with n a list of them."""
+        target = Pretrained(model, params, tokenizer, self.config)
+        options["draft_tokens"] = self.draft_tokens
+        answers, told = generate_speculative(target, self.draft, prompts, n=1 if n is None else n, **options)
+        self.tell(told)
+        return [several[0] for several in answers] if n is None else answers
+
+    def stream(self, model, params, tokenizer, prompt, **options) -> Iterator[str]:
+        """The text of one answer as it grows."""
+        target = Pretrained(model, params, tokenizer, self.config)
+        options |= {"draft_tokens": self.draft_tokens, "tell": self.tell}
+        return stream_speculative(target, self.draft, prompt, **options)
 
 
 def check_draft(target: Pretrained, draft: Pretrained, *, names: tuple[str, str] = ("target", "draft")) -> None:

@@ -85,7 +85,7 @@ def parts(length: int) -> int:
 
 
 def attend_ring(q, k, v, *, segments, kv_segments, window, kind="auto", prefix=None, positions=None, ends=None,
-                scale=None, softcap=0.0, start=None) -> jax.Array:  # fmt: skip
+                scale=None, softcap=0.0, start=None, windows=()) -> jax.Array:  # fmt: skip
     """`attention.attend` of a sequence to itself, where `parts` of it lie on several devices; the same arguments.
 
     Rows are split over the axes of a batch and heads over `tensor`, where these divide them. Raises UserError for
@@ -94,7 +94,7 @@ def attend_ring(q, k, v, *, segments, kv_segments, window, kind="auto", prefix=N
     if kind not in ("auto", "plain", "blocks", "chunked"):
         raise UserError(f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; "
                         "auto works everywhere")
-    del kv_segments, start
+    del kv_segments, start, windows
     b, t, heads, d = q.shape
     mesh = jax.sharding.get_abstract_mesh()
     k, v, prefix = _split_heads(heads, mesh.shape["tensor"], k, v, prefix)

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jitune.models import cache as caches
 from jitune.models.attention import capped
+from jitune.models.cached_attention import view
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, constrain, make_norm
@@ -67,10 +69,9 @@ class Decoder(nn.Module):
         tokens = batch["tokens"]
         segments = batch.get("segment_ids")
         segments = jnp.ones(tokens.shape, jnp.int32) if segments is None else segments
-        start = 0 if cache is None else cache.length
         positions = batch.get("positions")
         if positions is None:
-            positions = start + restart_positions(segments)
+            positions = (0 if cache is None else cache.length) + restart_positions(segments)
         if prefix is not None:
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
@@ -78,40 +79,50 @@ class Decoder(nn.Module):
         if c.learned_positions:
             # There is none beyond the last one: NaN tells of it, but not of padding, whose runs may be longer.
             x = x + jnp.take(self.table()[1].astype(c.dtype), jnp.where(segments == 0, 0, positions), axis=0)
-        kv_segments = segments
-        if cache is not None:
-            kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
         ends = batch.get("ends")
         if ends is not None and cache is not None:
             raise ValueError("segments that share tokens have no form with a cache")
-        seen = positions if cache is not None or prefix is not None or ends is not None else None
+        seen = positions if prefix is not None or ends is not None else None
         lengths = batch.get("lengths")
         if lengths is None and any(rope.kind == "longrope" for rope in c.ropes):
             lengths = document_lengths(positions, segments, 0 if prefix is None else prefix.k.shape[1], ends)
         cos, sin = tables(c.ropes, c.head_dim, positions, lengths)
-        ctx = Context(cos, sin, segments, kv_segments, None if cache is None else start, seen, ends)
-        carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
-        (x, keys, values), routers = self._run_layers(carry, ctx, prefix)
+        ctx = Context(cos, sin, segments, seen, ends)
         if cache is None:
+            x, routers = self._run_layers(x, ctx, prefix)
             return self.norm(x), routed(*routers, c) if c.num_experts else None
-        cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
-        return self.norm(x), cache
+        cache, start = caches.extend(cache, segments)
+        firsts = {w or 0: i for i, w in reversed(list(enumerate(c.windows)))}
+        views = {w: view(cache, i, start, segments, positions, w) for w, i in firsts.items()}
+        x, layers = self._run_cached(x, ctx._replace(cache=cache, start=start, views=views))
+        return self.norm(x), cache._replace(layers=layers)
 
-    def _run_layers(self, carry, ctx, prefix):
+    def _run_layers(self, x, ctx, prefix):
         c = self.config
         several = len(c.ropes) > 1
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
             ropes = jnp.asarray(c.rope_of_layer, jnp.int32) if several else None
-            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
+            return self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
         routers = []
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
             rope = c.rope_of_layer[i] if several else None
-            carry, router = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i], rope))
+            x, router = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
             routers.append(router)
-        return carry, jax.tree.map(lambda *each: jnp.stack(each), *routers)
+        return x, jax.tree.map(lambda *each: jnp.stack(each), *routers)
+
+    def _run_cached(self, x, ctx):
+        """(x, the layers' parts of the cache). Always a loop: layers differ in what they keep, and a scan copies each
+        one's weights out of the stack for every token."""
+        c, kept = self.config, []
+        layer = Layer(c, parent=None)
+        for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
+            rope = c.rope_of_layer[i] if len(c.ropes) > 1 else None
+            x, part = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
+            kept.append(part)
+        return x, tuple(kept)
 
     def unembed(self, hidden):
         """hidden [..., dim] -> logits [..., vocab] in float32."""
@@ -194,10 +205,14 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
-    def init_cache(batch_size: int, capacity: int) -> KVCache:
-        shape = (config.num_layers, batch_size, capacity, config.num_kv_heads, config.head_dim)
-        zeros = jnp.zeros(shape, config.dtype)
-        return KVCache(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
+    turns = [rope.original_max_position for rope in config.ropes if rope.kind == "longrope"]
+    turn = min(turns, default=0)
+
+    def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
+        return caches.empty(
+            batch_size, capacity, windows=config.windows, kv_heads=config.num_kv_heads, head_dim=config.head_dim,
+            dtype=config.dtype, kind=kind, turn=turn,
+        )  # fmt: skip
 
     model = from_linen(Decoder(config), init_cache)
     return model._replace(hidden=exact(model.hidden), unembed=exact(model.unembed))

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jitune.models.attention import KEYS, allowed, attend, attend_cache
+from jitune.models.attention import attend
+from jitune.models.cached_attention import attend_cached
 from jitune.models.config import ModelConfig
 from jitune.models.context_attention import attend_ring, parts
 from jitune.models.moe import MoE
 from jitune.models.rotary import rotate
-from jitune.types import BATCH_AXES
+from jitune.types import BATCH_AXES, KVCache
 
 
 def constrain(x: jax.Array, *spec) -> jax.Array:
@@ -38,8 +39,9 @@ class Context(NamedTuple):
     """What every layer of one forward shares.
 
     cos, sin: [batch, t, width // 2] float32, [ropes, ...] where layers differ; None where none is turned.
-    segments: [batch, t]. kv_segments: [batch, s].
-    start: the index of the first query among the keys, a scalar; None where there is no cache.
+    segments: [batch, t].
+    cache: one with the places of these tokens, or None; start: the first of these places; views: by window, see
+    `cached_attention.view`.
     positions: [batch, t]; None where no key is for everyone and no segments share tokens. ends: [batch, t], see
     `types.Batch`, or None.
     """
@@ -47,10 +49,11 @@ class Context(NamedTuple):
     cos: jax.Array | None
     sin: jax.Array | None
     segments: jax.Array
-    kv_segments: jax.Array
-    start: jax.Array | None
     positions: jax.Array | None
     ends: jax.Array | None = None
+    cache: KVCache | None = None
+    start: jax.Array | None = None
+    views: Any = None
 
 
 class RMSNorm(nn.Module):
@@ -115,16 +118,16 @@ def _dense(config: ModelConfig, features: int, bias: bool, name: str) -> nn.Dens
 
 
 class Attention(nn.Module):
-    """Grouped-query attention. keys, values: the cache of all layers, or None; layer: its index there.
+    """Grouped-query attention; gives the layer's part of the cache beside, None where there is none.
 
-    prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache. rope: the index of this
-    layer's, where there are several, else None.
+    layer: its number. prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache.
+    rope: the index of this layer's, where there are several, else None.
     """
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, keys, values, ctx: Context, layer, window, prefix, rope):
+    def __call__(self, x, ctx: Context, layer, window, prefix, rope):
         c = self.config
         q, k, v = self.project(x)
         if ctx.cos is not None:
@@ -132,24 +135,17 @@ class Attention(nn.Module):
             if rope is not None:
                 cos, sin = (jax.lax.dynamic_index_in_dim(a, rope, 0, False) for a in (cos, sin))
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        scores = {"scale": c.attn_scale or None, "softcap": c.attn_softcap}
-        if keys is not None:
-            at = (layer, 0, ctx.start, 0, 0)
-            keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), at)
-            values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
-        if keys is not None and keys.shape[2] % KEYS == 0 and jax.default_backend() == "cpu":
-            mask = allowed(ctx.segments, ctx.kv_segments, ctx.start, window, ctx.positions)
-            out = attend_cache(q, keys, values, layer, mask, ctx.start + x.shape[1], **scores)
+        scores, kept = {"scale": c.attn_scale or None, "softcap": c.attn_softcap}, None
+        if ctx.cache is not None:
+            out, kept = attend_cached(q, k, v, ctx.cache, layer, ctx.start, ctx.views[window or 0], **scores)
         else:
-            if keys is not None:
-                k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
-            out = (attend_ring if keys is None and parts(x.shape[1]) > 1 else attend)(
-                q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
+            out = (attend_ring if parts(x.shape[1]) > 1 else attend)(
+                q, k, v, segments=ctx.segments, kv_segments=ctx.segments, start=None, window=window,
                 kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
                 windows=tuple(sorted({*c.windows})), **scores,
             )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
-        return out, keys, values
+        return out, kept
 
     def project(self, x):
         """Queries, keys and values of x, [batch, t, heads, head_dim] each, with their norms."""
@@ -203,22 +199,21 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block. The carry is (x, keys, values); `which` is (layer index, window, prefix, index of the rope).
+    """One block: (x, what it tells besides). `which` is (layer index, window, prefix, index of the rope).
 
-    Returns the carry, and of layers with experts what the router did.
+    With a cache that is its part of it; without, of a layer with experts, what the router did, else None.
     """
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, carry, ctx: Context, which):
+    def __call__(self, x, ctx: Context, which):
         c = self.config
-        x, keys, values = carry
-        x = constrain(x, BATCH_AXES, "context" if keys is None else None, None)
-        out, keys, values = Attention(c, name="attn")(self.before(x, "attn"), keys, values, ctx, *which)
+        x = constrain(x, BATCH_AXES, "context" if ctx.cache is None else None, None)
+        out, kept = Attention(c, name="attn")(self.before(x, "attn"), ctx, *which)
         x = x + self.after(out, "attn")
         out, router = self.feed(self.before(x, "mlp"), ctx.segments)
-        return (x + self.after(out, "mlp"), keys, values), router
+        return x + self.after(out, "mlp"), router if ctx.cache is None else kept
 
     def feed(self, x, segments):
         """(the MLP of x, None), or (the experts of x, what their router did): see `moe.MoE`."""

@@ -196,11 +196,15 @@ class Engine:
         """Whether it answers."""
         return self._thread.is_alive()
 
-    def close(self) -> None:
-        """Fails what is left, and ends the thread."""
+    def stop(self) -> None:
+        """Takes nothing more, and fails what is left as soon as the step that runs is over."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+
+    def close(self) -> None:
+        """Stops, and waits for the end of the thread."""
+        self.stop()
         if self._thread.is_alive():
             self._thread.join(timeout=60)
 

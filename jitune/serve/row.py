@@ -24,7 +24,8 @@ class Ask:
 
     prompt: token ids. new: its most tokens. sampling: its seed included. number: tells several answers to one prompt
     apart, as `row_ids` of `generate` do. bias: {token id: what is added to its logit}. stop: texts that end the
-    answer. stream: whether its text is told as it comes. top: whether the likeliest tokens are told.
+    answer. stream: whether its text is told as it comes. logprobs: whether its tokens are, each with what is told of
+    it; top: whether the likeliest ones are among that.
     """
 
     prompt: tuple[int, ...]
@@ -34,16 +35,18 @@ class Ask:
     bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     stream: bool = False
+    logprobs: bool = False
     top: bool = False
 
 
 class Piece(NamedTuple):
-    """What is new of an answer: text, and the tokens that are wholly in the text told so far."""
+    """What is new of an answer: text, and the tokens that are wholly in the text told so far. last: it is done."""
 
     text: str
     tokens: list[int]
     logprobs: list[float]
     top: list[list[tuple[int, float]]]
+    last: bool
 
 
 class Row(Answer):
@@ -66,7 +69,7 @@ class Row(Answer):
             tokens, logprobs, finished = tokens[: ends[0] + 1], logprobs[: ends[0] + 1], True
             top = top and tuple(x[: ends[0] + 1] for x in top)
         try:
-            super().extend(tokens, logprobs, finished, top)
+            super().extend(tokens, logprobs, finished, top if self.ask.top else None)
         except UserError as error:
             self.failed, self.done = str(error).removeprefix(f"{self.where}: "), True
         if self.done or self.ask.stream:
@@ -91,11 +94,11 @@ class Row(Answer):
             piece, self._shown = text[len(self._shown) :], text
         start, self._told = self._told, self._covered()
         told = slice(start, self._told)
-        return Piece(piece, self.tokens[told], self.logprobs[told], (self.top or [])[told])
+        return Piece(piece, self.tokens[told], self.logprobs[told], (self.top or [])[told], self.done)
 
     def _covered(self) -> int:
         """How many tokens are wholly in what was told of the text."""
-        if self.done or not self.ask.top:
+        if self.done or not self.ask.logprobs:
             return len(self.tokens)
         count = self._told
         while count < len(self.tokens):
