@@ -183,11 +183,8 @@ def no_likeliest(rows: int, width: int, top: int):
 
 def repeat_rows(cache, copies: int):
     """A cache with every row `copies` times, the copies of a row together."""
-    repeated = {
-        name: jnp.repeat(x, copies, axis=0 if name == "segment_ids" else 1)
-        for name, x in cache._asdict().items() if name != "length"
-    }
-    return cache._replace(**repeated)
+    layers, ids = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), (cache.layers, cache.segment_ids))
+    return cache._replace(layers=layers, segment_ids=ids)
 
 
 @partial(jax.jit, static_argnames="more")
