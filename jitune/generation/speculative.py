@@ -88,7 +88,7 @@ def generate_speculative(
     limit = target.config.max_positions if max_positions is None else max_positions
     setup = _setup(target, draft, draft_tokens, sampling, top_logprobs)
     check_options(target.tokenizer, max_new_tokens, stop_strings, top_logprobs)
-    _check_context(draft, prompts, max_new_tokens, limit, setup)
+    taken = _check_context(target, draft, prompts, max_new_tokens, limit)
     mesh, told = sharding.mesh_of(target.params), Speculation()
 
     def tell(more: Speculation) -> None:
@@ -101,7 +101,7 @@ def generate_speculative(
     answers = answer_batches(
         start, target.tokenizer, prompts, n=n, max_new_tokens=max_new_tokens, stop_ids=stop_ids,
         stop_strings=stop_strings, batch_size=batch_size, shards=sharding.batch_shards(mesh) if mesh else 1,
-        max_positions=limit, taken=setup.fronts[0], row_ids=row_ids, on_done=on_done,
+        max_positions=limit, taken=taken, row_ids=row_ids, on_done=on_done,
     )  # fmt: skip
     return answers, told
 
@@ -126,12 +126,12 @@ def stream_speculative(
     limit = target.config.max_positions if max_positions is None else max_positions
     setup = _setup(target, draft, draft_tokens, sampling, 0)
     check_options(target.tokenizer, max_new_tokens, stop_strings)
-    check_prompt(prompt, "prompt", max_positions=limit, taken=setup.fronts[0])
-    _check_context(draft, [prompt], max_new_tokens, limit, setup)
+    taken = _check_context(target, draft, [prompt], max_new_tokens, limit)
+    check_prompt(prompt, "prompt", max_positions=limit, taken=taken)
     stop_ids, stop_strings = sort_stops(target.tokenizer, stop_ids, stop_strings)
     mesh = sharding.mesh_of(target.params)
     rows = sharding.batch_shards(mesh) if mesh else 1
-    batch = pad([prompt], [0], rows, max_new_tokens, limit and limit - setup.fronts[0])
+    batch = pad([prompt], [0], rows, max_new_tokens, limit and limit - taken)
     answer = Answer(target.tokenizer, prompt, stop_ids, stop_strings)
     run = _blocks(target, draft, mesh, batch, max_new_tokens, sampling.seed, stop_ids, setup, tell, rounds=1)
     return (yield from pieces(run, answer, rows))
@@ -183,21 +183,22 @@ def _setup(target, draft, draft_tokens, sampling, top) -> Setup:
         raise UserError(f"speculative decoding: draft_tokens={draft_tokens} is not allowed; it is from 1 to "
                         f"{MOST_DRAFT_TOKENS}")  # fmt: skip
     check_draft(target, draft)
-    fronts = tuple(slots_in_front(p.model) for p in (target, draft))
     windows = any(any(p.config.windows) for p in (target, draft))
     # A seed is no reason to compile anew.
-    return Setup(target.model, draft.model, replace(sampling, seed=0), draft_tokens, fronts, windows, top)
+    return Setup(target.model, draft.model, replace(sampling, seed=0), draft_tokens, windows, top)
 
 
-def _check_context(draft: Pretrained, prompts, max_new_tokens: int, limit: int, setup: Setup) -> None:
-    """The draft must be able to read all that the target may write."""
+def _check_context(target: Pretrained, draft: Pretrained, prompts, max_new_tokens: int, limit: int) -> int:
+    """The draft must be able to read all that the target may write. Returns what is in front of the target's tokens."""
+    taken, others = (slots_in_front(p.model) for p in (target, draft))
     longest = max(map(len, prompts), default=0) + max_new_tokens
-    needed = min(longest, limit - setup.fronts[0]) if limit else longest
-    most = draft.config.max_positions - setup.fronts[1]
+    needed = min(longest, limit - taken) if limit else longest
+    most = draft.config.max_positions - others
     if draft.config.max_positions and needed > most:
         raise UserError(f"speculative decoding: the draft's context of {most} tokens is too small for a prompt with "
                         f"its answer of {needed}; lower max_new_tokens to {max(most - longest + max_new_tokens, 0)}, "
                         "or take another draft")  # fmt: skip
+    return taken
 
 
 def _blocks(target, draft, mesh, batch: Prompts, max_new_tokens, seed, stop_ids, setup: Setup, tell, rounds=None):
@@ -221,7 +222,7 @@ def _blocks(target, draft, mesh, batch: Prompts, max_new_tokens, seed, stop_ids,
         with context():
             if used + need > capacity:
                 if used - extent >= WASTE or used + need > most:
-                    pair, used = speculative_loop.pack(pair, np.int32(extent), fronts=setup.fronts), extent
+                    pair, used = speculative_loop.pack(pair, np.int32(extent)), extent
                 while used + need > capacity:
                     more = min(2 * capacity, most) - capacity
                     pair, capacity = _grow(pair, more), capacity + more

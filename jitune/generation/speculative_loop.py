@@ -30,6 +30,7 @@ from jitune.generation.decode_loop import (
     replicate,
 )
 from jitune.generation.sampling import Sampling, choose, process, row_keys
+from jitune.models import cache as caches
 from jitune.types import Model
 
 DRAFT, ACCEPT, REST = 1, 2, 3  # what a row's random numbers are for
@@ -38,15 +39,14 @@ DRAFT, ACCEPT, REST = 1, 2, 3  # what a row's random numbers are for
 class Setup(NamedTuple):
     """What is compiled for: the models and how tokens are chosen.
 
-    k: proposals of a round. fronts: slots that a prefix has in front, in the target's cache and in the draft's.
-    windows: whether either model has sliding windows. top: alternatives that are told of each token.
+    k: proposals of a round, fewer than a ring of a cache has slots to spare (`models.cache.SLACK`). windows: whether
+    either model has sliding windows. top: alternatives that are told of each token.
     """
 
     target: Model
     draft: Model
     sampling: Sampling
     k: int
-    fronts: tuple[int, int] = (0, 0)
     windows: bool = False
     top: int = 0
 
@@ -124,7 +124,7 @@ def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup:
     carry = (0, pair, nothing, zeros, zeros, zeros)
     _, pair, (tokens, logprobs, best), counts, rounds, accepted = jax.lax.while_loop(going, step, carry)
     state = pair.state
-    used = state.cache.length - setup.fronts[0]
+    used = state.cache.length - state.cache.front
     told = Told(used, jnp.max(jnp.where(state.left > 0, state.position, 0)), rounds, accepted)
     return pair, replicate(Block(tokens, logprobs, counts, state.left, best)), replicate(told)
 
@@ -164,7 +164,7 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
         "segment_ids": jnp.stack([pair.held, jnp.ones_like(pair.held)], axis=1).astype(jnp.int32),
         "positions": jnp.stack([jnp.maximum(state.position - 1, 0), state.position], axis=1),
     }
-    hidden, cache = model.hidden(params, batch, _behind(pair.draft, state.cache, setup.fronts))
+    hidden, cache = model.hidden(params, batch, _behind(pair.draft, state.cache))
     token, shares, seen, counts = draw(hidden, state.seen, state.counts, 1)
 
     def step(carry, offset):
@@ -240,7 +240,7 @@ def _accept(scores, drafts, shares, state: State, sampling: Sampling):
 
 def _advance(pair: Pair, cache, tokens, new, accepted, stop_ids, setup: Setup):
     """The pair behind a round, and how many of its tokens [batch, k + 1] each row takes."""
-    state, front = pair.state, setup.fronts[0]
+    state, front = pair.state, cache.front
     offsets, index = jnp.arange(setup.k + 1), jnp.arange(accepted.size)
     ends = jnp.isin(new, stop_ids) & (offsets <= accepted[:, None])
     count = jnp.where(ends.any(axis=1), jnp.argmax(ends, axis=1) + 1, accepted + 1)
@@ -262,41 +262,51 @@ def _advance(pair: Pair, cache, tokens, new, accepted, stop_ids, setup: Setup):
     pair = Pair(state, pair.draft, tokens[index, accepted], accepted + 1 == advance)
     if setup.windows:
         apart = jnp.any(live & ~pair.held)
-        pair = jax.lax.cond(apart, lambda p: _packed(p, used - front, setup.fronts), lambda p: p, pair)
+        pair = jax.lax.cond(apart, lambda p: _packed(p, used - front), lambda p: p, pair)
     return pair, count
 
 
-@partial(jax.jit, static_argnames="fronts", donate_argnames="pair")
-def pack(pair: Pair, target, *, fronts: tuple[int, int]) -> Pair:
+@partial(jax.jit, donate_argnames="pair")
+def pack(pair: Pair, target) -> Pair:
     """Moves the tokens of each row together, so that they end where `target` slots are in use behind the front."""
-    return _packed(pair, target, fronts)
+    return _packed(pair, target)
 
 
-def _packed(pair: Pair, target, fronts) -> Pair:
+def _packed(pair: Pair, target) -> Pair:
     state = pair.state
-    segments = state.cache.segment_ids[:, fronts[0] :]
+    segments = state.cache.segment_ids[:, state.cache.front :]
     most = segments.shape[1]
     order = jnp.argsort(segments != 0, axis=1, stable=True)  # empty slots first, the others in their order
     slots = jnp.arange(most)
     source = jnp.take(order, jnp.clip(slots + most - target, 0, most - 1), axis=1)
     segments = jnp.where(slots < target, jnp.take_along_axis(segments, source, axis=1), 0)
 
-    def moved(cache, front):
-        def move(x):
-            tail = jnp.take_along_axis(x[:, :, front:], source[None, :, :, None, None], axis=2)
-            return jax.lax.dynamic_update_slice_in_dim(x, tail, front, axis=2)
-
-        ids = jax.lax.dynamic_update_slice_in_dim(cache.segment_ids, segments, front, axis=1)
-        return pin(cache._replace(k=move(cache.k), v=move(cache.v), segment_ids=ids))
-
-    cache = moved(state.cache, fronts[0])._replace(length=jnp.asarray(target + fronts[0], jnp.int32))
-    return Pair(state._replace(cache=cache), moved(pair.draft, fronts[1]), pair.previous, jnp.ones_like(pair.held))
+    cache, draft = (_gathered(x, source, segments, target) for x in (state.cache, pair.draft))
+    return Pair(state._replace(cache=cache), draft, pair.previous, jnp.ones_like(pair.held))
 
 
-def _behind(draft, cache, fronts):
-    """The draft's cache, with the slots in use that the target's has, but for the last of them."""
-    ids = jax.lax.dynamic_update_slice_in_dim(draft.segment_ids, cache.segment_ids[:, fronts[0] :], fronts[1], axis=1)
-    return draft._replace(segment_ids=ids, length=cache.length - fronts[0] + fronts[1] - 1)
+def _gathered(cache, source, segments, target):
+    """A cache with `target` places in use behind its front, in which place p of a row has what source[row, p] had.
+
+    source, segments: [batch, places], of those behind the front.
+    """
+    front, length = cache.front, jnp.asarray(target + cache.front, jnp.int32)
+    inside = jnp.broadcast_to(jnp.arange(front), (source.shape[0], front))
+    places, layers = jnp.concatenate([inside, front + source], axis=1), []
+    for i, layer in enumerate(cache.layers):
+        mine = jnp.maximum(caches.held(cache, i, length), 0)
+        slots = caches.slot_of(cache, i, places[:, mine])
+        layers.append(jax.tree.map(
+            lambda x, at=slots: jnp.take_along_axis(x, at.reshape(at.shape + (1,) * (x.ndim - 2)), axis=1), layer
+        ))  # fmt: skip
+    ids = jnp.concatenate([cache.segment_ids[:, :front], segments], axis=1)
+    return pin(cache._replace(layers=tuple(layers), segment_ids=ids, length=length))
+
+
+def _behind(draft, cache):
+    """The draft's cache, with the places in use that the target's has, but for the last of them."""
+    ids = jnp.concatenate([draft.segment_ids[:, : draft.front], cache.segment_ids[:, cache.front :]], axis=1)
+    return draft._replace(segment_ids=ids, length=cache.length - cache.front + draft.front - 1)
 
 
 def _fit(logits, vocab: int):
