@@ -158,7 +158,7 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated, prompts.controls)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)
-    best = likeliest(logits[:, None], top)
+    best = likeliest(logits[:, None], top, state.controls)
     return state, replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left, best))
 
 
@@ -213,19 +213,31 @@ def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, samp
         logits, cache = hoist.call(partial(advance, model), params, _next(state), state.cache)
         counts += state.left > 0
         state, new = _draw(logits, state._replace(cache=pin(cache)), stop_ids, sampling)
-        best = jax.tree.map(lambda old, x: old.at[:, i].set(x[:, 0]), best, likeliest(logits[:, None], top))
+        best = jax.tree.map(lambda old, x: old.at[:, i].set(x[:, 0]), best,
+                            likeliest(logits[:, None], top, state.controls))  # fmt: skip
         return i + 1, state, (tokens.at[:, i].set(state.token), logprobs.at[:, i].set(new), counts, best)
 
     _, state, (tokens, logprobs, counts, best) = jax.lax.while_loop(going, step, (0, state, nothing))
     return state, replicate(Block(tokens, logprobs, counts, state.left, best))
 
 
-def likeliest(logits, top: int):
-    """(ids, logprobs) of the `top` likeliest tokens, the likeliest first, from logits [..., vocab]; None for 0."""
+def likeliest(logits, top: int, controls=None):
+    """(ids, logprobs) of the `top` likeliest tokens, the likeliest first, from logits [..., vocab]; None for 0.
+
+    controls: of rows, of which some may want them; where none does, nothing is computed, and all are 0.
+    """
     if not top:
         return None
-    scores, ids = jax.lax.top_k(logits, min(top, logits.shape[-1]))
-    return ids.astype(jnp.int32), scores - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    top = min(top, logits.shape[-1])
+
+    def find():
+        scores, ids = jax.lax.top_k(logits, top)
+        return ids.astype(jnp.int32), scores - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+    if controls is None:
+        return find()
+    nothing = jnp.zeros((*logits.shape[:-1], top))
+    return jax.lax.cond(jnp.any(controls.top), find, lambda: (nothing.astype(jnp.int32), nothing.astype(logits.dtype)))
 
 
 def no_likeliest(rows: int, width: int, top: int):

@@ -3,7 +3,7 @@
     scores = process(logits, seen, Sampling(temperature=0.7, top_p=0.9))
     tokens = choose(scores, row_keys(key, row_ids, positions), Sampling(temperature=0.7, top_p=0.9))
 
-    controls = stack([(Sampling(temperature=0.7, seed=3), {}), (GREEDY, {5: -100})])  # two rows
+    controls = stack([(Sampling(temperature=0.7, seed=3), {}, False), (GREEDY, {5: -100}, True)])
     tokens = choose_each(logits, controls, seen, counts, row_ids, positions)
 
 Meaning and order are those of transformers' logits processors: repetition penalty, temperature, top-k, top-p,
@@ -77,7 +77,8 @@ BIASES = 300  # tokens that a row's logit_bias may name, as many as OpenAI takes
 class Controls(NamedTuple):
     """A `Sampling` for each row, as arrays [batch], with what is added to the logits of single tokens.
 
-    bias_ids: int32 [batch, BIASES], filled up with an id beyond the vocabulary; biases: float32, as many.
+    bias_ids: int32 [batch, BIASES], filled up with an id beyond the vocabulary; biases: float32, as many. top: bool,
+    whether a row's likeliest tokens are asked for.
     """
 
     temperature: Any
@@ -90,17 +91,19 @@ class Controls(NamedTuple):
     seed: Any
     bias_ids: Any
     biases: Any
+    top: Any
 
 
-def stack(rows: Sequence[tuple[Sampling, Mapping[int, float]]]) -> Controls:
-    """Controls on the host from a Sampling and a {token id: bias} for each row."""
+def stack(rows: Sequence[tuple[Sampling, Mapping[int, float], bool]]) -> Controls:
+    """Controls on the host from a Sampling, a {token id: bias}, and whether the likeliest are asked for, of each row.
+    """
     ids, biases = np.full((len(rows), BIASES), np.iinfo(np.int32).max, np.int32), np.zeros((len(rows), BIASES), "f4")
-    for i, (_, bias) in enumerate(rows):
+    for i, (_, bias, _) in enumerate(rows):
         ids[i, : len(bias)], biases[i, : len(bias)] = list(bias.keys()), list(bias.values())
     kinds = {"top_k": np.int32, "seed": np.uint32}
-    columns = {name: np.asarray([getattr(sampling, name) for sampling, _ in rows], kinds.get(name, np.float32))
-               for name in Controls._fields if name not in ("bias_ids", "biases")}  # fmt: skip
-    return Controls(**columns, bias_ids=ids, biases=biases)
+    columns = {name: np.asarray([getattr(sampling, name) for sampling, *_ in rows], kinds.get(name, np.float32))
+               for name in Controls._fields if name not in ("bias_ids", "biases", "top")}  # fmt: skip
+    return Controls(**columns, bias_ids=ids, biases=biases, top=np.asarray([top for *_, top in rows]))
 
 
 def process(logits: jax.Array, seen: jax.Array | None, sampling: Sampling, counts: jax.Array | None = None

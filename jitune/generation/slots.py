@@ -37,7 +37,8 @@ WASTE = 128  # slots that may be in use for no row before all are moved
 class Waiting(NamedTuple):
     """A prompt of the queue: the answer that grows, what seeds it, its most tokens, and its temperature.
 
-    controls: (Sampling, logit biases) in place of the temperature and of what holds for all; of all entries or of none.
+    controls: what `sampling.stack` takes of a row, in place of the temperature and of what holds for all; of all
+    entries or of none.
     """
 
     answer: Answer
@@ -77,18 +78,19 @@ def insert(state: State, new: State, rows, *, front: int) -> State:
 class Device:
     """The rows on the device. used: slots in use behind those in front, exact while any row is live.
 
-    each: whether every row has controls of its own. top: likeliest tokens that blocks tell of; may be set at any time.
+    each: whether every row has controls of its own. top: likeliest tokens that blocks tell of.
     """
 
     def __init__(self, model, params, mesh, sampling: Sampling, stop_ids: Sequence[int], rows: int, limit: int,
-                 shape: Shape, *, each: bool = False, kv_cache: str = ""):  # fmt: skip
+                 shape: Shape, *, each: bool = False, top: int = 0,
+                 kv_cache: str = ""):  # fmt: skip
         self.model, self.params, self.mesh = model, params, mesh
         self.sampling, self.rows, self.limit, self.shape = sampling, rows, limit, shape
         self.ids, self.front = pad_stops(stop_ids), slots_in_front(model)
         self.shards = sharding.batch_shards(mesh) if mesh else 1
         self.group = rows if self.shards > 1 else max(1, rows // FEWER)
         self.state, self.prepared, self.used, self.capacity, self.each = None, None, 0, 0, each
-        self.top, self.kv_cache, self.turn = 0, kv_cache, decode_loop.turning(model)
+        self.top, self.kv_cache, self.turn = top, kv_cache, decode_loop.turning(model)
         self.options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
 
     def _context(self):
@@ -106,7 +108,7 @@ class Device:
         given = {"temperatures": heat}
         if self.each:
             asked = dict(zip(places, (entry.controls for entry in entries), strict=True))
-            given = {"controls": stack([asked.get(row) or (GREEDY, {}) for row in range(rows)])}
+            given = {"controls": stack([asked.get(row) or (GREEDY, {}, False) for row in range(rows)])}
         batch = pad(prompts, ids, rows, most, self.limit, shape=self.shape, **given)
         if self.turn:
             gone = dict(zip(places, (len(entry.answer.tokens) for entry in entries), strict=True))

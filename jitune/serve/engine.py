@@ -64,7 +64,7 @@ class Lane:
         self.tokenizer, self.queue = copy.deepcopy(tokenizer), deque()
         self.taken, self.puts = [], 0  # on their way from the queue to rows; how often in a row some were
         self.device = Device(model, params, sharding.mesh_of(params), GREEDY, self.stop_ids, rows, self.limit,
-                                  shape_of(1, self.limit), each=True)  # fmt: skip
+                                  shape_of(1, self.limit), each=True, top=TOP)  # fmt: skip
         self.rows = Rows(self.device, steady=True)
 
     @property
@@ -74,14 +74,13 @@ class Lane:
     def warm_up(self) -> None:
         """Runs every program once, on prompts of one token."""
         sizes = self.device.shape.capacities
-        for self.device.top in (TOP, 0):
-            self.device.start(())
-            for capacity in sizes:
-                self.device.grow(capacity)
-                for least in (c for c in sizes if c <= capacity):
-                    self.device.refill([_waiting(Row(None, Ask((0,), 8, GREEDY), ()))], [0], 1, least=least)
-                self.device.decode(np.arange(self.rows.device.rows) > 0, 1, 1)
-                self.device.move(1)
+        self.device.start(())
+        for capacity in sizes:
+            self.device.grow(capacity)
+            for least in (c for c in sizes if c <= capacity):
+                self.device.refill([_waiting(Row(None, Ask((0,), 8, GREEDY), ()))], [0], 1, least=least)
+            self.device.decode(np.arange(self.device.rows) > 0, 1, 1)
+            self.device.move(1)
         self.device.start(())
 
     def sweep(self) -> None:
@@ -103,7 +102,6 @@ class Lane:
 
     def turn(self, shared: bool) -> int:
         """Puts what was taken into rows, or takes a few steps. Returns how many are done."""
-        self.device.top = TOP if any(e.answer.ask.top for e in (*self.taken, *self.rows.live.values())) else 0
         if self.taken:
             self.puts += 1
             done = self.rows.put(self.taken)
@@ -130,7 +128,7 @@ class Lane:
 
 def _waiting(row: Row) -> Waiting:
     ask = row.ask
-    return Waiting(row, ask.number, ask.new, controls=(ask.sampling, ask.bias))
+    return Waiting(row, ask.number, ask.new, controls=(ask.sampling, ask.bias, ask.top))
 
 
 class Engine:

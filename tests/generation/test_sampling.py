@@ -149,7 +149,7 @@ EACH = [
 def test_rows_with_controls_of_their_own_draw_what_each_draws_alone():
     rng, each = np.random.default_rng(8), jax.jit(choose_each)
     rows = [Sampling(**settings, seed=i % 4) for i, settings in enumerate(EACH)]
-    ids, controls = jnp.arange(len(rows)) * 3, stack([(row, {}) for row in rows])
+    ids, controls = jnp.arange(len(rows)) * 3, stack([(row, {}, False) for row in rows])
     for position in range(40):
         logits = jnp.asarray(rng.normal(0, 2, (len(rows), VOCAB)).astype(np.float32))
         seen, counts = jnp.asarray(rng.random(logits.shape) < 0.3), jnp.asarray(rng.integers(0, 3, logits.shape))
@@ -163,6 +163,7 @@ def test_rows_with_controls_of_their_own_draw_what_each_draws_alone():
 
 def test_a_bias_is_of_its_row_and_token():
     logits = jnp.zeros((3, VOCAB)).at[:, 4].set(1.0)
-    controls = stack([(Sampling(), {}), (Sampling(), {4: -100.0, 9: 0.5}), (Sampling(temperature=1.0), {7: 100.0})])
+    controls = stack([(Sampling(), {}, False), (Sampling(), {4: -100.0, 9: 0.5}, False),
+                      (Sampling(temperature=1.0), {7: 100.0}, False)])
     nothing = jnp.zeros(logits.shape)
     assert choose_each(logits, controls, nothing > 0, nothing, jnp.arange(3), jnp.arange(3)).tolist() == [4, 9, 7]
