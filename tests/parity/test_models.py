@@ -199,8 +199,9 @@ def test_the_scale_of_embeddings_is_rounded_as_theirs():
 # Saving.
 
 
-@pytest.mark.parametrize("shards", ["single", "sharded"])
-@pytest.mark.parametrize("case", CONFIGS)
+@pytest.mark.parametrize("case, shards", [
+    *((case, "single") for case in CONFIGS), *((case, "sharded") for case in FAMILY_CASES)
+])  # fmt: skip
 def test_saved_checkpoints_load_bit_for_bit(case, shards, checkpoint, pretrained, tmp_path):
     loaded, options = pretrained(case), {}
     if shards == "sharded":
