@@ -72,12 +72,20 @@ CONFIGS = {
     "gpt2": {"model_type": "gpt2", "n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "n_ctx": 64,
              "vocab_size": 160, "tie_word_embeddings": True, "attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1,
              "layer_norm_epsilon": 1e-3, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32"},
+    "mixtral": _config("mixtral", intermediate_size=40, num_local_experts=4, num_experts_per_tok=2, sliding_window=9,
+                       router_aux_loss_coef=0.5, rope_theta=1e6),
+    "qwen2_moe": _config("qwen2_moe", num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24,
+                         shared_expert_intermediate_size=40, norm_topk_prob=False, router_aux_loss_coef=0.3),
+    "qwen3_moe": _config("qwen3_moe", head_dim=24, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=16,
+                         norm_topk_prob=True, router_aux_loss_coef=0.4, max_window_layers=3, decoder_sparse_step=1),
 }  # fmt: skip
 # One row of one document, and one of two with padding before and between them, as left-padded and packed rows have.
 GOLDEN_SEGMENTS = np.array([[1] * 40, [0] * 5 + [1] * 14 + [2] * 20 + [0]], np.int32)
 GOLDEN_POSITIONS = ((0, 2), (0, 39), (1, 18), (1, 38))
 # One of each family, where all would take too long.
-FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2")
+FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2",
+                "mixtral", "qwen2_moe", "qwen3_moe")  # fmt: skip
+EXPERT_CASES = ("mixtral", "qwen2_moe", "qwen3_moe")
 # What differs from Llama in the tensors of a layer.
 NORMS = {
     "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
@@ -85,6 +93,7 @@ NORMS = {
                "pre_feedforward_layernorm", "post_feedforward_layernorm"),
 }
 NORMS["gemma3_text"] = NORMS["gemma2"]
+EXPERT_NAMES = ("w1", "w3", "w2"), ("gate_proj", "up_proj", "down_proj")  # Mixtral's, and those of the others
 FUSED = {"phi3": {"self_attn.qkv_proj": ("q_proj", "k_proj", "v_proj"), "mlp.gate_up_proj": ("gate_proj", "up_proj")}}
 
 
@@ -96,20 +105,23 @@ def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
     heads, kv_heads = raw["num_attention_heads"], raw["num_key_value_heads"]
     head_dim = raw.get("head_dim", dim // heads)
     bias, mlp_bias = raw.get("attention_bias", False), raw.get("mlp_bias", False)
+    qkv_bias = bias or family in ("qwen2", "qwen2_moe")
     kernels = {
-        "self_attn.q_proj": (heads * head_dim, dim, bias or family == "qwen2"),
-        "self_attn.k_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-        "self_attn.v_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
+        "self_attn.q_proj": (heads * head_dim, dim, qkv_bias),
+        "self_attn.k_proj": (kv_heads * head_dim, dim, qkv_bias),
+        "self_attn.v_proj": (kv_heads * head_dim, dim, qkv_bias),
         "self_attn.o_proj": (dim, heads * head_dim, bias),
         "mlp.gate_proj": (mlp, dim, mlp_bias),
         "mlp.up_proj": (mlp, dim, mlp_bias),
         "mlp.down_proj": (dim, mlp, mlp_bias),
     }
+    if family in EXPERT_CASES:
+        kernels = {name: x for name, x in kernels.items() if "mlp" not in name} | _expert_shapes(raw)
     for name, parts in FUSED.get(family, {}).items():
         rows = [kernels.pop(f"{name.partition('.')[0]}.{part}")[0] for part in parts]
         kernels[name] = (sum(rows), dim, False)
     norms = dict.fromkeys(NORMS.get(family, ("input_layernorm", "post_attention_layernorm")), dim)
-    if family in ("qwen3", "gemma3_text"):
+    if family in ("qwen3", "qwen3_moe", "gemma3_text"):
         norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
     if family == "olmo2":
         norms |= {"self_attn.q_norm": heads * head_dim, "self_attn.k_norm": kv_heads * head_dim}
@@ -124,6 +136,39 @@ def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
     found["model.norm.weight"] = (dim,)
     if not raw["tie_word_embeddings"]:
         found["lm_head.weight"] = (raw["vocab_size"], dim)
+    return found
+
+
+def _expert_shapes(raw: dict) -> dict[str, tuple[int, int, bool]]:
+    """Router and experts of a layer, in the place of the MLP: a tensor for each expert."""
+    dim, mixtral = raw["hidden_size"], raw["model_type"] == "mixtral"
+    count = raw["num_local_experts" if mixtral else "num_experts"]
+    block, (gate, up, down) = ("block_sparse_moe", EXPERT_NAMES[0]) if mixtral else ("mlp", EXPERT_NAMES[1])
+    width = raw["intermediate_size" if mixtral else "moe_intermediate_size"]
+    found = {f"{block}.gate": (count, dim, False)}
+    for e in range(count):
+        found |= {f"{block}.experts.{e}.{gate}": (width, dim, False), f"{block}.experts.{e}.{up}": (width, dim, False),
+                  f"{block}.experts.{e}.{down}": (dim, width, False)}  # fmt: skip
+    if shared := raw.get("shared_expert_intermediate_size"):
+        found |= {f"mlp.shared_expert.{name}": (shared, dim, False) for name in (gate, up)}
+        found |= {f"mlp.shared_expert.{down}": (dim, shared, False), "mlp.shared_expert_gate": (1, dim, False)}
+    return found
+
+
+def gradients(model) -> dict[str, np.ndarray]:
+    """The gradients of a torch model by the names of tensors on disk, where every expert has tensors of its own."""
+    found, mixtral = {}, model.config.model_type == "mixtral"
+    gate, up, down = EXPERT_NAMES[0 if mixtral else 1]
+    for name, parameter in model.named_parameters():
+        grad, name = parameter.grad.numpy(), name.replace(".mlp.", ".block_sparse_moe.") if mixtral else name
+        if ".experts." not in name:
+            found[name] = grad
+            continue
+        stem, _, kind = name.rpartition(".")
+        for e, own in enumerate(grad):
+            parts = np.split(own, 2) if kind == "gate_up_proj" else [own]
+            names = (gate, up) if kind == "gate_up_proj" else (down,)
+            found |= {f"{stem}.{e}.{n}.weight": part for n, part in zip(names, parts, strict=True)}
     return found
 
 
@@ -212,4 +257,5 @@ def evaluate(model, params, batch, config, *, chunk: int = 32):
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:
     """Norm of the difference, relative to the norm of what is wanted."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+    off, size = float(np.linalg.norm(found - wanted)), float(np.linalg.norm(wanted))
+    return off / size if size else off  # an expert that no token was sent to has a gradient of zeros
