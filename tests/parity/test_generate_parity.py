@@ -30,6 +30,10 @@ CASES = {
     "qwen2": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1,
               "tie_word_embeddings": True},
     "qwen3": {"head_dim": 32},
+    "mixtral": {"num_local_experts": 4, "sliding_window": 9},
+    "qwen2_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+                  "shared_expert_intermediate_size": 80},
+    "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "norm_topk_prob": True},
 }
 
 
