@@ -22,8 +22,9 @@ from jitune.types import Model, TrainState, UserError
 
 def model_options(config) -> dict:
     """How a run computes with a model: fields of `ModelConfig` to replace."""
-    return {"dtype": config.model.dtype, "param_dtype": "float32", "scan_layers": config.model.scan_layers,
-            "remat": config.model.remat, "attention": config.model.attention}
+    chosen = {"dtype": config.model.dtype, "param_dtype": "float32", "scan_layers": config.model.scan_layers,
+              "remat": config.model.remat, "attention": config.model.attention}  # fmt: skip
+    return chosen | ({"router_coef": config.model.router_coef} if config.model.router_coef >= 0 else {})
 
 
 def check_batch(config, mesh) -> None:

@@ -16,6 +16,7 @@ from jitune.models.attention import capped
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, constrain, make_norm
+from jitune.models.moe import routed
 from jitune.models.rotary import document_lengths, tables
 from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
 
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
         return x * jnp.asarray(c.embed_scale, c.dtype) if c.embed_scale else x
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
-        """Returns (normed hidden states [batch, t, dim], cache or None).
+        """Returns (normed hidden states [batch, t, dim], the cache; without one Routed or None).
 
         With a cache the batch's positions count those of its prefix; with a Prefix they are added here.
         """
@@ -90,9 +91,10 @@ class Decoder(nn.Module):
         cos, sin = tables(c.ropes, c.head_dim, positions, lengths)
         ctx = Context(cos, sin, segments, kv_segments, None if cache is None else start, seen, ends)
         carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
-        x, keys, values = self._run_layers(carry, ctx, prefix)
-        if cache is not None:
-            cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
+        (x, keys, values), routers = self._run_layers(carry, ctx, prefix)
+        if cache is None:
+            return self.norm(x), routed(*routers, c) if c.num_experts else None
+        cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
         return self.norm(x), cache
 
     def _run_layers(self, carry, ctx, prefix):
@@ -101,13 +103,15 @@ class Decoder(nn.Module):
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
             ropes = jnp.asarray(c.rope_of_layer, jnp.int32) if several else None
-            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))[0]
+            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
+        routers = []
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
             rope = c.rope_of_layer[i] if several else None
-            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i], rope))
-        return carry
+            carry, router = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i], rope))
+            routers.append(router)
+        return carry, jax.tree.map(lambda *each: jnp.stack(each), *routers)
 
     def unembed(self, hidden):
         """hidden [..., dim] -> logits [..., vocab] in float32."""
@@ -180,6 +184,8 @@ def precision(dtype: str):
 
 def build(config: ModelConfig) -> Model:
     """The `Model` of a config, float32 products exact. Nothing is computed until its functions are called."""
+    if config.router_coef and not config.num_experts:
+        raise UserError(f"model.router_coef={config.router_coef}: the model has no experts to balance")
 
     def exact(function):
         def call(*args):

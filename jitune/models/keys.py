@@ -42,6 +42,7 @@ REQUIRED_VALUES = {
     "lm_head_bias": (False, None),
     "full_attn_mod": (1, None),
     "interpolate_factor": (1, None),
+    "router_jitter_noise": (0, 0.0, None),
 }
 # Keys of a config that holds this one as its text_config which say nothing of the text model.
 WRAPPING_KEYS = frozenset(

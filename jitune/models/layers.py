@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from jitune.models.attention import KEYS, allowed, attend, attend_cache
 from jitune.models.config import ModelConfig
+from jitune.models.moe import MoE
 from jitune.models.rotary import rotate
 from jitune.types import BATCH_AXES
 
@@ -198,7 +199,10 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block. The carry is (x, keys, values); `which` is (layer index, window, prefix, index of the rope)."""
+    """One block. The carry is (x, keys, values); `which` is (layer index, window, prefix, index of the rope).
+
+    Returns the carry, and of layers with experts what the router did.
+    """
 
     config: ModelConfig
 
@@ -209,8 +213,14 @@ class Layer(nn.Module):
         x = constrain(x, BATCH_AXES, None, None)
         out, keys, values = Attention(c, name="attn")(self.before(x, "attn"), keys, values, ctx, *which)
         x = x + self.after(out, "attn")
-        x = x + self.after(MLP(c, name="mlp")(self.before(x, "mlp")), "mlp")
-        return (x, keys, values), None
+        out, router = self.feed(self.before(x, "mlp"), ctx.segments)
+        return (x + self.after(out, "mlp"), keys, values), router
+
+    def feed(self, x, segments):
+        """(the MLP of x, None), or (the experts of x, what their router did): see `moe.MoE`."""
+        if self.config.num_experts:
+            return MoE(self.config, MLP, gated, name="mlp")(x, segments)
+        return MLP(self.config, name="mlp")(x), None
 
     def before(self, x, part: str):
         """What attention or MLP reads of the stream."""
