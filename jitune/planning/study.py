@@ -14,7 +14,7 @@ import jax
 
 from jitune import companions, compiling, optimizers
 from jitune import state as states
-from jitune.models import decoder
+from jitune.models import backends, decoder
 from jitune.planning import collectives, hlo
 from jitune.planning.count import count_products
 
