@@ -100,6 +100,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     startup.lap("devices")
     base = weights.resolve(config.model.path)
     base_config = weights.read_config(base).replace(**compiling.model_options(config))
+    compiling.check_attention(base_config)
     tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
     teacher = companions.open_teacher(config)
