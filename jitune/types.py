@@ -198,6 +198,13 @@ class UserError(ValueError):
     """
 
 
+class FallsBack(UserWarning):
+    """What the user asked for is done in another way, with the same result; the message says what and why.
+
+    Python shows each such warning once; the command line prints it as one line.
+    """
+
+
 @dataclass
 class DataStats:
     """What happened to the data between the files and the batches; all counts."""

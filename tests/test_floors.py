@@ -26,6 +26,8 @@ FLOORS = (
      "models.attention",
      "models.moe",
      "models.layers",
+     "models.masks", "models.chunked", "models.backends", "models.kernels",
+     "models.attention", "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",
      "data.visible",
      "data.json_rows", "data.file_rows",

@@ -143,6 +143,7 @@ class Attention(nn.Module):
             out = attend(
                 q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
                 kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends, **scores,
+                windows=tuple(sorted({*c.windows})),
             )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, keys, values
