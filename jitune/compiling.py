@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jitune import sharding
 from jitune import state as states
+from jitune.models import backends
 from jitune.objectives import build
 from jitune.step import make_train_step
 from jitune.types import Model, TrainState, UserError
@@ -36,6 +37,14 @@ def check_batch(config, mesh) -> None:
         raise UserError(f"config.batch_size={config.batch_size}{times} does not divide by the mesh: {axes} = {shards}")
     if config.seq_len % parts:
         raise UserError(f"config.seq_len={config.seq_len} does not divide by the mesh: context = {parts}")
+
+
+def check_attention(model_config) -> None:
+    """Raises UserError where config.model.attention could compute nothing of this model on these devices."""
+    reason = backends.refused(model_config.attention, platform=jax.default_backend(), dtype=model_config.dtype,
+                              head_dim=model_config.head_dim, softcap=model_config.attn_softcap)  # fmt: skip
+    if reason:
+        raise UserError(reason)
 
 
 def abstract_state(tuning: states.Tuning, mesh, optimizer):

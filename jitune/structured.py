@@ -105,6 +105,8 @@ class _Run:
             return _bind(equation, inputs)
         name = equation.primitive.name
         rule = RULES.get(name)
+        if rule is _inline and grouped.options(equation.params["name"]):
+            name, rule = "grouped_product", _grouped
         try:
             if rule is None:
                 raise NoRule("")
@@ -290,8 +292,6 @@ def _constraint(run, equation, x):
 
 
 def _inline(run, equation, *inputs):
-    if grouped.options(equation.params["name"]):
-        return _grouped(run, equation, *inputs)
     closed = equation.params["jaxpr"]
     return run.evaluate(closed.jaxpr, closed.consts, inputs)
 

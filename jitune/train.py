@@ -102,6 +102,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     base = weights.resolve(config.model.path)
     base_config = limits.lift(weights.read_config(base), config.model.allow_longer_context)
     base_config = base_config.replace(**compiling.model_options(config))
+    compiling.check_attention(base_config)
     tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
     teacher = companions.open_teacher(config)

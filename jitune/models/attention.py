@@ -56,16 +56,14 @@ def attend(
     has no form of one, the call runs as auto, and a `FallsBack` warns of it. windows: all that a traced window can be,
     which kernels need to know. Raises UserError for a kernel that cannot run here at all: see `backends.refused`.
     """
-    scale, fallen = scale or q.shape[-1] ** -0.5, False
+    scale = scale or q.shape[-1] ** -0.5
     if start is None and kind in backends.BACKENDS:
-        traced = isinstance(window, jax.Array)
-        if traced and "traced window" in backends.BACKENDS[kind].lacks and windows:
+        if isinstance(window, jax.Array) and windows and "traced window" in backends.BACKENDS[kind].lacks:
             each = [partial(attend, segments=segments, kv_segments=kv_segments, start=None, window=w, kind=kind,
                             prefix=prefix, positions=positions, ends=ends, scale=scale, softcap=softcap)
                     for w in windows]  # fmt: skip
             return jax.lax.switch(jnp.argmax(jnp.asarray(windows) == window), each, q, k, v)
-        fallen = _falls_back(kind, q, window, prefix, ends, softcap)
-        kind = "auto" if fallen else kind
+        kind = "auto" if _falls_back(kind, q, window, prefix, ends, softcap) else kind
     front = 0
     if prefix is not None:
         front = prefix[0].shape[0]
@@ -73,22 +71,14 @@ def attend(
         kv_segments = jnp.pad(kv_segments, ((0, 0), (front, 0)), constant_values=EVERYONE)
     kv_tree = None if ends is None else _tree(ends, positions, front)
     kind = "plain" if start is not None else backends.form(kind, q.shape[1], jax.default_backend())
-    more = {"kv_segments": kv_segments, "positions": positions, "kv_tree": kv_tree} if front or kv_tree else {}
-    if kind == "chunked":
-        return attend_chunked(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
-    if kind in ("xla", "blocks") and q.shape[1] > BLOCK:
-        return attend_blocks(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
-    if kind == "pallas":
-        return kernels.per_shard(partial(kernels.attend_pallas, scale=scale), q, k, v, segments)
-    if kind == "splash":
-        run = partial(kernels.attend_splash, window=int(window or 0), scale=scale, softcap=softcap)
-        return kernels.per_shard(run, q, k, v, segments)
-    mask = allowed(segments, kv_segments, front if start is None else start, window, positions, kv_tree)
-    if kind == "cudnn":
-        return kernels.attend_cudnn(q, k, v, mask, scale=scale)
-    if kind == "tokamax":
-        return kernels.per_shard(partial(kernels.attend_tokamax, scale=scale, softcap=softcap), q, k, v, mask)
-    return attend_plain(q, k, v, mask, scale=scale, softcap=softcap)
+    see = partial(allowed, segments, kv_segments, front if start is None else start, window, positions, kv_tree)
+    if kind in backends.BACKENDS:
+        return kernels.run(kind, q, k, v, segments, see, window=window, scale=scale, softcap=softcap)
+    if kind == "chunked" or (kind in ("xla", "blocks") and q.shape[1] > BLOCK):
+        parts = attend_chunked if kind == "chunked" else attend_blocks
+        more = {"kv_segments": kv_segments, "positions": positions, "kv_tree": kv_tree} if front or kv_tree else {}
+        return parts(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
+    return attend_plain(q, k, v, see(), scale=scale, softcap=softcap)
 
 
 def _falls_back(kind: str, q, window, prefix, ends, softcap: float) -> bool:
@@ -98,6 +88,7 @@ def _falls_back(kind: str, q, window, prefix, ends, softcap: float) -> bool:
     if reason:
         raise UserError(reason)
     traced = isinstance(window, jax.Array)
+    # A kernel would gather sequences that are split over devices.
     split = jax.sharding.get_abstract_mesh().shape.get("context", 1) > 1
     needs = {"window": not traced and window, "traced window": traced, "prefix": prefix is not None,
              "tree": ends is not None, "split": split}  # fmt: skip

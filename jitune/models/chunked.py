@@ -11,27 +11,30 @@ Letters in einsums: b batch, k kv heads, n queries of a chunk times query heads 
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jitune.models.masks import LOWEST, allowed, capped
 from jitune.types import EVERYONE
 
-# Queries, and keys, of a chunk, by the longest row that takes it. Measured on a CPU: 256 are faster than 128 and 512 up
-# to 4,096 tokens, and as fast as 512 at 8,192, of whose scores fewer lie in its caches.
-SIZES = {8192: 256, math.inf: 512}
+# Queries, and keys, of a chunk: the fastest of 128, 256 and 512 on a CPU, from 1,024 to 8,192 tokens.
+CHUNK = 256
 
 
 class Rules(NamedTuple):
-    """Static numbers: of a chunk's queries and keys, what scores are multiplied by, their cap (0: none)."""
+    """Static numbers: of a chunk's queries and keys, what scores are multiplied by, their cap (0: none).
+
+    pairs: ((chunk of queries, chunk of keys), ...) that are gone through, in order.
+    """
 
     size: int
     scale: float
     softcap: float
+    pairs: tuple[tuple[int, int], ...]
 
 
 class Seen(NamedTuple):
@@ -47,16 +50,15 @@ class Seen(NamedTuple):
 
 def attend_chunked(
     q, k, v, *, segments, window, kv_segments=None, start=None, positions=None, kv_tree=None, scale=None, softcap=0.0,
-    size: int | None = None,
+    size: int = CHUNK,
 ) -> jax.Array:  # fmt: skip
     """Causal attention inside segments, chunk by chunk; see `attention.attend` for the arguments.
 
     start: the index of the first query among the keys, which may be traced; by default the queries are the last ones.
-    Every query sees a key, itself as a rule. window may be traced. kv_tree: see `masks.allowed`. size: of
-    chunks.
+    Every query sees a key, itself as a rule. window may be traced. kv_tree: see `masks.allowed`. size: of chunks.
     """
     t, s = q.shape[1], k.shape[1]
-    size = min(size or next(n for most, n in SIZES.items() if t <= most), -(-t // 16) * 16)
+    size = min(size, -(-t // 16) * 16)
     rows, columns = -(-t // size) * size - t, -(-s // size) * size - s
     seen = Seen(
         _fill(segments, rows), _fill(segments if kv_segments is None else kv_segments, columns),
@@ -64,7 +66,10 @@ def attend_chunked(
         None if positions is None else _fill(positions, rows),
         None if kv_tree is None else tuple(_fill(x, columns) for x in kv_tree),
     )  # fmt: skip
-    rules = Rules(size, float(scale or q.shape[-1] ** -0.5), float(softcap))
+    front = s - t if start is None else start if isinstance(start, int) else s
+    pairs = tuple((i, j) for i in range((t + rows) // size) for j in range((s + columns) // size)
+                  if j * size < front + (i + 1) * size)  # fmt: skip
+    rules = Rules(size, float(scale or q.shape[-1] ** -0.5), float(softcap), pairs)
     return _attend(rules, _fill(q, rows), _fill(k, columns), _fill(v, columns), seen)[:, :t]
 
 
@@ -75,78 +80,85 @@ def _fill(x, count: int) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(rules: Rules, q, k, v, seen: Seen) -> jax.Array:
-    return _forward(rules, q, k, v, seen)[0]
+    return _run(rules, q, k, v, seen)[0]
 
 
 def _forward(rules: Rules, q, k, v, seen: Seen):
     """(the result, what the backward pass needs): nothing of it has both sequences."""
+    out, sums = _run(rules, q, k, v, seen)
+    return out, (q, k, v, seen, out, sums)
+
+
+# To jax one operation: a policy around a layer that keeps products would keep all scores if it saw them.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(rules: Rules, q, k, v, seen: Seen):
+    """(the result, log of the sum of exp(scores) of each query)."""
+    q, k, v, seen = jax.lax.optimization_barrier((q, k, v, seen))  # or jax would make all masks of the scan beforehand
     queries, keys, values = _queries(q, k, rules.size), _keys(k, rules.size), _keys(v, rules.size)
-    live, read = _live(seen, rules.size), _reader(seen, rules, q.shape[2] // k.shape[2])
+    read = _reader(seen, rules, q.shape[2] // k.shape[2])
 
-    def outer(_, given):
-        row, i, reached = given
-        start = jnp.full(row.shape[:-1], LOWEST), jnp.zeros(row.shape[:-1]), jnp.zeros(row.shape, jnp.float32)
+    def add(i, j, highest, total, out):
+        scores = read(queries[i], keys[j], i, j)
+        new = jnp.maximum(highest, scores.max(-1))
+        shares, less = jnp.exp(scores - new[..., None]), jnp.exp(highest - new)
+        out = out * less[..., None] + _dot("bkns,bksd->bknd", shares.astype(v.dtype), values[j])
+        return new, total * less + shares.sum(-1), out
 
-        def add(carry, key, value, j):
-            highest, total, out = carry
-            scores = read(row, key, i, j)
-            new = jnp.maximum(highest, scores.max(-1))
-            shares, less = jnp.exp(scores - new[..., None]), jnp.exp(highest - new)
-            out = out * less[..., None] + _dot("bkns,bksd->bknd", shares.astype(value.dtype), value)
-            return new, total * less + shares.sum(-1), out
+    def step(carry, given):
+        i, j, live = given
+        new = jax.lax.cond(live, add, lambda i, j, *old: old, i, j, *(x[i] for x in carry))
+        return tuple(x.at[i].set(y) for x, y in zip(carry, new, strict=True)), None
 
-        def inner(carry, given):
-            key, value, j, one = given
-            return jax.lax.cond(one, add, lambda carry, *_: carry, carry, key, value, j), None
+    zeros = jnp.zeros(queries.shape, jnp.float32)
+    start = jnp.full(zeros.shape[:-1], LOWEST), zeros[..., 0], zeros
+    (highest, total, out), _ = jax.lax.scan(step, start, _steps(seen, rules))
+    return _back((out / total[..., None]).astype(q.dtype), q.shape), highest + jnp.log(total)
 
-        (highest, total, out), _ = jax.lax.scan(inner, start, (keys, values, jnp.arange(len(keys)), reached))
-        return None, ((out / total[..., None]).astype(q.dtype), highest + jnp.log(total))
 
-    _, (out, sums) = jax.lax.scan(outer, None, (queries, jnp.arange(len(queries)), live))
-    return _back(out, q.shape), (q, k, v, seen, out, sums)
+def _no_gradient(*_):
+    raise NotImplementedError("attention in chunks has no second derivative")
+
+
+_run.defvjp(_no_gradient, _no_gradient)
 
 
 def _backward(rules: Rules, kept, cotangent):
-    q, k, v, seen, out, sums = kept
+    q, k, v, seen, out, sums = jax.lax.optimization_barrier(kept)
     queries, keys, values = _queries(q, k, rules.size), _keys(k, rules.size), _keys(v, rules.size)
     given = _queries(cotangent.astype(q.dtype), k, rules.size)
-    live, read = _live(seen, rules.size), _reader(seen, rules, q.shape[2] // k.shape[2])
+    read = _reader(seen, rules, q.shape[2] // k.shape[2])
+    at = jnp.sum(_queries(out, k, rules.size).astype(jnp.float32) * given.astype(jnp.float32), axis=-1)
 
-    def outer(sides, given):
-        row, i, reached, g, log_sum, at = given
+    def add(i, j, to_row, to_key, to_value):
+        row, key, g = queries[i], keys[j], given[i]
+        scores = read(row, key, i, j)
+        shares = jnp.exp(scores - sums[i][..., None])
+        towards = shares * (_dot("bknd,bksd->bkns", g, values[j]) - at[i][..., None])
+        if rules.softcap:
+            towards *= 1 - jnp.square(jnp.where(scores > LOWEST, scores, 0) / rules.softcap)
+        towards = (towards * rules.scale).astype(q.dtype)
+        return (to_row + _dot("bkns,bksd->bknd", towards, key), to_key + _dot("bkns,bknd->bksd", towards, row),
+                to_value + _dot("bkns,bknd->bksd", shares.astype(v.dtype), g))  # fmt: skip
 
-        def grade(key, value, j):
-            scores = read(row, key, i, j)
-            shares = jnp.exp(scores - log_sum[..., None])
-            towards = shares * (_dot("bknd,bksd->bkns", g, value) - at[..., None])
-            if rules.softcap:
-                towards *= 1 - jnp.square(jnp.where(scores > LOWEST, scores, 0) / rules.softcap)
-            towards = (towards * rules.scale).astype(q.dtype)
-            return (_dot("bkns,bksd->bknd", towards, key), _dot("bkns,bknd->bksd", towards, row),
-                    _dot("bkns,bknd->bksd", shares.astype(v.dtype), g))  # fmt: skip
+    def step(carry, numbers):
+        i, j, live = numbers
+        places = i, j, j
+        old = (x[place] for x, place in zip(carry, places, strict=True))
+        new = jax.lax.cond(live, add, lambda i, j, *old: old, i, j, *old)
+        return tuple(x.at[place].set(y) for x, place, y in zip(carry, places, new, strict=True)), None
 
-        def none(key, value, j):
-            like = jnp.zeros(key.shape, jnp.float32)
-            return jnp.zeros(row.shape, jnp.float32), like, like
-
-        def inner(carry, given):
-            to_row, to_keys, to_values = carry
-            key, value, j, one = given
-            a, b, c = jax.lax.cond(one, grade, none, key, value, j)
-            return (to_row + a, to_keys.at[j].add(b), to_values.at[j].add(c)), None
-
-        start = (jnp.zeros(row.shape, jnp.float32), *sides)
-        (to_row, *sides), _ = jax.lax.scan(inner, start, (keys, values, jnp.arange(len(keys)), reached))
-        return tuple(sides), to_row.astype(q.dtype)
-
-    at = jnp.sum(out.astype(jnp.float32) * given.astype(jnp.float32), axis=-1)
-    zeros = jnp.zeros(keys.shape, jnp.float32)
-    (to_keys, to_values), to_rows = jax.lax.scan(
-        outer, (zeros, zeros), (queries, jnp.arange(len(queries)), live, given, sums, at))
-    return _back(to_rows, q.shape), _side(to_keys, k), _side(to_values, v), None
+    start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (queries, keys, values))
+    (to_rows, to_keys, to_values), _ = jax.lax.scan(step, start, _steps(seen, rules))
+    return _back(to_rows.astype(q.dtype), q.shape), _side(to_keys, k), _side(to_values, v), None
 
 
 _attend.defvjp(_forward, _backward)
+
+
+def _steps(seen: Seen, rules: Rules):
+    """(chunk of queries, chunk of keys, whether there is anything to see), [pairs] each."""
+    i, j = np.asarray(rules.pairs, np.int32).T
+    return jnp.asarray(i), jnp.asarray(j), _live(seen, rules.size)[i, j]
 
 
 def _live(seen: Seen, size: int) -> jax.Array:

@@ -8,6 +8,7 @@ device, slowly. `backends` tells what each of them has.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,18 @@ from jitune.types import BATCH_AXES, UserError
 
 LANES = 128  # of a TPU's registers; also the queries of a block on GPUs
 TOKAMAX = {"cpu": ("xla_chunked",), "gpu": ("mosaic", "triton", "xla_chunked"), "tpu": ("mosaic", "xla_chunked")}
+
+
+def run(kind: str, q, k, v, segments, see, *, window, scale: float, softcap: float) -> jax.Array:
+    """The kernel `kind`, one of `backends.BACKENDS`; see: gives the mask, for those that take one."""
+    if kind == "cudnn":
+        return attend_cudnn(q, k, v, see(), scale=scale)
+    if kind == "tokamax":
+        return per_shard(partial(attend_tokamax, scale=scale, softcap=softcap), q, k, v, see())
+    if kind == "pallas":
+        return per_shard(partial(attend_pallas, scale=scale), q, k, v, segments)
+    own = partial(attend_splash, window=int(window or 0), scale=scale, softcap=softcap)
+    return per_shard(own, q, k, v, segments)
 
 
 def attend_cudnn(q, k, v, mask, *, scale: float) -> jax.Array:

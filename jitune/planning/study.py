@@ -14,7 +14,7 @@ import jax
 
 from jitune import companions, compiling, optimizers
 from jitune import state as states
-from jitune.models import decoder
+from jitune.models import backends, decoder
 from jitune.planning import collectives, hlo
 from jitune.planning.count import count_products
 
@@ -72,15 +72,17 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
     float16 as it is but for the operands of products.
     """
     half = elsewhere and config.model.dtype == "bfloat16"
-    model_config = model_config.replace(**compiling.model_options(config))
+    compiled_as = config
     if elsewhere:
-        model_config = model_config.replace(attention=stand_in(model_config.attention, config.seq_len))
+        compiled_as = config.copy_and_resolve_references()
+        compiled_as.model.attention = stand_in(config.model.attention, config.seq_len)
+    model_config = model_config.replace(**compiling.model_options(compiled_as))
     standing = model_config.replace(dtype="float16") if half else model_config
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         tuning = states.make_tuning(config, standing)
         optimizer, _ = optimizers.make_optimizer(config.optimizer, config.steps or 1000)
         frozen, state = compiling.abstract_state(tuning, mesh, optimizer)
-        company, others = companions.abstract(config, tuning, mesh, dtype=standing.dtype)
+        company, others = companions.abstract(compiled_as, tuning, mesh, dtype=standing.dtype)
         began = time.perf_counter()
         key = jax.random.key(config.seed)
         traced = compiling.trace_step(

@@ -166,7 +166,14 @@ def test_decay_spares_what_transformers_spares(case):
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**raw))
     wanted = set(transformers.Trainer.get_decay_parameter_names(None, model))
-    assert ours == wanted & {name for name, _ in model.named_parameters()}  # without a tied head
+    wanted &= {name for name, _ in model.named_parameters()}  # without a tied head
+    assert short(ours) == short(wanted)
+
+
+def short(names):
+    """Names without the numbers and modules of experts, which transformers stacks: all decay, or none."""
+    names = {name.replace(".block_sparse_moe.", ".mlp.") for name in names}
+    return {name.partition(".experts.")[0] for name in names}
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lion", "muon"])
