@@ -14,8 +14,8 @@ from collections.abc import Set
 from typing import NamedTuple
 
 # From how many tokens on `auto` takes chunks. Measured forward and backward on a CPU beside blocks of queries: 512
-# tokens take 1.1 of their time, 1,024 take 0.56 in 0.31 of the memory, 4,096 take 0.56 in 0.10 of it. On other devices, where
-# nothing has been measured, only rows whose scores alone could take all memory.
+# tokens take 1.1 of their time, 1,024 take 0.56 in 0.31 of the memory, 4,096 take 0.56 in 0.10 of it. On other
+# devices, where nothing has been measured, only rows whose scores alone could take all memory.
 CHUNKS_FROM = {"cpu": 1024}
 ELSEWHERE = 8193
 # What each need is called in "has no ...".
