@@ -71,13 +71,17 @@ def run() -> None:
 
 def say_warnings() -> None:
     """Prints each `FallsBack` once, as one line on the standard error; other warnings stay as they are."""
-    form = warnings.formatwarning
+    form, said = warnings.formatwarning, set()
 
     def say(message, category, *rest, **more) -> str:
-        return f"jitune: {message}\n" if issubclass(category, FallsBack) else form(message, category, *rest, **more)
+        if not issubclass(category, FallsBack):
+            return form(message, category, *rest, **more)
+        line = "" if str(message) in said else f"jitune: {message}\n"
+        said.add(str(message))
+        return line
 
     warnings.formatwarning = say
-    warnings.simplefilter("once", FallsBack)
+    warnings.simplefilter("always", FallsBack)  # Python's own "once" begins anew wherever filters change
 
 
 def open_streams() -> None:

@@ -226,7 +226,7 @@ class UserError(ValueError):
 class FallsBack(UserWarning):
     """What the user asked for is done in another way, with the same result; the message says what and why.
 
-    Python shows each such warning once; the command line prints it as one line.
+    The command line prints each such message once, as one line.
     """
 
 

@@ -13,9 +13,9 @@ import importlib.util
 from collections.abc import Set
 from typing import NamedTuple
 
-# From how many tokens on `auto` takes chunks. Measured forward and backward on a CPU, beside blocks of queries: 512
-# tokens take 1.2 to 1.5 of the time, 1,024 take 0.8 in 0.31 of the memory, 4,096 take 0.74 in 0.08 of it. On other
-# devices, where that has not been measured, only rows whose scores alone could take all memory.
+# From how many tokens on `auto` takes chunks. Measured forward and backward on a CPU beside blocks of queries: 512
+# tokens take 1.1 of their time, 1,024 take 0.56 in 0.31 of the memory, 4,096 take 0.56 in 0.10 of it. On other
+# devices, where nothing has been measured, only rows whose scores alone could take all memory.
 CHUNKS_FROM = {"cpu": 1024}
 ELSEWHERE = 8193
 # What each need is called in "has no ...".

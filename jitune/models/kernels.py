@@ -86,7 +86,10 @@ def _block_sizes(splash, length: int):
 def attend_tokamax(q, k, v, mask, *, scale: float, softcap: float = 0.0) -> jax.Array:
     """tokamax's attention: the first of its kernels for this device that takes the call, or its chunks by XLA."""
     import tokamax
+    from absl import flags
 
+    if not flags.FLAGS.is_parsed():  # or tokamax would read this process's command line as its own
+        flags.FLAGS.mark_as_parsed()
     exact = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
     return tokamax.dot_product_attention(
         q, k, v, mask=mask[:, None], scale=scale, logits_soft_cap=softcap or None, precision=exact,
