@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         x = constrain(x, *spread)
         if c.learned_positions:
             # There is none beyond the last one: NaN tells of it, but not of padding, whose runs may be longer.
-            places = constrain(self.table()[1].astype(c.dtype), "tensor", None)
+            places = constrain(self.table()[1].astype(c.dtype), None, None)
             x = x + constrain(jnp.take(places, jnp.where(segments == 0, 0, positions), axis=0), *spread)
         kv_segments = segments
         if cache is not None:
