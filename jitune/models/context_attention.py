@@ -91,7 +91,7 @@ def attend_ring(q, k, v, *, segments, kv_segments, window, kind="auto", prefix=N
     Rows are split over the axes of a batch and heads over `tensor`, where these divide them. Raises UserError for
     kinds that are kernels of a library: they see one device's keys only.
     """
-    if kind not in ("auto", "plain", "blocks", "chunked"):
+    if kind not in ("auto", "plain", "xla", "blocks", "chunked"):
         raise UserError(f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; "
                         "auto works everywhere")
     del kv_segments, start, windows
@@ -137,9 +137,14 @@ def _exchange(x, count: int):
     return jnp.concatenate([first, second], axis=1)
 
 
-def _hand_on(x, count: int):
+def _hand_on(arrays, count: int):
     """Every device's arrays to the next one."""
-    return lax.ppermute(x, AXIS, [(i, (i + 1) % count) for i in range(count)])
+    return lax.ppermute(arrays, AXIS, [(i, (i + 1) % count) for i in range(count)])
+
+
+def _hand_on_keys(keys: Keys, count: int) -> Keys:
+    k, v, told = _hand_on((keys.k, keys.v, jnp.stack(keys[2:])), count)
+    return Keys(k, v, *told)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
@@ -160,7 +165,7 @@ def _forward(q, k, v, prefix, asked, told, window, scale, softcap, count):
 
     def turn(carry, _):
         keys, sums = carry
-        return (_hand_on(keys, count), add(queries, keys, sums, rule)), None
+        return (_hand_on_keys(keys, count), add(queries, keys, sums, rule)), None
 
     (keys, sums), _ = lax.scan(turn, (keys, sums), length=count - 1)
     sums = add(queries, keys, sums, rule)
@@ -186,7 +191,7 @@ def _backward(scale, softcap, count, kept, d_out):
     def turn(carry, _):
         keys, d_q, d_keys = carry
         d_q, found = gradients(queries, keys, given, d_q, rule)
-        return (_hand_on(keys, count), d_q, _hand_on(jax.tree.map(jnp.add, d_keys, found), count)), None
+        return (_hand_on_keys(keys, count), d_q, _hand_on(jax.tree.map(jnp.add, d_keys, found), count)), None
 
     (keys, d_q, d_keys), _ = lax.scan(turn, (keys, d_q, nothing), length=count - 1)
     d_q, found = gradients(queries, keys, given, d_q, rule)

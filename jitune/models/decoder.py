@@ -75,10 +75,12 @@ class Decoder(nn.Module):
         if prefix is not None:
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
-        x = constrain(x, BATCH_AXES, "context" if cache is None else None, None)
+        spread = BATCH_AXES, "context" if cache is None else None, None
+        x = constrain(x, *spread)
         if c.learned_positions:
             # There is none beyond the last one: NaN tells of it, but not of padding, whose runs may be longer.
-            x = x + jnp.take(self.table()[1].astype(c.dtype), jnp.where(segments == 0, 0, positions), axis=0)
+            places = constrain(self.table()[1].astype(c.dtype), None, None)
+            x = x + constrain(jnp.take(places, jnp.where(segments == 0, 0, positions), axis=0), *spread)
         ends = batch.get("ends")
         if ends is not None and cache is not None:
             raise ValueError("segments that share tokens have no form with a cache")

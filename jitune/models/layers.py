@@ -26,7 +26,7 @@ def constrain(x: jax.Array, *spec) -> jax.Array:
     """
     mesh = jax.sharding.get_abstract_mesh()
     wanted = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
-    if not wanted or not wanted <= set(mesh.axis_names):
+    if not mesh.axis_names or not wanted <= set(mesh.axis_names):
         return x
     if spec[0] == BATCH_AXES and x.shape[0] % math.prod(mesh.shape[a] for a in BATCH_AXES):
         spec = (None, *spec[1:])

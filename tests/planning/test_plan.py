@@ -71,7 +71,8 @@ def test_the_command(tmp_path):
 def test_it_follows_the_config(tmp_path, capsys):
     file = tmp_path / "c.py"
     file.write_text("from jitune.config import defaults\n\ndef get_config():\n    c = defaults()\n"
-                    "    c.seq_len = 32\n    c.batch_size = 8\n    c.mesh.fsdp = 2\n    c.mesh.context = 2\n    return c\n")
+                    "    c.seq_len = 32\n    c.batch_size = 8\n"
+                    "    c.mesh.fsdp = 2\n    c.mesh.context = 2\n    return c\n")
     words = ["plan", "--config", file, "--family", "llama", "--preset", "tiny", "--hardware", "t4", "--no-compare",
              "--config.microbatches=2", "--config.optimizer.name=lion"]
     assert main([str(w) for w in words]) == 0
