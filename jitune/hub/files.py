@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +20,18 @@ from jitune.types import UserError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+SMALL = 1 << 20  # bytes, from which on an array is worth a mapping of its own
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class Tensor(NamedTuple):
-    """A tensor on disk: its file, name, shape as stored, safetensors dtype."""
+    """A tensor on disk: its file, name, shape as stored, safetensors dtype, and where its bytes start in the file."""
 
     file: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
+    start: int
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,14 +80,23 @@ def find_tensors(directory: Path) -> dict[str, Tensor]:
         raise UserError(_no_weights(directory))
     found: dict[str, Tensor] = {}
     for file in files:
-        with open_file(directory / file) as handle:
-            for name in handle.keys():
-                part = handle.get_slice(name)
-                if weight_map is None or weight_map.get(name) == file:
-                    found[name] = Tensor(directory / file, name, tuple(part.get_shape()), part.get_dtype())
+        open_file(directory / file)  # which checks it
+        for tensor in _read_header(directory / file):
+            if weight_map is None or weight_map.get(tensor.name) == file:
+                found[tensor.name] = tensor
     if weight_map is not None and (lost := sorted(weight_map.keys() - found.keys())):
         raise UserError(f"{index}: {lost[0]} is not in {weight_map[lost[0]]} ({len(lost)} such tensors)")
     return found
+
+
+def _read_header(path: Path) -> list[Tensor]:
+    """The tensors of a safetensors file: eight bytes of length, JSON, data (the format's own README)."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return [Tensor(path, name, tuple(one["shape"]), one["dtype"], 8 + length + one["data_offsets"][0])
+            for name, one in header.items()]  # fmt: skip
 
 
 def _no_weights(directory: Path) -> str:
@@ -100,6 +113,22 @@ def read_slice(tensor: Tensor, index: tuple[slice, ...]) -> np.ndarray:
     """Reads a part of a tensor into memory of its own."""
     with open_file(tensor.file) as handle:
         return np.array(handle.get_slice(tensor.name)[index] if index else handle.get_tensor(tensor.name))
+
+
+def view(tensor: Tensor) -> np.ndarray:
+    """A tensor of floats over its mapped file, read-only: pages come in as they are touched, and go with the array."""
+    import ml_dtypes
+
+    dtype = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}[tensor.dtype]
+    return np.memmap(tensor.file, dtype, "r", tensor.start, tensor.shape)
+
+
+def scratch(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An array to fill, whose pages the system has back when it is gone; malloc would keep them for its thread."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
 
 def write_shards(directory: Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int) -> None:

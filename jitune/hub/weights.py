@@ -201,10 +201,10 @@ def _read(source: Source, shape, dtype, home: NamedSharding) -> jax.Array:
     levels = len(next(iter(source.tensors)))
 
     def read(index):
-        rest, whole = stored.index_on_disk(source.place, index[levels:]), np.empty(home.shard_shape(shape), dtype)
+        rest, whole = stored.index_on_disk(source.place, index[levels:]), files.scratch(home.shard_shape(shape), dtype)
         for spot in np.ndindex(whole.shape[:levels]):
             at = tuple((i.start or 0) + n for i, n in zip(index, spot, strict=False))
-            stored.from_disk(source.place, files.read_slice(source.tensors[at], rest), whole[spot])
+            stored.from_disk(source.place, files.view(source.tensors[at])[rest], whole[spot])
         return whole
 
     return jax.make_array_from_callback(shape, home, read)
