@@ -54,7 +54,9 @@ class Batch(TypedDict, total=False):
     loss_weights: float32, 0 where nothing is trained. segment_ids: int32, 1.. for documents, 0 for
     padding. positions: int32, starting at 0 in each document. ends: optional, int32, the last segment that sees the
     token, its own by default: of documents that begin alike, the first one holds what they share, and a document sees
-    every token before it whose segment .. ends its own number lies in (tree attention). embeddings: optional
+    every token before it whose segment .. ends its own number lies in (tree attention). lengths: optional, int32, the
+    length of the token's whole document where only a part of it is here (a long prompt read in parts); some ropes
+    turn long documents otherwise. embeddings: optional
     [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training:
     for dropout.
 
@@ -72,6 +74,7 @@ class Batch(TypedDict, total=False):
     segment_ids: Array
     positions: Array
     ends: Array
+    lengths: Array
     embeddings: Array
     key: Array
     sides: Array

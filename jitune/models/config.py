@@ -184,7 +184,8 @@ def _windows(keys: Keys, layers: int) -> tuple[int, ...]:
         return (window,) * layers
     use = keys.get("use_sliding_window") if family.sliding == "optional" else True
     window = window if use else 0
-    types = keys.get("layer_types") or _layer_types(keys, layers, window)
+    otherwise = _layer_types(keys, layers, window)
+    types = keys.get("layer_types") or otherwise
     if len(types) != layers or set(types) - set(LAYER_TYPES):
         raise UserError(f"{keys.where}: layer_types must name full_attention or sliding_attention for each of "
                         f"{layers} layers")  # fmt: skip

@@ -75,8 +75,8 @@ class Decoder(nn.Module):
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
         x = constrain(x, BATCH_AXES, None, None)
         if c.learned_positions:
-            # Beyond the last position, where only padding may stand, any vector will do.
-            x = x + jnp.take(self.table()[1].astype(c.dtype), positions, axis=0, mode="clip")
+            # There is none beyond the last one: NaN tells of it, but not of padding, whose runs may be longer.
+            x = x + jnp.take(self.table()[1].astype(c.dtype), jnp.where(segments == 0, 0, positions), axis=0)
         kv_segments = segments
         if cache is not None:
             kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))

@@ -90,7 +90,7 @@ FAMILIES: dict[str, Family] = {
             {**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window_pattern": 2,
              "max_position_embeddings": 8192},
             keys={"hidden_act": "hidden_activation"},
-            neutral="hidden_act cache_implementation",
+            neutral="hidden_act cache_implementation sliding_window_size",
             norm="rms_plus_one",
             norms="both",
             embed_scale=True,
@@ -159,7 +159,8 @@ FAMILIES: dict[str, Family] = {
             "gpt2",
             "GPT2LMHeadModel",
             {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5, "tie_word_embeddings": True,
-             "max_position_embeddings": 1024, "scale_attn_weights": True},
+             "max_position_embeddings": 1024, "scale_attn_weights": True, "hidden_size": 768,
+             "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 50257},
             keys={
                 "hidden_size": "n_embd", "intermediate_size": "n_inner", "num_hidden_layers": "n_layer",
                 "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",

@@ -91,7 +91,7 @@ class Keys:
         """Raises UserError for a key that is not understood, or has a value that is not."""
         known = self.used | NEUTRAL_KEYS | set(self.family.neutral.split())
         for key, allowed in REQUIRED_VALUES.items():
-            if key in self.raw and key not in self.used and self.raw[key] not in allowed:
+            if key in self.raw and key not in known and self.raw[key] not in allowed:
                 raise UserError(
                     f"{self.where}: {key}={self.raw[key]!r} is not supported, only {allowed[0]!r} is"
                 )
@@ -110,14 +110,15 @@ def _unwrapped(raw: dict, where: str) -> dict:
             if not isinstance(text, dict) or text.get("model_type", family.name) != family.name:
                 raise UserError(f"{where}: {family.wrapped_by} needs a text_config of model_type {family.name}")
             outer = {k: v for k, v in raw.items() if k not in WRAPPING_KEYS}
-            return {**outer, **text, "model_type": family.name}
+            ids = {k: v for k, v in outer.items() if k.endswith("_token_id") and v is not None}
+            return {**outer, **text, **ids, "model_type": family.name}
     return raw
 
 
 def _family(raw: dict, where: str) -> Family:
     name = raw.get("model_type")
     if name not in FAMILIES:
-        known = sorted({*FAMILIES, *filter(None, (f.wrapped_by for f in FAMILIES.values()))})
+        known = [*FAMILIES, *filter(None, (family.wrapped_by for family in FAMILIES.values()))]
         raise UserError(f"{where}: model_type {name!r} is not supported; known are {', '.join(known)}")
     family = FAMILIES[name]
     if family.own_code and _is_copied(raw.get("auto_map"), family):

@@ -105,10 +105,9 @@ def _read(keys: Keys, given: dict, theta, top: int | None, head_dim: int) -> Rop
     kind = keys.family.rope_kinds.get(kind, kind)
     if kind not in KINDS:
         raise UserError(f"{where}: rope type {kind!r} is not supported; known are {', '.join(KINDS)}")
-    partial = rest.pop("partial_rotary_factor", None)
-    if "partial_rotary_factor" in keys.family.defaults:
-        partial = keys.get("partial_rotary_factor") if partial is None else partial
-    elif partial not in (1, 1.0, None):
+    partial, outside = rest.pop("partial_rotary_factor", None), keys.optional("partial_rotary_factor")
+    partial = outside if partial is None else partial
+    if "partial_rotary_factor" not in keys.family.defaults and partial not in (1, 1.0, None):
         raise UserError(f"{where}: partial_rotary_factor other than 1 is not supported by {keys.family.name}")
     rope = Rope(kind, float(rest.pop("rope_theta", None) or theta), partial=float(1 if partial is None else partial))
     if rope.width(head_dim) % 2:

@@ -15,7 +15,8 @@ from jitune.types import UserError
 
 pytestmark = pytest.mark.core
 SLIDING = {"mistral": {"sliding_window": 4}, "qwen2": {"use_sliding_window": True, "sliding_window": 4,
-                                                       "max_window_layers": 1}}
+                                                       "max_window_layers": 1},
+           "gemma2": {"sliding_window": 4}, "gemma3_text": {"sliding_window": 4}, "phi3": {"sliding_window": 4}}
 
 
 def make(family="qwen3", seed=0, **changes):
@@ -169,3 +170,10 @@ def test_embeddings_stand_in_for_tokens():
 def test_a_token_outside_the_vocabulary_is_not_silent():
     config, params = make()
     assert np.isnan(jitune.logits(decoder.build(config), params, jnp.array([[1, 96]]))).any()
+
+
+def test_a_position_beyond_the_learned_ones_is_not_silent():
+    config, params = make("gpt2", n_positions=4)
+    ids, segments = tokens(1, 9), jnp.array([[0] * 6 + [1] * 3])
+    run = jax.jit(lambda segments: jitune.logits(decoder.build(config), params, ids, segment_ids=segments))
+    assert np.isnan(run(jnp.ones_like(segments))[0, 4:]).all() and np.isfinite(run(segments)).all()
