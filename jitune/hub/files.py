@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import struct
 from collections.abc import Iterable
@@ -117,10 +118,7 @@ def read_slice(tensor: Tensor, index: tuple[slice, ...]) -> np.ndarray:
 
 def view(tensor: Tensor) -> np.ndarray:
     """A tensor of floats over its mapped file, read-only: pages come in as they are touched, and go with the array."""
-    import ml_dtypes
-
-    dtype = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}[tensor.dtype]
-    return np.memmap(tensor.file, dtype, "r", tensor.start, tensor.shape)
+    return np.memmap(tensor.file, _dtypes()[tensor.dtype], "r", tensor.start, tensor.shape)
 
 
 def scratch(shape: tuple[int, ...], dtype) -> np.ndarray:
@@ -131,37 +129,57 @@ def scratch(shape: tuple[int, ...], dtype) -> np.ndarray:
     return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
 
-def write_shards(directory: Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int) -> None:
-    """Writes (name, array) pairs as model.safetensors, or as shards with an index above `max_bytes`."""
-    from safetensors.numpy import save_file
+def write_shards(
+    directory: Path, layout: dict[str, tuple[tuple[int, ...], Any]], tensors: Iterable[tuple[str, np.ndarray]],
+    max_bytes: int,
+) -> None:  # fmt: skip
+    """Writes tensors as model.safetensors, or as shards with an index above `max_bytes`, one tensor after the other.
 
-    shard: dict[str, np.ndarray] = {}
-    parts: list[tuple[Path, list[str]]] = []
-    size = total = parameters = 0
-
-    def flush():
-        path = directory / f"part-{len(parts):05d}.safetensors"
-        save_file(shard, path, metadata={"format": "pt"})
-        parts.append((path, list(shard)))
-        shard.clear()
-
-    for name, array in tensors:
-        if shard and size + array.nbytes > max_bytes:
-            flush()
-            size = 0
-        shard[name] = np.ascontiguousarray(array)
-        size, total, parameters = size + array.nbytes, total + array.nbytes, parameters + array.size
-    flush()
-    if len(parts) == 1:
-        parts[0][0].rename(directory / SINGLE)
+    layout: {name: (shape, dtype)} of all of them, in the order in which `tensors` gives them.
+    """
+    shards, room, total, parameters = [{}], max_bytes, 0, 0
+    for name, (shape, dtype) in layout.items():
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if shards[-1] and size > room:
+            shards.append({})
+            room = max_bytes
+        shards[-1][name] = (shape, np.dtype(dtype))
+        room, total, parameters = room - size, total + size, parameters + math.prod(shape)
+    tensors = iter(tensors)
+    if len(shards) == 1:
+        _write_shard(directory / SINGLE, shards[0], tensors)
         return
     weight_map = {}
-    for number, (path, names) in enumerate(parts, 1):
-        file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-        path.rename(directory / file)
-        weight_map |= dict.fromkeys(names, file)
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_shard(directory / file, shard, tensors)
+        weight_map |= dict.fromkeys(shard, file)
     meta = {"total_parameters": parameters, "total_size": total}
     write_json(directory / INDEX, {"metadata": meta, "weight_map": weight_map})
+
+
+def _write_shard(path: Path, shard: dict, tensors) -> None:
+    """One safetensors file: eight bytes of length, JSON filled up with spaces to a multiple of eight, data."""
+    kinds, header, end = {dtype: name for name, dtype in _dtypes().items()}, {"__metadata__": {"format": "pt"}}, 0
+    for name, (shape, dtype) in shard.items():
+        first, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": kinds[dtype], "shape": list(shape), "data_offsets": [first, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for wanted in shard:
+            name, array = next(tensors)
+            if name != wanted or (array.shape, array.dtype) != shard[name]:
+                raise AssertionError(f"{name} {array.shape} {array.dtype} comes where {wanted} {shard[wanted]} belongs")
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _dtypes() -> dict[str, np.dtype]:
+    import ml_dtypes
+
+    kinds = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+    return {name: np.dtype(kind) for name, kind in kinds.items()}
 
 
 def write_json(path: Path, value: Any) -> None:
