@@ -45,7 +45,8 @@ def prepare(options: Any, context: int | None = None) -> Plan | None:
         if options[name] < least:
             raise UserError(f"config.evals.{name}={options[name]} must be at least {least}")
     if context and options.max_length > context:
-        raise UserError(f"config.evals.max_length={options.max_length} is more than the model's context of {context}")
+        raise UserError(f"config.evals.max_length={options.max_length} is more than the model's context of {context}; "
+                        "config.model.allow_longer_context=true allows more")  # fmt: skip
     if not (options.suite or options.tasks):
         if options.every:
             raise UserError(f"config.evals.every={options.every} needs config.evals.suite or config.evals.tasks")

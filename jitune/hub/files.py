@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +21,18 @@ from jitune.types import UserError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+SMALL = 1 << 20  # bytes, from which on an array is worth a mapping of its own
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class Tensor(NamedTuple):
-    """A tensor on disk: its file, name, shape as stored, safetensors dtype."""
+    """A tensor on disk: its file, name, shape as stored, safetensors dtype, and where its bytes start in the file."""
 
     file: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
+    start: int
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,14 +81,23 @@ def find_tensors(directory: Path) -> dict[str, Tensor]:
         raise UserError(_no_weights(directory))
     found: dict[str, Tensor] = {}
     for file in files:
-        with open_file(directory / file) as handle:
-            for name in handle.keys():
-                part = handle.get_slice(name)
-                if weight_map is None or weight_map.get(name) == file:
-                    found[name] = Tensor(directory / file, name, tuple(part.get_shape()), part.get_dtype())
+        open_file(directory / file)  # which checks it
+        for tensor in _read_header(directory / file):
+            if weight_map is None or weight_map.get(tensor.name) == file:
+                found[tensor.name] = tensor
     if weight_map is not None and (lost := sorted(weight_map.keys() - found.keys())):
         raise UserError(f"{index}: {lost[0]} is not in {weight_map[lost[0]]} ({len(lost)} such tensors)")
     return found
+
+
+def _read_header(path: Path) -> list[Tensor]:
+    """The tensors of a safetensors file: eight bytes of length, JSON, data (the format's own README)."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return [Tensor(path, name, tuple(one["shape"]), one["dtype"], 8 + length + one["data_offsets"][0])
+            for name, one in header.items()]  # fmt: skip
 
 
 def _no_weights(directory: Path) -> str:
@@ -102,37 +116,70 @@ def read_slice(tensor: Tensor, index: tuple[slice, ...]) -> np.ndarray:
         return np.array(handle.get_slice(tensor.name)[index] if index else handle.get_tensor(tensor.name))
 
 
-def write_shards(directory: Path, tensors: Iterable[tuple[str, np.ndarray]], max_bytes: int) -> None:
-    """Writes (name, array) pairs as model.safetensors, or as shards with an index above `max_bytes`."""
-    from safetensors.numpy import save_file
+def view(tensor: Tensor) -> np.ndarray:
+    """A tensor of floats over its mapped file, read-only: pages come in as they are touched, and go with the array."""
+    return np.memmap(tensor.file, _dtypes()[tensor.dtype], "r", tensor.start, tensor.shape)
 
-    shard: dict[str, np.ndarray] = {}
-    parts: list[tuple[Path, list[str]]] = []
-    size = total = parameters = 0
 
-    def flush():
-        path = directory / f"part-{len(parts):05d}.safetensors"
-        save_file(shard, path, metadata={"format": "pt"})
-        parts.append((path, list(shard)))
-        shard.clear()
+def scratch(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An array to fill, whose pages the system has back when it is gone; malloc would keep them for its thread."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
-    for name, array in tensors:
-        if shard and size + array.nbytes > max_bytes:
-            flush()
-            size = 0
-        shard[name] = np.ascontiguousarray(array)
-        size, total, parameters = size + array.nbytes, total + array.nbytes, parameters + array.size
-    flush()
-    if len(parts) == 1:
-        parts[0][0].rename(directory / SINGLE)
+
+def write_shards(
+    directory: Path, layout: dict[str, tuple[tuple[int, ...], Any]], tensors: Iterable[tuple[str, np.ndarray]],
+    max_bytes: int,
+) -> None:  # fmt: skip
+    """Writes tensors as model.safetensors, or as shards with an index above `max_bytes`, one tensor after the other.
+
+    layout: {name: (shape, dtype)} of all of them, in the order in which `tensors` gives them.
+    """
+    shards, room, total, parameters = [{}], max_bytes, 0, 0
+    for name, (shape, dtype) in layout.items():
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if shards[-1] and size > room:
+            shards.append({})
+            room = max_bytes
+        shards[-1][name] = (shape, np.dtype(dtype))
+        room, total, parameters = room - size, total + size, parameters + math.prod(shape)
+    tensors = iter(tensors)
+    if len(shards) == 1:
+        _write_shard(directory / SINGLE, shards[0], tensors)
         return
     weight_map = {}
-    for number, (path, names) in enumerate(parts, 1):
-        file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-        path.rename(directory / file)
-        weight_map |= dict.fromkeys(names, file)
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_shard(directory / file, shard, tensors)
+        weight_map |= dict.fromkeys(shard, file)
     meta = {"total_parameters": parameters, "total_size": total}
     write_json(directory / INDEX, {"metadata": meta, "weight_map": weight_map})
+
+
+def _write_shard(path: Path, shard: dict, tensors) -> None:
+    """One safetensors file: eight bytes of length, JSON filled up with spaces to a multiple of eight, data."""
+    kinds, header, end = {dtype: name for name, dtype in _dtypes().items()}, {"__metadata__": {"format": "pt"}}, 0
+    for name, (shape, dtype) in shard.items():
+        first, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": kinds[dtype], "shape": list(shape), "data_offsets": [first, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for wanted in shard:
+            name, array = next(tensors)
+            if name != wanted or (array.shape, array.dtype) != shard[name]:
+                raise AssertionError(f"{name} {array.shape} {array.dtype} comes where {wanted} {shard[wanted]} belongs")
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _dtypes() -> dict[str, np.dtype]:
+    import ml_dtypes
+
+    kinds = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+    return {name: np.dtype(kind) for name, kind in kinds.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -81,13 +81,8 @@ def holders(table: dict[str, Stored], shapes: dict[str, tuple[int, ...]]) -> dic
     return found
 
 
-def on_disk(stored: Stored, array: np.ndarray) -> np.ndarray:
-    """A parameter, or a part of it, as it lies on disk, and back: kernels stored [out, in] are transposed."""
-    return np.swapaxes(array, -1, -2) if stored.transposed else array
-
-
 def from_disk(stored: Stored, array: np.ndarray, out: np.ndarray) -> None:
-    """Fills `out`, of any dtype, with a part of a tensor on disk.
+    """Fills `out`, of any dtype, with a part of a tensor on disk, or the other way round.
 
     A transposed one goes over as many rows at a time as fill a cache line of `out`: four times as fast as at once.
     """
@@ -103,7 +98,12 @@ def from_disk(stored: Stored, array: np.ndarray, out: np.ndarray) -> None:
 
 def join(stored: Stored, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """One tensor as it lies on disk, of the parameters that it holds, in order, [..., out] each."""
-    return on_disk(stored, arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1))
+    whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+    if not stored.transposed:
+        return whole
+    turned = np.empty((*whole.shape[:-2], whole.shape[-1], whole.shape[-2]), whole.dtype)
+    from_disk(stored, whole, turned)
+    return turned
 
 
 def index_on_disk(stored: Stored, index: Sequence[slice]) -> tuple[slice, ...]:

@@ -201,10 +201,10 @@ def _read(source: Source, shape, dtype, home: NamedSharding) -> jax.Array:
     levels = len(next(iter(source.tensors)))
 
     def read(index):
-        rest, whole = stored.index_on_disk(source.place, index[levels:]), np.empty(home.shard_shape(shape), dtype)
+        rest, whole = stored.index_on_disk(source.place, index[levels:]), files.scratch(home.shard_shape(shape), dtype)
         for spot in np.ndindex(whole.shape[:levels]):
             at = tuple((i.start or 0) + n for i, n in zip(index, spot, strict=False))
-            stored.from_disk(source.place, files.read_slice(source.tensors[at], rest), whole[spot])
+            stored.from_disk(source.place, files.view(source.tensors[at])[rest], whole[spot])
         return whole
 
     return jax.make_array_from_callback(shape, home, read)
@@ -219,7 +219,8 @@ def save(path: str | Path, pretrained: Pretrained, *, max_shard_bytes: int = MAX
     """
 
     def fill(draft: Path) -> None:
-        files.write_shards(draft, export_tensors(pretrained.params, pretrained.config), max_shard_bytes)
+        layout = export_layout(pretrained.params, pretrained.config)
+        files.write_shards(draft, layout, export_tensors(pretrained.params, pretrained.config), max_shard_bytes)
         _write_config(draft, pretrained)
 
     def follow() -> None:
@@ -250,6 +251,13 @@ def put_directory(target: Path, fill, follow=lambda: None, *, mark: str, holds: 
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(f"saved {target.name}")
+
+
+def export_layout(params: Params, config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """{name: (shape, dtype)} of what `export_tensors` yields, in its order."""
+    leaves = tree.flatten(params)
+    held = stored.holders(name_table(config), {path: leaf.shape for path, leaf in leaves.items()})
+    return {name: (one.shape, np.dtype(leaves[one.paths[0]].dtype)) for name, one in held.items()}
 
 
 def export_tensors(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:

@@ -50,7 +50,7 @@ def make(directory: Path, gb: float, dtype: str, shard_bytes: int) -> None:
             yield name, rng.random(one.shape, np.float32).astype(kind)
 
     directory.mkdir(parents=True, exist_ok=True)
-    files.write_shards(directory, tensors(), shard_bytes)
+    files.write_shards(directory, {n: (h.shape, kind) for n, h in held.items()}, tensors(), shard_bytes)
     files.write_json(directory / "config.json", config.to_hf())
 
 

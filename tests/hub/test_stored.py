@@ -75,7 +75,8 @@ def test_fused_tensors_hold_their_parts_end_to_end(model, fused):
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (1, 2, 4)])
 def test_fused_tensors_come_back_on_any_mesh(mesh, model, fused, tmp_path):
     config, params = model
-    files.write_shards(tmp_path, weights.export_tensors(params, config), 50_000)
+    layout = weights.export_layout(params, config)
+    files.write_shards(tmp_path, layout, weights.export_tensors(params, config), 50_000)
     data, fsdp, tensor = mesh
     devices = jax.devices()[: data * fsdp * tensor]
     loaded = weights.load_params(tmp_path, config, make_mesh(data, fsdp, tensor, devices=devices))
