@@ -28,12 +28,14 @@ def model_options(config) -> dict:
 
 
 def check_batch(config, mesh) -> None:
-    """Raises UserError where the rows of a microbatch do not divide by the mesh."""
-    shards = sharding.batch_shards(mesh)
+    """Raises UserError where the rows of a microbatch, or the tokens of a row, do not divide by the mesh."""
+    shards, parts = sharding.batch_shards(mesh), mesh.shape["context"]
     if config.batch_size // config.microbatches % shards:
-        parts = f" in {config.microbatches} microbatches" if config.microbatches > 1 else ""
-        raise UserError(f"config.batch_size={config.batch_size}{parts} does not divide by the mesh: "
-                        f"data x fsdp = {shards}")
+        times = f" in {config.microbatches} microbatches" if config.microbatches > 1 else ""
+        axes = " x ".join(("data", "fsdp", *(["expert"] if mesh.shape["expert"] > 1 else [])))
+        raise UserError(f"config.batch_size={config.batch_size}{times} does not divide by the mesh: {axes} = {shards}")
+    if config.seq_len % parts:
+        raise UserError(f"config.seq_len={config.seq_len} does not divide by the mesh: context = {parts}")
 
 
 def abstract_state(tuning: states.Tuning, mesh, optimizer):

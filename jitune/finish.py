@@ -8,7 +8,7 @@ from __future__ import annotations
 from jax import ShapeDtypeStruct
 from jax import tree as trees
 
-from jitune import checkpoint, companions, meter, tree
+from jitune import checkpoint, companions, meter, sharding, tree
 from jitune.export import with_stop_ids
 from jitune.hub import peft, weights
 from jitune.models import decoder
@@ -19,7 +19,7 @@ from jitune.types import Pretrained, TrainState
 
 def describe(run, state: TrainState, start: int, parameters: int, trained_parameters: int) -> str:
     """What is about to be trained, and on what, in three lines, or four where weights are frozen."""
-    mesh = " x ".join(f"{name} {size}" for name, size in run.mesh.shape.items())
+    mesh = sharding.describe(run.mesh.shape)
     aim = companions.describe(run.config, run.company, run.beside)
     resumed = f", from step {start}" if start else ""
     held, frozen = f"optimizer state {tree.count_bytes(state.opt_state) / 2**20:,.1f} MiB", tree.count_bytes(run.frozen)

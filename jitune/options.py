@@ -10,7 +10,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from jitune.types import UserError
+from jitune.types import MESH_SIZES, UserError
 
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
@@ -123,7 +123,7 @@ def defaults() -> ConfigDict:
             "init_text": "",  # for init=text
             "projection": 0,  # of a prefix: the hidden size of an MLP that makes it; 0: none
         },
-        "mesh": {"data": 1, "fsdp": -1, "expert": 1, "context": 1, "tensor": 1},
+        "mesh": dict(MESH_SIZES),
         "keep_pages": True,  # on CPU: freed memory is kept for the next step, which is faster and takes more of it
         "eval_every": 0,  # 0: at the end only
         "eval_batches": 0,  # 0: all

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, expert: int = 1
     """
     devices = jax.devices() if devices is None else devices
     sizes = dict(zip(MESH_AXES, (data, fsdp, expert, context, tensor), strict=True))
-    shape = ", ".join(f"{k}={v}" for k, v in sizes.items())
+    shape = describe(sizes, ", ", "=")
     free = [k for k, v in sizes.items() if v == -1]
     if len(free) > 1 or any(v < 1 and v != -1 for v in sizes.values()):
         raise UserError(f"mesh: sizes are positive, and at most one is -1; got {shape}")
@@ -69,10 +70,35 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, expert: int = 1
     )
 
 
+def mesh_of_options(options: Any) -> Mesh:
+    """The mesh of a command's options `--mesh.data`, `--mesh.fsdp`, ... (`mesh_data`, ... once they are read)."""
+    return make_mesh(**{axis: getattr(options, f"mesh_{axis}") for axis in MESH_AXES})
+
+
+def describe(sizes: Mapping[str, int], between: str = " x ", sign: str = " ") -> str:
+    """The sizes of a mesh for a reader, without the axes of few models: "data 1 x fsdp 8 x tensor 1".
+
+    expert and context are named where they are not 1.
+    """
+    return between.join(f"{axis}{sign}{sizes[axis]}" for axis in MESH_AXES
+                        if axis in sizes and (axis not in ("expert", "context") or sizes[axis] != 1))
+
+
 def _fit(spec: tuple, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Drops the axes that do not divide their dimension: ('fsdp',), (10,), fsdp=4 -> P(None)."""
-    sizes = [math.prod(mesh.shape[a] for a in ([e] if isinstance(e, str) else e or [])) for e in spec]
-    return P(*(e if n % s == 0 else None for e, n, s in zip(spec, shape, sizes, strict=False)))
+    """Drops the axes that do not divide their dimension: ('fsdp',), (10,), fsdp=4 -> P(None).
+
+    What lies on fsdp lies on context too, where that divides: devices that share a row's tokens need not each hold
+    the same parameters.
+    """
+
+    def choose(entry, length: int):
+        both = (("fsdp", "context"),) if entry == "fsdp" and mesh.shape.get("context", 1) > 1 else ()
+        for axes in (*both, entry):
+            if length % math.prod(mesh.shape[a] for a in ([axes] if isinstance(axes, str) else axes or [])) == 0:
+                return axes
+        return None
+
+    return P(*(choose(entry, length) for entry, length in zip(spec, shape, strict=False)))
 
 
 def shardings(abstract: Any, mesh: Mesh, rules=RULES) -> Any:
@@ -114,8 +140,8 @@ def state_shardings(abstract: Any, params: Any, placed: Any, mesh: Mesh) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows of a batch are split over data, fsdp and expert."""
-    return NamedSharding(mesh, P(BATCH_AXES))
+    """[rows, tokens, ...]: rows of a batch are split over data, fsdp and expert, their tokens over context."""
+    return NamedSharding(mesh, P(BATCH_AXES, "context"))
 
 
 def batch_shards(mesh: Mesh) -> int:
@@ -124,19 +150,40 @@ def batch_shards(mesh: Mesh) -> int:
 
 
 def process_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
-    """Which part of a global batch lies on this process's devices, as (index, number of parts)."""
-    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    """Which rows of a global batch lie on this process's devices, as (index, number of parts).
+
+    Processes whose devices hold other tokens of the same rows have the same share.
+    """
+    indices = _rows(mesh).addressable_devices_indices_map((batch_size,)).values()
     ranges = [rows.indices(batch_size)[:2] for (rows,) in indices]
     start, stop = min(r[0] for r in ranges), max(r[1] for r in ranges)
     return start // (stop - start), batch_size // (stop - start)
 
 
+def _rows(mesh: Mesh) -> NamedSharding:
+    """Rows are split as a batch's, and everything else of them is whole."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
-    """Lays a batch of `batch_size` rows on the mesh; `batch` holds this process's share of them."""
-    home = batch_sharding(mesh)
-    return {
-        k: jax.make_array_from_process_local_data(home, v, (batch_size, *v.shape[1:])) for k, v in batch.items()
-    }
+    """Lays a batch of `batch_size` rows on the mesh; `batch` holds this process's share of them, each of them whole.
+
+    Raises UserError where the tokens of a row do not divide by the mesh.
+    """
+    home, index = batch_sharding(mesh), process_share(mesh, batch_size)[0]
+
+    def lay(x):
+        if x.shape[1] % mesh.shape["context"]:
+            raise UserError(f"a row of {x.shape[1]} tokens does not divide by the mesh: "
+                            f"context = {mesh.shape['context']}")
+        first = index * len(x)
+        return jax.make_array_from_callback(
+            (batch_size, *x.shape[1:]), home,
+            lambda place: x[place[0].indices(batch_size)[0] - first : place[0].indices(batch_size)[1] - first,
+                            *place[1:]],
+        )  # fmt: skip
+
+    return {name: lay(x) for name, x in batch.items()}
 
 
 def mesh_of(params: Any) -> Mesh | None:
@@ -152,7 +199,7 @@ def put_whole(batch: Any, mesh: Mesh | None) -> Any:
     """Lays arrays, which every process holds whole, on the mesh, rows split; without a mesh they stay as they are."""
     if mesh is None:
         return batch
-    home = batch_sharding(mesh)
+    home = _rows(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, home, lambda index: x[index]), batch)
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypedDict
 # Mesh axes, outermost first: replicas of everything, shards of parameters, shards of experts, shards of the sequence,
 # shards inside a layer.
 MESH_AXES = ("data", "fsdp", "expert", "context", "tensor")
+# Their sizes where none are given: -1 is all devices that are left.
+MESH_SIZES = {"data": 1, "fsdp": -1, "expert": 1, "context": 1, "tensor": 1}
 # A batch's first axis is split over all of these; its second one, the sequence, over context.
 BATCH_AXES = ("data", "fsdp", "expert")
 # The segment id of cache slots that the tokens of every segment see.

@@ -56,10 +56,11 @@ def finish(processes, code: int) -> list[str]:
 
 
 def test_two_processes(toy_config, tmp_path):
+    """Each holds half of every row's tokens."""
     alone, directory = toy_config.output_dir, tmp_path / "two"
     toy_config.update_from_flattened_dict({
         "steps": 100_000, "data.eval": toy_config.data.train, "eval_batches": 3, "optimizer.warmup_steps": 1,
-        "mesh.data": 1, "mesh.fsdp": 2, "mesh.tensor": 2, "output_dir": str(directory),
+        "mesh.fsdp": 1, "mesh.context": 2, "mesh.tensor": 2, "output_dir": str(directory),
     })
     processes = start(toy_config, tmp_path / "config.py")
     while not losses(directory) and all(p.poll() is None for p in processes):
@@ -72,7 +73,8 @@ def test_two_processes(toy_config, tmp_path):
     toy_config.steps = steps = stopped + 3
     errors = finish(start(toy_config, tmp_path / "config.py"), 0)
     assert f"step {steps}/" in errors[0] and f"step {steps}/" not in errors[1]
-    toy_config.update_from_flattened_dict({"output_dir": alone, "mesh.fsdp": 8, "mesh.tensor": 1})
+    toy_config.update_from_flattened_dict({"output_dir": alone, "mesh.fsdp": 8, "mesh.context": 1,
+                                            "mesh.tensor": 1})
     whole = train(toy_config)
     np.testing.assert_allclose(losses(directory), losses(whole), rtol=1e-5)
     first, second = (files.find_tensors(d / "final") for d in (whole, directory))

@@ -24,6 +24,7 @@ FLOORS = (
      "limits",
      "models.rotary",
      "models.attention",
+     "models.context_attention",
      "models.moe",
      "models.layers",
      "models.flax_bridge", "models.decoder", "flops", "hardware", "host_memory",

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -10,18 +11,27 @@ from jitune.hub import weights
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.sharding import make_mesh, shardings, state_shardings
-from jitune.types import UserError
+from jitune.types import MESH_AXES, UserError
 
 pytestmark = pytest.mark.core
 
 
 @pytest.mark.parametrize(
     ("sizes", "shape"),
-    [((1, -1, 1), (1, 8, 1)), ((-1, 2, 2), (2, 2, 2)), ((1, 4, -1), (1, 4, 2)), ((8, 1, 1), (8, 1, 1))],
-)
+    [((1, -1, 1), (1, 8, 1, 1, 1)), ((-1, 2, 2), (2, 2, 1, 1, 2)), ((1, 4, -1), (1, 4, 1, 1, 2)),
+     ((8, 1, 1), (8, 1, 1, 1, 1))],
+)  # fmt: skip
 def test_make_mesh(sizes, shape):
     mesh = make_mesh(*sizes)
-    assert tuple(mesh.shape.values()) == shape and mesh.axis_names == ("data", "fsdp", "tensor")
+    assert tuple(mesh.shape.values()) == shape and mesh.axis_names == MESH_AXES
+
+
+def test_what_is_said_of_a_mesh():
+    assert sharding.describe(make_mesh(2, 2, 2).shape) == "data 2 x fsdp 2 x tensor 2"
+    assert sharding.describe(make_mesh(context=4, expert=2).shape) == (
+        "data 1 x fsdp 1 x expert 2 x context 4 x tensor 1")
+    with pytest.raises(UserError, match="^mesh: data=1, fsdp=1, context=3, tensor=1 does not multiply to the 8 dev"):
+        make_mesh(1, 1, context=3)
 
 
 @pytest.mark.parametrize("sizes", [(3, -1, 1), (1, 1, 1), (-1, -1, 1), (0, 8, 1), (2, 2, 4)])
@@ -69,6 +79,25 @@ def test_optimizer_state_lies_with_its_parameters():
         for path, leaf in tree.flatten(shapes).items():
             same = path.endswith("q_proj/kernel") and leaf.shape == (2, 256, 256)
             assert placed[path].spec == (P(None, "fsdp", "tensor") if same else P()), path
+
+
+def test_parameters_lie_on_context_as_on_fsdp_where_it_divides():
+    mesh = make_mesh(1, 2, 2, context=2)
+    for size, axes in ((8, ("fsdp", "context")), (6, "fsdp"), (3, None)):
+        home = shardings({"lm_head": {"kernel": jnp.zeros((size, 4))}}, mesh)["lm_head"]["kernel"]
+        assert home.spec == P(axes, "tensor")
+
+
+def test_rows_and_their_tokens_are_split():
+    mesh, rows = make_mesh(1, 2, 1, context=4), np.arange(64, dtype=np.int32).reshape(4, 16)
+    assert sharding.process_share(mesh, 4) == (0, 1)
+    batch = sharding.put_batch({"tokens": rows}, mesh, 4)["tokens"]
+    assert batch.sharding.shard_shape((4, 16)) == (2, 4)
+    for shard in batch.addressable_shards:
+        np.testing.assert_array_equal(shard.data, rows[shard.index])
+    np.testing.assert_array_equal(sharding.put_whole(rows, mesh).addressable_shards[0].data, rows[:2])
+    with pytest.raises(UserError, match="a row of 6 tokens does not divide by the mesh: context = 4"):
+        sharding.put_batch({"tokens": rows[:, :6]}, mesh, 4)
 
 
 def test_shares_of_a_batch():

@@ -19,7 +19,9 @@ from jitune.types import TrainState
 
 pytestmark = pytest.mark.core
 ROWS, SEQ, VOCAB = 8, 32, 112
-SHAPES = [(1, 1, 8), (1, 8, 1), (8, 1, 1), (2, 2, 2), (1, 2, 4), (1, 4, 2), (4, 2, 1), (2, 4, 1), (4, 1, 2), (2, 1, 4)]
+SHAPES = [(1, 1, 8), (1, 8, 1), (8, 1, 1), (2, 2, 2), (1, 2, 4), (1, 4, 2), (4, 2, 1)]
+# Rows and their tokens, and heads, are split: fsdp, tensor, expert, context.
+SPLIT = [(1, 1, 1, 8), (2, 2, 1, 2), (1, 1, 2, 4)]
 
 
 @functools.cache
@@ -139,8 +141,15 @@ def test_every_mesh_gives_one_devices_losses(shape):
     np.testing.assert_allclose(run_steps(mesh=sharding.make_mesh(*shape)), reference(), rtol=1e-5)
 
 
-def test_accumulation_on_a_mesh():
-    np.testing.assert_allclose(run_steps(2, sharding.make_mesh(2, 2, 2)), reference(), rtol=1e-5)
+@pytest.mark.parametrize(("fsdp", "tensor", "expert", "context"), SPLIT)
+def test_a_split_sequence_gives_one_devices_losses(fsdp, tensor, expert, context):
+    mesh = sharding.make_mesh(1, fsdp, tensor, expert=expert, context=context)
+    np.testing.assert_allclose(run_steps(mesh=mesh), reference(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mesh", [{"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 2, "context": 4}])
+def test_accumulation_on_a_mesh(mesh):
+    np.testing.assert_allclose(run_steps(2, sharding.make_mesh(**mesh)), reference(), rtol=1e-5)
 
 
 def test_metrics_and_evaluation():

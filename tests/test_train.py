@@ -96,7 +96,7 @@ def test_resume_on_another_mesh(toy_config, tmp_path):
     whole = train(toy_config)
     parts = copy_config(toy_config, output_dir=str(tmp_path / "parts"), steps=5)
     train(parts)
-    changes = {"steps": 12, "mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2}
+    changes = {"steps": 12, "mesh.fsdp": 2, "mesh.context": 2, "mesh.tensor": 2}
     resumed = train(copy_config(parts, **changes), resume=True)
     assert losses_of(resumed)[:5] == losses_of(whole)[:5]
     np.testing.assert_allclose(losses_of(resumed), losses_of(whole), rtol=1e-5)

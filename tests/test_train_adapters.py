@@ -92,8 +92,8 @@ def test_a_resumed_run_ends_with_the_same_bits(toy_config, tmp_path, changes):
 
 def test_every_mesh_gives_one_devices_losses(toy_config, tmp_path):
     losses = []
-    for i, mesh in enumerate([(8, 1, 1), (1, 4, 2)]):
-        sizes = dict(zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh, strict=True))
+    for i, mesh in enumerate([(8, 1, 1, 1), (1, 2, 2, 2)]):
+        sizes = dict(zip(("mesh.data", "mesh.fsdp", "mesh.context", "mesh.tensor"), mesh, strict=True))
         losses.append(losses_of(run(toy_config, tmp_path / str(i), **LORA, **sizes, steps=4, **{
             "transform.quantize": "nf4"})))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)

@@ -151,7 +151,7 @@ def test_other_objectives_of_preference(changes, paired):
 def test_every_mesh_and_cut_gives_the_same_losses(which, request, tmp_path):
     config = request.getfixturevalue(which)
     whole = train(config)
-    other = copy_config(config, **{"output_dir": str(tmp_path / "other"), "mesh.data": 2, "mesh.fsdp": 2,
+    other = copy_config(config, **{"output_dir": str(tmp_path / "other"), "mesh.context": 2, "mesh.fsdp": 2,
                                    "mesh.tensor": 2, "microbatches": 2})
     np.testing.assert_allclose(losses_of(train(other)), losses_of(whole), rtol=1e-5)
 

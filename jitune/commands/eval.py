@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jitune.evals.judge import options
-from jitune.types import UserError
+from jitune.types import MESH_SIZES, UserError
 
 EXAMPLES = """\
   jitune eval --model DIR --suite utility,faithfulness,safety --data FOLDER --out eval/base --limit 50
@@ -51,7 +51,7 @@ def add(commands) -> None:
     p.add_argument("--classifier_model", "--classifier-model", default="", metavar="NAME", help="of an endpoint")
     p.add_argument("--distributed", action="store_true", help="one of several processes, as in jitune train")
     options.add_arguments(p)
-    for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
+    for axis, size in MESH_SIZES.items():
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size, metavar="N",
                        help=f"devices along {axis} ({size}); -1: all that are left")
     p.set_defaults(run=run)

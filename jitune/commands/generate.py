@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jitune.types import UserError
+from jitune.types import MESH_SIZES, UserError
 
 
 def add(commands) -> None:
@@ -31,7 +31,7 @@ def add(commands) -> None:
     p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
                    help="texts may be longer than the model was made for")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
-    for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
+    for axis, size in MESH_SIZES.items():
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
     p.set_defaults(run=run)
 
@@ -50,7 +50,7 @@ def run(a) -> None:
         stop_ids = [int(i) for i in a.stop_ids.split(",") if i.strip()]
     except ValueError:
         raise UserError(f"--stop_ids {a.stop_ids}: token ids joined by commas are needed") from None
-    mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
+    mesh = sharding.mesh_of_options(a)
     pretrained, adapters = load_models(a, mesh)
     for model in (*adapters.values(), *(() if adapters else (pretrained,))):
         if model.tokenizer is None:

@@ -24,7 +24,7 @@ from jitune.evals.run import NEEDS, evaluate
 from jitune.generators.local import identify
 from jitune.hub import peft, peft_config, weights
 from jitune.hub.tokenizer import tokenizer_digest
-from jitune.types import Pretrained, UserError
+from jitune.types import MESH_AXES, Pretrained, UserError
 
 
 def run(a: Any) -> dict:
@@ -46,7 +46,7 @@ def run(a: Any) -> dict:
     opened = harness.open_tasks(names, a.include_path) if names else None
     if warning := compile_cache.use_cache():
         print(f"jitune: {warning}", file=sys.stderr)
-    mesh = sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor)
+    mesh = sharding.mesh_of_options(a)
     pretrained, model = open_model(a, mesh)
     plain = a.chat_template == "none" or not pretrained.tokenizer.chat_template
     if plain and a.chat_template != "none":
@@ -107,7 +107,7 @@ def describe_settings(a: Any, engine: Any) -> dict:
         "chat_template": engine.chat_template or task.digest(tokenizer.chat_template),
         "tokenizer": tokenizer_digest(tokenizer), "max_length": engine.limit, "dtype": a.dtype,
         "num_fewshot": a.num_fewshot, "allow_code": a.allow_code, "data": list(map(str, a.data)),
-        "devices": jax.device_count(), "mesh": [a.mesh_data, a.mesh_fsdp, a.mesh_tensor],
+        "devices": jax.device_count(), "mesh": [getattr(a, f"mesh_{axis}") for axis in MESH_AXES],
     }
 
 

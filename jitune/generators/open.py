@@ -19,7 +19,7 @@ from jitune.generators import call as calls_
 from jitune.generators.cached import Cached
 from jitune.generators.call import Generator
 from jitune.generators.purse import Purse
-from jitune.types import Pretrained, UserError
+from jitune.types import MESH_SIZES, Pretrained, UserError
 
 KEY_ENV = "OPENAI_API_KEY"
 FORBIDDEN = {"messages", "prompt", "model", "stream", "n"}  # parameters that would change what a reply is
@@ -44,7 +44,7 @@ def defaults() -> dict[str, Any]:
         "dtype": "float32",
         "max_length": 0,  # tokens of prompt and answer; 0: the model's context, at most 8192
         "chat_template": "",  # a jinja file, chatml | alpaca, none (plain); "": the model's own
-        "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+        "mesh": dict(MESH_SIZES),
         "replay": "",  # a cache file that is played back, in place of a model
         "replay_missing": "error",  # of a call that is not in it: error | lost
     }

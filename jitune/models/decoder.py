@@ -54,7 +54,7 @@ class Decoder(nn.Module):
         # Gathered over fsdp as a whole: looking up in a table cut along its rows' features is far slower.
         c = self.config
         table = constrain(self.table()[0].astype(c.dtype), "tensor", None)
-        x = constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+        x = constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, "context", None)
         return x * jnp.asarray(c.embed_scale, c.dtype) if c.embed_scale else x
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         if prefix is not None:
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
-        x = constrain(x, BATCH_AXES, None, None)
+        x = constrain(x, BATCH_AXES, "context" if cache is None else None, None)
         if c.learned_positions:
             # Beyond the last position, where only padding may stand, any vector will do.
             x = x + jnp.take(self.table()[1].astype(c.dtype), positions, axis=0, mode="clip")

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from jitune.models.attention import KEYS, allowed, attend, attend_cache
 from jitune.models.config import ModelConfig
+from jitune.models.context_attention import attend_ring, parts
 from jitune.models.moe import MoE
 from jitune.models.rotary import rotate
 from jitune.types import BATCH_AXES
@@ -20,7 +21,7 @@ from jitune.types import BATCH_AXES
 def constrain(x: jax.Array, *spec) -> jax.Array:
     """Pins an activation's sharding where a mesh with the spec's axes is set; otherwise returns x.
 
-    A batch that does not divide (one row, which all devices need) is not split.
+    A batch that does not divide (one row, which all devices need) is not split, nor is such a sequence over context.
     """
     mesh = jax.sharding.get_abstract_mesh()
     wanted = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
@@ -28,6 +29,8 @@ def constrain(x: jax.Array, *spec) -> jax.Array:
         return x
     if spec[0] == BATCH_AXES and x.shape[0] % math.prod(mesh.shape[a] for a in BATCH_AXES):
         spec = (None, *spec[1:])
+    if spec[1] == "context" and x.shape[1] % mesh.shape["context"]:
+        spec = (spec[0], None, *spec[2:])
     return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(*spec))
 
 
@@ -140,7 +143,7 @@ class Attention(nn.Module):
         else:
             if keys is not None:
                 k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
-            out = attend(
+            out = (attend_ring if keys is None and parts(x.shape[1]) > 1 else attend)(
                 q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
                 kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends, **scores,
             )
@@ -210,7 +213,7 @@ class Layer(nn.Module):
     def __call__(self, carry, ctx: Context, which):
         c = self.config
         x, keys, values = carry
-        x = constrain(x, BATCH_AXES, None, None)
+        x = constrain(x, BATCH_AXES, "context" if keys is None else None, None)
         out, keys, values = Attention(c, name="attn")(self.before(x, "attn"), keys, values, ctx, *which)
         x = x + self.after(out, "attn")
         out, router = self.feed(self.before(x, "mlp"), ctx.segments)

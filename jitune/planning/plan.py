@@ -22,7 +22,7 @@ from jitune.planning import tables
 from jitune.planning.collectives import SCATTERED
 from jitune.planning.compare import compare, comparison, conclude
 from jitune.planning.study import study
-from jitune.types import MESH_AXES, UserError
+from jitune.types import BATCH_AXES, MESH_AXES, UserError
 
 # Of presets that have no vocabulary of their own, as `jitune init` makes them.
 VOCAB_SIZE = 4096
@@ -87,7 +87,7 @@ def parse_rows(text: str) -> tuple[int, ...]:
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """"fsdp=16" -> {"data": 1, "fsdp": 16, "tensor": 1}. Raises UserError for what is no mesh."""
+    """"fsdp=16" -> {"data": 1, "fsdp": 16, "expert": 1, "context": 1, "tensor": 1}; UserError for others."""
     sizes = dict.fromkeys(MESH_AXES, 1)
     for part in text.split(","):
         name, _, count = (piece.strip() for piece in part.partition("="))
@@ -100,7 +100,7 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 def settle_mesh(sizes: dict[str, int], devices: int | None) -> dict[str, int]:
     """The mesh with its -1 filled in. Raises UserError where the number of devices is not known, or is another."""
-    given = ", ".join(f"{k}={v}" for k, v in sizes.items())
+    given = sharding.describe(sizes, ", ", "=")
     free = [name for name, count in sizes.items() if count == -1]
     if len(free) > 1 or any(count < 1 and count != -1 for count in sizes.values()):
         raise UserError(f"mesh: sizes are positive, and at most one is -1; got {given}")
@@ -132,7 +132,7 @@ def start_devices(count: int) -> list:
 def set_defaults(config, given: set[str]) -> None:
     """What a plan without a config file assumes, where an option is not given: bfloat16, layers computed again in
     the backward pass, a row and 1024 tokens of logits on each device that has rows of its own."""
-    shards = config.mesh.data * config.mesh.fsdp
+    shards = math.prod(config.mesh[axis] for axis in BATCH_AXES)
     assumed = {"model.dtype": "bfloat16", "model.remat": "full", "batch_size": shards * config.microbatches,
                "loss_chunk": 1024 * shards}
     for name, value in assumed.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from jitune import companions, flops, tree
+from jitune import companions, flops, sharding, tree
 from jitune.planning import collectives
 from jitune.planning.study import Study, device_bytes
 
@@ -75,7 +75,7 @@ def print_study(console, study: Study, hardware=None, *, lengths=None) -> None:
 def head(study: Study, hardware=None) -> str:
     """What is studied, in three lines."""
     m, c = study.model_config, study.config
-    mesh = " x ".join(f"{name} {count}" for name, count in study.mesh.shape.items())
+    mesh = sharding.describe(study.mesh.shape)
     parts = f" in {c.microbatches} microbatches" if c.microbatches > 1 else ""
     aim = companions.aim(c)
     experts = f", {m.experts_per_token} of {m.num_experts} experts a token" if m.num_experts else ""

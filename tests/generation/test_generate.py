@@ -143,10 +143,10 @@ def test_a_transformed_model(llama, prompts, greedy):
     assert [a.tokens for a in answers] == [a.tokens[:5] for a in greedy[:2]]
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 4, 2)])
-def test_on_a_mesh(llama, prompts, greedy, shape):
+@pytest.mark.parametrize("sizes", [{"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 2, "context": 2, "tensor": 2}])
+def test_on_a_mesh(llama, prompts, greedy, sizes):
     model, params, _ = llama
-    mesh = sharding.make_mesh(*shape)
+    mesh = sharding.make_mesh(**sizes)
     placed = jax.device_put(params, sharding.shardings(params, mesh))
     answers = generate(model, placed, None, prompts, max_new_tokens=20, batch_size=3)
     assert [a.tokens for a in answers] == [a.tokens for a in greedy]

@@ -188,3 +188,11 @@ def test_flops_count_what_a_token_is_sent_to(case):
     assert count_products(jax.make_jaxpr(jax.grad(loss))(params)) == flops.train_flops(config, 24, pairs)
     sizes = {path: x.size for path, x in tree.flatten(params).items() if path.endswith("kernel")}
     assert flops.active(config, sizes) == flops.matmul_params(config)
+
+
+def test_flops_on_a_mesh_count_each_choice_once():
+    """All devices together take the products that one takes, however experts are spread."""
+    model, params = decoder.build(CONFIG), jax.eval_shape(start)
+    alone = count_products(jax.make_jaxpr(model.hidden)(params, BATCH))
+    with jax.set_mesh(make_mesh(expert=4, fsdp=2)):
+        assert count_products(jax.make_jaxpr(model.hidden)(params, BATCH)) == alone

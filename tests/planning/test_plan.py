@@ -11,7 +11,7 @@ import pytest
 from jitune import config as configs
 from jitune.cli import main
 from jitune.planning import plan, tables
-from jitune.types import UserError
+from jitune.types import MESH_AXES, UserError
 from tests.conftest import ROOT, run_cli
 
 # name of the recipe: (preset, hardware)
@@ -71,19 +71,19 @@ def test_the_command(tmp_path):
 def test_it_follows_the_config(tmp_path, capsys):
     file = tmp_path / "c.py"
     file.write_text("from jitune.config import defaults\n\ndef get_config():\n    c = defaults()\n"
-                    "    c.seq_len = 32\n    c.batch_size = 8\n    c.mesh.fsdp = 2\n    return c\n")
+                    "    c.seq_len = 32\n    c.batch_size = 8\n    c.mesh.fsdp = 2\n    c.mesh.context = 2\n    return c\n")
     words = ["plan", "--config", file, "--family", "llama", "--preset", "tiny", "--hardware", "t4", "--no-compare",
              "--config.microbatches=2", "--config.optimizer.name=lion"]
     assert main([str(w) for w in words]) == 0
     text = capsys.readouterr().out
-    assert "data 1 x fsdp 2 x tensor 1 of t4; a step of 8 x 32 tokens in 2 microbatches" in text
+    assert "data 1 x fsdp 2 x context 2 x tensor 1 of t4; a step of 8 x 32 tokens in 2 microbatches" in text
     assert "float32 over float32 weights, remat none, lion" in text
 
 
 REFUSED = {
     "hardware": (("--mesh", "fsdp=2", "--hardware", "h300"), "'h300' is not known; known are a100-40gb"),
     "mesh word": (("--mesh", "fsdp", "--hardware", "l4"), "--mesh fsdp: 'fsdp' is not an axis and its size"),
-    "mesh axis": (("--mesh", "zero=2", "--hardware", "l4"), "of the axes data, fsdp, tensor"),
+    "mesh axis": (("--mesh", "zero=2", "--hardware", "l4"), "of the axes data, fsdp, expert, context, tensor"),
     "mesh number": (("--mesh", "fsdp=two", "--hardware", "l4"), "'fsdp=two' is not an axis and its size"),
     "mesh zero": (("--mesh", "fsdp=0", "--hardware", "l4"), "sizes are positive"),
     "mesh open": (("--hardware", "l4"), "give their number as --devices"),
@@ -91,6 +91,8 @@ REFUSED = {
     "huge": (("--mesh", "fsdp=99999", "--hardware", "l4"), "at most 1024"),
     "rows": (("--mesh", "fsdp=2", "--hardware", "l4", "--rows", "0"), "--rows 0: positive numbers"),
     "batch": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.batch_size=3"), "does not divide by the mesh"),
+    "tokens": (("--mesh", "context=3", "--hardware", "l4", "--config.seq_len=64"),
+               "config.seq_len=64 does not divide by the mesh: context = 3"),
     "option": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.remat=full"), "no option config.remat"),
     "remat": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.model.remat=all"), "known are none, full"),
 }
@@ -121,7 +123,9 @@ def test_models_that_are_not_known(tmp_path, capsys):
 
 @pytest.mark.core
 def test_meshes():
-    assert plan.parse_mesh("fsdp=16") == {"data": 1, "fsdp": 16, "tensor": 1}
+    ones = dict.fromkeys(MESH_AXES, 1)
+    assert plan.parse_mesh("fsdp=16") == {**ones, "fsdp": 16}
+    assert plan.parse_mesh("fsdp=2, context=8") == {**ones, "fsdp": 2, "context": 8}
     assert plan.settle_mesh({"data": 2, "fsdp": -1, "tensor": 2}, 16) == {"data": 2, "fsdp": 4, "tensor": 2}
     with pytest.raises(UserError, match="does not multiply to 6 devices"):
         plan.settle_mesh({"data": 4, "fsdp": -1, "tensor": 1}, 6)
