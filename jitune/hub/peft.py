@@ -57,6 +57,10 @@ jitune generate --model {base} --adapter PATH_OF_THIS_DIRECTORY
 RESIZE = """
 Tokens were added: the base needs `resize_token_embeddings({size}, mean_resizing=False)` before the adapter is loaded.
 """
+# PEFT 0.21 joins the factors of single experts, as transformers 5 has their weights, for some families only.
+APART = """
+The experts have factors of their own: PEFT applies them with transformers 4, and leaves them out with transformers 5.
+"""
 
 
 def is_adapter(path: str | Path) -> bool:
@@ -154,6 +158,7 @@ def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str =
     size, own = pretrained.config.vocab_size, weights.read_config(local).vocab_size if known else None
     record = {"base": base, "base_digest": digest, "vocab_size": size, "not_trained": idle}
     larger = RESIZE.format(size=size) if known and size > own else ""
+    apart = pretrained.config.family == "qwen2_moe" and any(".experts." in module for module in parts.factors)
 
     def fill(draft: Path) -> None:
         from safetensors.numpy import save_file
@@ -164,7 +169,7 @@ def write(path: str | Path, parts: Parts, pretrained: Pretrained, *, base: str =
         files.write_json(draft / RECORD, record)
         kind = config["peft_type"].lower().replace("_", "-")
         title = {"lora": "DoRA" if config.get("use_dora") else "LoRA"}.get(kind, kind.replace("-", " ").capitalize())
-        card = CARD.format(base=base or "its base", tag=kind, title=f"{title} adapter", more=larger)
+        card = CARD.format(base=base or "its base", tag=kind, title=f"{title} adapter", more=larger + APART * apart)
         (draft / "README.md").write_text(card, encoding="utf-8")
         if pretrained.tokenizer is not None:
             pretrained.tokenizer.save_pretrained(str(draft))

@@ -14,7 +14,7 @@ import math
 import jax
 
 
-def count_products(jaxpr, *, skips: bool = False) -> int:
+def count_products(jaxpr, *, skips: bool = False, own: int = 1) -> int:
     """FLOPs of every product of a (closed) jaxpr, ragged ones too, 2 for a multiplication and an addition, over all
     devices.
 
@@ -23,7 +23,8 @@ def count_products(jaxpr, *, skips: bool = False) -> int:
     NotImplementedError for convolutions, which no model here has.
 
     skips: a branch that multiplies nothing is taken half of the time, as in a shard_map, where it stands for the blocks
-    of keys after those of queries.
+    of keys after those of queries. own: of the rows that a ragged product is given, one in so many meets one of the
+    matrices that are here.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     total = 0
@@ -32,22 +33,28 @@ def count_products(jaxpr, *, skips: bool = False) -> int:
         if name == "dot_general":
             total += _product(equation)
         elif name == "ragged_dot_general":
-            total += _ragged_product(equation)
+            total += _ragged_product(equation) // own
         elif name == "conv_general_dilated":
             raise NotImplementedError("convolutions are not counted")
         elif name == "scan":
-            total += params["length"] * count_products(params["jaxpr"], skips=skips)
+            total += params["length"] * count_products(params["jaxpr"], skips=skips, own=own)
         elif name == "shard_map":
             axes = params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]  # by jax's version
             devices = math.prod(params["mesh"].shape[axis] for axis in axes)
-            total += devices * count_products(params["jaxpr"], skips=True)
+            total += devices * count_products(params["jaxpr"], skips=True, own=params["mesh"].shape.get("expert", 1))
         elif name == "cond":
-            counts = [count_products(branch, skips=skips) for branch in params["branches"]]
+            counts = [count_products(branch, skips=skips, own=own) for branch in _counted(params["branches"])]
             total += max(counts) // 2 if skips and not min(counts) else max(counts)
         else:
-            total += sum(count_products(inner, skips=skips)
+            total += sum(count_products(inner, skips=skips, own=own)
                          for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(inner))
     return total
+
+
+def _counted(branches):
+    """Of the forms of one product for several platforms, the ragged one; else all branches."""
+    ragged = [b for b in branches if any(e.primitive.name == "ragged_dot_general" for e in b.jaxpr.eqns)]
+    return ragged or branches
 
 
 def _is_jaxpr(value) -> bool:

@@ -39,7 +39,7 @@ def test_two_of_three_experts_by_hand():
 
 
 def test_the_balance_by_hand():
-    """Two layers of one token each, two experts: f = [1, 0] and [0, 1], P = [.7, .3] and [.4, .6]: 2 (.55 + .45) / 2."""
+    """One token in two layers of two experts: f = ([1, 0] + [0, 1]) / 2, P = ([.7, .3] + [.4, .6]) / 2."""
     config = CONFIG.replace(num_experts=2, experts_per_token=1, router_coef=0.1)
     found = moe.routed(jnp.array([[1.0, 0], [0, 1]]), jnp.array([[0.7, 0.3], [0.4, 0.6]]), config)
     assert float(found.balance) == pytest.approx(1.0) and found.coef == 0.1
@@ -69,7 +69,8 @@ def test_products_by_groups_and_their_gradients(rows):
             np.testing.assert_allclose(a, b, 1e-5, 1e-4)
 
 
-BATCH = {"tokens": np.random.default_rng(0).integers(0, 64, (8, 16), np.int32), "segment_ids": np.ones((8, 16), np.int32)}
+BATCH = {"tokens": np.random.default_rng(0).integers(0, 64, (8, 16), np.int32),
+         "segment_ids": np.ones((8, 16), np.int32)}  # fmt: skip
 BATCH["segment_ids"][1, :5] = 0
 BATCH["segment_ids"][2, 9:] = 2
 COTANGENT = np.random.default_rng(1).normal(size=(8, 16, 64)) * (BATCH["segment_ids"] > 0)[..., None]
@@ -119,8 +120,7 @@ LORA = lora(2, 3)
 
 
 def test_factors_of_experts_on_eight_devices():
-    mesh = make_mesh(expert=2, fsdp=2, tensor=2)
-    check(grade(CONFIG.replace(scan_layers=False, remat="full"), LORA, mesh), one_device(LORA))
+    check(grade(CONFIG, LORA, make_mesh(expert=2, fsdp=2, tensor=2)), one_device(LORA))
 
 
 def test_generation_with_a_cache_on_eight_devices():
@@ -188,3 +188,11 @@ def test_flops_count_what_a_token_is_sent_to(case):
     assert count_products(jax.make_jaxpr(jax.grad(loss))(params)) == flops.train_flops(config, 24, pairs)
     sizes = {path: x.size for path, x in tree.flatten(params).items() if path.endswith("kernel")}
     assert flops.active(config, sizes) == flops.matmul_params(config)
+
+
+def test_flops_on_a_mesh_count_each_choice_once():
+    """All devices together take the products that one takes, however experts are spread."""
+    model, params = decoder.build(CONFIG), jax.eval_shape(start)
+    alone = count_products(jax.make_jaxpr(model.hidden)(params, BATCH))
+    with jax.set_mesh(make_mesh(expert=4, fsdp=2)):
+        assert count_products(jax.make_jaxpr(model.hidden)(params, BATCH)) == alone

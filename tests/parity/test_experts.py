@@ -73,11 +73,9 @@ def test_the_loss_with_its_balance_and_all_gradients(case, checkpoint):
     plain = sft(chunk=64)(loaded.model, loaded.params, batch, None)  # evaluation leaves the balance out
     assert abs(float(plain[0] / plain[1] + loaded.config.router_coef * balance - value)) < LOSS
     real = mask.flatten() > 0
-    busiest = max(
-        torch.topk(logits.view(mask.numel(), -1)[real], loaded.config.experts_per_token).indices.flatten().bincount().max()
-        for logits in out.router_logits
-    )
-    assert float(peak) == pytest.approx(float(busiest) / (real.sum().item() * loaded.config.experts_per_token))
+    k = loaded.config.experts_per_token
+    chosen = [torch.topk(logits.view(mask.numel(), -1)[real], k).indices.flatten() for logits in out.router_logits]
+    assert float(peak) == pytest.approx(max(c.bincount().max().item() / len(c) for c in chosen))
     wanted, found = gradients(theirs), dict(export_tensors(grads, loaded.config))
     assert found.keys() == wanted.keys()
     off = {name: relative(found[name], grad) for name, grad in wanted.items()}
@@ -101,6 +99,11 @@ def test_adapters_of_experts_load_in_peft_and_come_back(case, checkpoint, tmp_pa
         model = transform.apply(loaded.model)
         return model.unembed((frozen, trainable), model.hidden((frozen, trainable), {"tokens": tokens})[0])
 
+    _, _, again = adapters.load(tmp_path, loaded)
+    jax.tree.map(np.testing.assert_array_equal, again, trainable)
+    if case == "qwen2_moe":  # PEFT 0.21 fuses no experts of this family, so that transformers 5 has no place for them
+        assert "transformers 4" in (tmp_path / "README.md").read_text()
+        return
     found = run(frozen, trainable)
     with torch.no_grad():
         wanted = peft.PeftModel.from_pretrained(load_torch(checkpoint(case)), tmp_path)(
@@ -108,5 +111,3 @@ def test_adapters_of_experts_load_in_peft_and_come_back(case, checkpoint, tmp_pa
         ).logits.numpy()
     np.testing.assert_allclose(found, wanted, RTOL, ATOL)
     assert np.abs(found - np.asarray(jitune.logits(loaded.model, loaded.params, tokens))).max() > 0.1
-    _, _, again = adapters.load(tmp_path, loaded)
-    jax.tree.map(np.testing.assert_array_equal, again, trainable)

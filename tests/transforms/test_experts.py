@@ -41,7 +41,8 @@ def test_factors_mean_what_they_merge_to(transform):
     found, same = jax.jit(transform.apply(model).hidden)((frozen, trainable), BATCH)
     np.testing.assert_allclose(found, wanted, 1e-4, 5e-5)
     assert float(routed.balance) == pytest.approx(float(same.balance), rel=1e-5) and same.coef == CONFIG.router_coef
-    moved = merged["layers"]["mlp"]["experts"]["up_proj"]["kernel"] - params["layers"]["mlp"]["experts"]["up_proj"]["kernel"]
+    after, before = (p["layers"]["mlp"]["experts"]["up_proj"]["kernel"] for p in (merged, params))
+    moved = after - before
     assert all(np.abs(moved[layer, e]).max() > 0.01 for layer in range(2) for e in range(CONFIG.num_experts))
 
 
