@@ -83,7 +83,8 @@ def generate(
       on_done: called with the number of answers whenever some are done.
 
     Raises:
-      UserError: a kind of cache that is not known, an empty prompt, one that fills the context, or logits that are not finite.
+      UserError: a kind of cache that is not known, an empty prompt, one that fills the context, or logits that are not
+        finite.
     """
     check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs)
     check_kind(kv_cache, "generate: kv_cache")
