@@ -34,6 +34,8 @@ def add(commands) -> None:
     p.add_argument("--draft", metavar="DIR", help="a smaller model with the same vocabulary, which proposes tokens: "
                    "the answers come faster, and are distributed as without it")  # fmt: skip
     p.add_argument("--draft_tokens", "--draft-tokens", type=int, default=4, help="proposals of the draft at a time")
+    p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND", help="int8: keys and values in 8 bits, for "
+                   "longer texts in the same memory; by default they are as --dtype")  # fmt: skip
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
@@ -63,7 +65,7 @@ def run(a) -> None:
             model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
     drafted = open_draft(a, pretrained, mesh) if a.draft else None
     options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
-               "stop_strings": tuple(a.stop)}
+               "stop_strings": tuple(a.stop)} | ({"kv_cache": a.kv_cache} if a.kv_cache else {})
     if a.prompts:
         from jitune.generation.generate import generate_file
 
@@ -86,6 +88,8 @@ def run(a) -> None:
 
 def check(a) -> None:
     """Raises UserError for options that do not go together."""
+    from jitune.models.cache import check_kind
+
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
     if a.n < 1:
@@ -94,6 +98,9 @@ def check(a) -> None:
         raise UserError(f"--n {a.n} needs a --temperature above 0: greedy answers are all the same")
     if a.n > 1 and not a.prompts and a.prompt is None:
         raise UserError(f"--n {a.n}: a chat has one answer; give --prompts or --prompt")
+    check_kind(a.kv_cache, "--kv_cache")
+    if a.kv_cache and (a.draft or a.n > 1):
+        raise UserError("--kv_cache goes with neither --draft nor --n")
     if a.top_logprobs and not a.prompts:
         raise UserError("--top_logprobs needs --prompts and --out")
 

@@ -186,6 +186,7 @@ def generate_file(
     progress: bool = True,
     n: int = 1,
     top_logprobs: int = 0,
+    kv_cache: str = "",
     answer: Callable = generate,
 ) -> list[Generation]:
     """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with those of the answer added.
@@ -195,7 +196,7 @@ def generate_file(
     Log-probabilities are rounded to six digits.
 
     n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
-    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. answer: in the place of
+    kv_cache: see `generate`. top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. answer: in the place of
     `generate`; with n > 1 it takes n and gives a list for each prompt, as `several.generate_several` does.
 
     Raises:
@@ -203,7 +204,8 @@ def generate_file(
     """
     fields = (*FIELDS, *(["sample"] if n > 1 else []), *(["top_logprobs"] if top_logprobs else []))
     rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template, fields)
-    more = {name: value for name, value, off in (("n", n, 1), ("top_logprobs", top_logprobs, 0)) if value != off}
+    more = {name: value for name, value, off in (
+        ("n", n, 1), ("top_logprobs", top_logprobs, 0), ("kv_cache", kv_cache, "")) if value != off}  # fmt: skip
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:

@@ -1,5 +1,7 @@
 """The KV cache: where rings keep what, caches of 8 bits, and that a cached forward is the plain one."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 
 from jitune.models import cache as caches
 from jitune.models import decoder
+from jitune.models.attention import allowed, attend_plain
+from jitune.models.cached_attention import View, attend_used
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.transforms.prefix import prefix
-from jitune.types import EVERYONE
+from jitune.types import EVERYONE, LayerKV
 from tests.generation import scripted as toys
 
 ATOL = 5e-5  # of hidden states, float32
@@ -136,3 +140,21 @@ def test_a_model_says_what_it_keeps():
     raw = {**FAMILIES["mistral"].presets["tiny"], "vocab_size": 64, "model_type": "mistral", "sliding_window": 100}
     cache = jax.eval_shape(lambda: decoder.build(ModelConfig.from_hf(raw)).init_cache(1, 512))
     assert set(cache.rings) == {192} and {layer.k.shape[1] for layer in cache.layers} == {192} and cache.turn == 0
+
+
+@pytest.mark.parametrize(("used", "queries"), [(1, 1), (128, 1), (129, 1), (300, 1), (128, 128), (300, 40)])
+@pytest.mark.parametrize("window", [None, 50])
+def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
+    keys = jax.random.split(jax.random.key(0), 3)
+    q = jax.random.normal(keys[0], (3, queries, 4, 8))
+    k, v = (jax.random.normal(key, (3, 384, 2, 8)) for key in keys[1:])
+    # Rows that are padded on the left: not at all, by half of what is there before, so far that all of that is padding.
+    before = used - queries
+    front = jnp.asarray([0, before // 2, before])[:, None]
+    held = ((jnp.arange(384) >= front) & (jnp.arange(384) < used)).astype(jnp.int32)
+    mask = allowed(jnp.ones((3, queries), jnp.int32), held, before, window)
+    # Slots in blocks behind the used ones are not read.
+    k, v = (x.at[:, -(-used // 128) * 128 :].set(jnp.nan) for x in (k, v))
+    found = jax.jit(partial(attend_used, size=128, scale=8**-0.5, softcap=0.0))(q, LayerKV(k, v), View(mask, used))
+    expected = attend_plain(q, *(x[:, :used] for x in (k, v)), mask[:, :, :used])
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)
