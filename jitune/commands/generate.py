@@ -82,6 +82,12 @@ def run(a) -> None:
         from jitune.interactive import chat
 
         more = {"flow": drafted[0].stream} if drafted else {}
+        if kind := options.pop("kv_cache", ""):
+            from functools import partial
+
+            from jitune.generation.generate import stream
+
+            more["flow"] = partial(stream, kv_cache=kind)
         chat(pretrained, system=a.system or "", raw=a.raw, **more, **options)
         tell(drafted)
 

@@ -196,8 +196,9 @@ def generate_file(
     Log-probabilities are rounded to six digits.
 
     n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
-    kv_cache: see `generate`. top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. answer: in the place of
-    `generate`; with n > 1 it takes n and gives a list for each prompt, as `several.generate_several` does.
+    kv_cache: see `generate`. top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob].
+    answer: in the place of `generate`; with n > 1 it takes n and gives a list for each prompt, as
+    `several.generate_several` does.
 
     Raises:
       UserError: `file:row: ...`, before anything is generated.
