@@ -189,4 +189,5 @@ def _in_memory(section: dict, pretrained: Pretrained, weights: str):
     identity = {"kind": "local", "model": section["model"] or "in memory", "digest": weights,
                 "own_template": calls_.digest(own) if own else None}
     return Local(pretrained, identity, batch_size=section["batch_size"], max_length=section["max_length"],
-                 kv_cache=section["kv_cache"], chat_template=read_template(section["chat_template"], pretrained.tokenizer))
+                 kv_cache=section["kv_cache"],
+                 chat_template=read_template(section["chat_template"], pretrained.tokenizer))

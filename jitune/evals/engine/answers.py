@@ -81,7 +81,8 @@ def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *,
         shape = shape_of(max(len(jobs[i].prompt) for i in members), limit)
         growing = [_waiting(tokenizer, jobs[i], *stops[i]) for i in members]
         served = serve(model, params, mesh, growing, sampling=replace(jobs[members[0]].sampling, temperature=0.0),
-                       stop_ids=stops[members[0]][0], rows=rows, limit=limit, shape=shape, kv_cache=kv_cache)  # fmt: skip
+                       stop_ids=stops[members[0]][0], rows=rows, limit=limit, shape=shape,
+                       kv_cache=kv_cache)  # fmt: skip
         for done in served:
             yield [(members[k], growing[k].answer.generation()) for k in done]
 
