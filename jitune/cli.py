@@ -1,5 +1,5 @@
 """The command `jitune`: quickstart, init, data (show, convert, annotate, agreement, curate), plan, train, generate,
-eval, judge, export, improve, report.
+eval, judge, export, improve, serve, report.
 
 Each lies in `commands/`.
 
@@ -15,10 +15,10 @@ import os
 import sys
 
 from jitune import __version__, failures
-from jitune.commands import data, eval, export, generate, improve, init, judge, plan, quickstart, report, train
+from jitune.commands import data, eval, export, generate, improve, init, judge, plan, quickstart, report, serve, train
 from jitune.types import UserError
 
-COMMANDS = (quickstart, init, data, plan, train, generate, eval, judge, export, improve, report)
+COMMANDS = (quickstart, init, data, plan, train, generate, eval, judge, export, improve, serve, report)
 
 
 def main(argv: list[str] | None = None) -> int:

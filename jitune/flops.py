@@ -5,7 +5,7 @@ In: a `ModelConfig`, tokens, and (query, key) pairs. Out: floating-point operati
 A product of a weight costs 2 FLOPs a token forward and 4 backward; a (query, key) pair costs 4 head_dim a head
 forward (scores and weighted sum) and 8 backward. This is the count of PaLM (arXiv 2204.02311, appendix B), with
 the pairs that causality, documents and windows allow in the place of all seq^2. Padding, what is computed again
-in the backward pass, norms, rotations and the optimizer are not counted.
+in the backward pass, norms, rotations, soft caps and the optimizer are not counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def matmul_params(config: ModelConfig) -> int:
     The embedding look-up, biases and norms are not among them.
     """
     attention = 2 * config.dim * config.head_dim * (config.num_heads + config.num_kv_heads)
-    return config.num_layers * (attention + 3 * config.dim * config.mlp_dim) + config.dim * config.vocab_size
+    mlp = (3 if config.gated else 2) * config.dim * config.mlp_dim
+    return config.num_layers * (attention + mlp) + config.dim * config.vocab_size
 
 
 def count_pairs(lengths: Iterable[int], window: int = 0) -> int:

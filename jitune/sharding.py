@@ -23,6 +23,7 @@ from jitune.types import BATCH_AXES, MESH_AXES, UserError
 RULES: tuple[tuple[str, tuple], ...] = (
     (r"(^|/)(scale|norm)/.*(kernel|embedding)$", ()),
     (r"embed/embedding(/codes/\d)?$", ("tensor", "fsdp")),
+    (r"embed/positions$", (None, "fsdp")),
     (r"lm_head/kernel(/codes/\d)?$", ("fsdp", "tensor")),
     (r"(q|k|v|gate|up)_proj/kernel(/codes/\d)?$", (None, "fsdp", "tensor")),
     (r"(o|down)_proj/kernel(/codes/\d)?$", (None, "tensor", "fsdp")),
@@ -33,7 +34,7 @@ RULES: tuple[tuple[str, tuple], ...] = (
     (r"/(lora_[ab]|magnitude|rows|ids)$", ()),
     (r"(q|k|v|gate|up)_proj/bias$", (None, "tensor")),
     (r"(o|down)_proj/bias$", (None, None)),
-    (r"norm/scale$", ()),
+    (r"norm/(scale|bias)$", ()),
     # Trained tokens in front, alone or as a part of a chain.
     (r"^(\d+/)?(prefix/(k|v|embedding|mlp/(hidden|out)/(kernel|bias))|prompt)$", ()),
 )

@@ -60,6 +60,16 @@ def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, s
     return jax.tree.structure(shape).unflatten(out)
 
 
+def evaluate(jaxpr, consts, args) -> list:
+    """The outputs of a jaxpr for these arrays; or of a part of one, which has its eqns, constvars, invars, outvars."""
+    return _Run(()).evaluate(jaxpr, consts, args)
+
+
+def live(jaxpr) -> list:
+    """The equations of a jaxpr that its outputs need."""
+    return _live(jaxpr)[0]
+
+
 def _live(jaxpr):
     """(the equations that the outputs need or that have effects, the variables that these and the outputs read)."""
     kept, used = [], {v for v in jaxpr.outvars if not hasattr(v, "val")}

@@ -54,9 +54,10 @@ class Batch(TypedDict, total=False):
     loss_weights: float32, 0 where nothing is trained. segment_ids: int32, 1.. for documents, 0 for
     padding. positions: int32, starting at 0 in each document. ends: optional, int32, the last segment that sees the
     token, its own by default: of documents that begin alike, the first one holds what they share, and a document sees
-    every token before it whose segment .. ends its own number lies in (tree attention). embeddings: optional
-    [batch, seq, dim], used in place of the embedded tokens. lengths: optional, int32, the whole length of each token's
-    document where the batch holds a part of it only: what ropes that go by the document's length need. key: optional, a jax random key, there while training:
+    every token before it whose segment .. ends its own number lies in (tree attention). lengths: optional, int32, the
+    length of the token's whole document where only a part of it is here (a long prompt read in parts); some ropes
+    turn long documents otherwise. embeddings: optional
+    [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training:
     for dropout.
 
     Objectives that compare answers, or learn from another model, find besides: sides: int32, of every token of a
@@ -73,6 +74,7 @@ class Batch(TypedDict, total=False):
     segment_ids: Array
     positions: Array
     ends: Array
+    lengths: Array
     embeddings: Array
     key: Array
     sides: Array
@@ -101,7 +103,8 @@ class KVCache:
     layers: a LayerKV each. segment_ids: [batch, capacity], by place, 0 where empty or padding, EVERYONE in places of
     a prefix, which stand in front: place i is position i of every row. length: int32 scalar, the places in use (the
     same for every row: rows are left-padded). rings, static: of each layer, how many of the last places it keeps,
-    those in front not counted; 0: all. front, static: places of a prefix.
+    those in front not counted; 0: all. front, static: places of a prefix. turn, static: where not 0, documents of more
+    tokens than this have other keys from their first token on (a rope that goes by the length).
 
     A layer that keeps all has the token of place p in slot p, one with a ring of r in slot front + (p - front) % r.
     """
@@ -111,6 +114,7 @@ class KVCache:
     length: Array
     rings: tuple[int, ...] = ()
     front: int = 0
+    turn: int = 0
 
     def _replace(self, **changes) -> KVCache:
         return replace(self, **changes)

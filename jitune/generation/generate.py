@@ -29,6 +29,7 @@ from jitune.generation.batches import (
     pad,
     pieces,
     power_of_two,
+    queue_shape,
     round_up,
     sort_stops,
 )
@@ -36,6 +37,8 @@ from jitune.generation.decode_loop import BLOCK, slots_in_front
 from jitune.generation.prompts import check_prompt
 from jitune.generation.rows import FIELDS, generate_each, read_prompts
 from jitune.generation.sampling import GREEDY, Sampling
+from jitune.generation.slots import Waiting, serve
+from jitune.models.cache import check_kind
 from jitune.types import Model, Params, Pretrained, UserError
 
 STREAM_BLOCK = 8
@@ -56,9 +59,12 @@ def generate(
     max_positions: int = 0,
     row_ids: Sequence[int] | None = None,
     top_logprobs: int = 0,
+    kv_cache: str = "",
     on_done: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Generates an answer to every prompt, in their order.
+
+    Where there are more prompts than rows, and answers may end early, a row that is done takes the next prompt.
 
     Args:
       params: as the model takes them (a pair, after `transform.apply`). If they lie on a mesh, the rows are
@@ -73,12 +79,14 @@ def generate(
       max_positions: the model's context, with what is trained in front; answers end there with `length`; 0: none.
       row_ids: numbers that seed the prompts' samples; by default their places in `prompts`.
       top_logprobs: alternatives that are told of each token, see `Generation`.
-      on_done: called with the number of answers after each batch.
+      kv_cache: `int8` keeps keys and values in 8 bits, with a scale a head and token; empty: as the model computes.
+      on_done: called with the number of answers whenever some are done.
 
     Raises:
-      UserError: an empty prompt, one that fills the context, or logits that are not finite.
+      UserError: a kind of cache that is not known, an empty prompt, one that fills the context, or logits that are not finite.
     """
     check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs)
+    check_kind(kv_cache, "generate: kv_cache")
     taken = slots_in_front(model)
     for i, prompt in enumerate(prompts):
         check_prompt(prompt, f"prompt {i + 1} of {len(prompts)}", max_positions=max_positions, taken=taken)
@@ -88,19 +96,33 @@ def generate(
     rows = min(max(batch_size, 1), power_of_two(len(prompts)))
     rows = round_up(rows, sharding.batch_shards(mesh) if mesh else 1)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    found: dict[int, Generation] = {}
+    answers = [Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in prompts]
+    limit = max_positions and max_positions - taken
+    if len(prompts) > rows and (stop_ids or stop_strings):
+        longest = max(map(len, prompts)) if prompts else 0
+        waiting = [Waiting(answers[i], row_ids[i], max_new_tokens, sampling.temperature) for i in order]
+        done = serve(model, params, mesh, waiting, sampling=sampling, stop_ids=stop_ids, rows=rows,
+                     limit=min(longest + max_new_tokens, limit or longest + max_new_tokens),
+                     shape=queue_shape(longest, max_new_tokens), top=top_logprobs, kv_cache=kv_cache)  # fmt: skip
+        counts = map(len, done)
+    else:
+        counts = _in_turn(model, params, mesh, answers, order, row_ids, rows, max_new_tokens, limit, sampling, stop_ids,
+                          top_logprobs, kv_cache)  # fmt: skip
+    for count in counts:
+        if on_done:
+            on_done(count)
+    return [answer.generation() for answer in answers]
+
+
+def _in_turn(model, params, mesh, answers, order, row_ids, rows, new, limit, sampling, stop_ids, top, kv_cache):
+    """Grows the answers batch by batch, yielding how many are done after each."""
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
-        batch_prompts, ids = [prompts[i] for i in chosen], [row_ids[i] for i in chosen]
-        batch = pad(batch_prompts, ids, rows, max_new_tokens, max_positions and max_positions - taken)
-        answers = [Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in batch_prompts]
-        run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK, top_logprobs)
-        for _ in follow(run, answers, rows):
+        batch = pad([answers[i].prompt for i in chosen], [row_ids[i] for i in chosen], rows, new, limit)
+        run = blocks(model, params, mesh, batch, new, sampling, stop_ids, BLOCK, top, kv_cache)
+        for _ in follow(run, [answers[i] for i in chosen], rows):
             pass
-        found.update({i: answer.generation() for i, answer in zip(chosen, answers, strict=True)})
-        if on_done:
-            on_done(len(chosen))
-    return [found[i] for i in range(len(prompts))]
+        yield len(chosen)
 
 
 def stream(
@@ -115,6 +137,7 @@ def stream(
     stop_strings: Sequence[str] = (),
     max_positions: int = 0,
     block: int = STREAM_BLOCK,
+    kv_cache: str = "",
 ) -> Iterator[str]:
     """Yields the text of one answer as it grows; the pieces join to `Generation.text`. See `generate`.
 
@@ -122,6 +145,7 @@ def stream(
     is the Generation. block: tokens between two pieces, at most 32.
     """
     check_options(tokenizer, max_new_tokens, stop_strings)
+    check_kind(kv_cache, "generate: kv_cache")
     taken = slots_in_front(model)
     check_prompt(prompt, "prompt", max_positions=max_positions, taken=taken)
     stop_ids, stop_strings = sort_stops(tokenizer, stop_ids, stop_strings)
@@ -129,7 +153,8 @@ def stream(
     rows = sharding.batch_shards(mesh) if mesh else 1
     batch = pad([prompt], [0], rows, max_new_tokens, max_positions and max_positions - taken)
     answer = Answer(tokenizer, prompt, stop_ids, stop_strings)
-    run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK))
+    run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK),
+                 kv_cache=kv_cache)  # fmt: skip
     return (yield from pieces(run, answer, rows))
 
 

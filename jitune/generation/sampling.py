@@ -3,6 +3,9 @@
     scores = process(logits, seen, Sampling(temperature=0.7, top_p=0.9))
     tokens = choose(scores, row_keys(key, row_ids, positions), Sampling(temperature=0.7, top_p=0.9))
 
+    controls = stack([(Sampling(temperature=0.7, seed=3), {}), (GREEDY, {5: -100})])  # two rows
+    tokens = choose_each(logits, controls, seen, counts, row_ids, positions)
+
 Meaning and order are those of transformers' logits processors: repetition penalty, temperature, top-k, top-p,
 min-p; OpenAI's presence and frequency penalties come after the repetition penalty, as in vLLM. A token that is ruled
 out gets -inf.
@@ -11,10 +14,13 @@ out gets -inf.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jitune.types import UserError
 
@@ -65,6 +71,36 @@ class Sampling:
 
 
 GREEDY = Sampling()
+BIASES = 300  # tokens that a row's logit_bias may name, as many as OpenAI takes
+
+
+class Controls(NamedTuple):
+    """A `Sampling` for each row, as arrays [batch], with what is added to the logits of single tokens.
+
+    bias_ids: int32 [batch, BIASES], filled up with an id beyond the vocabulary; biases: float32, as many.
+    """
+
+    temperature: Any
+    top_k: Any
+    top_p: Any
+    min_p: Any
+    repetition_penalty: Any
+    presence_penalty: Any
+    frequency_penalty: Any
+    seed: Any
+    bias_ids: Any
+    biases: Any
+
+
+def stack(rows: Sequence[tuple[Sampling, Mapping[int, float]]]) -> Controls:
+    """Controls on the host from a Sampling and a {token id: bias} for each row."""
+    ids, biases = np.full((len(rows), BIASES), np.iinfo(np.int32).max, np.int32), np.zeros((len(rows), BIASES), "f4")
+    for i, (_, bias) in enumerate(rows):
+        ids[i, : len(bias)], biases[i, : len(bias)] = list(bias.keys()), list(bias.values())
+    kinds = {"top_k": np.int32, "seed": np.uint32}
+    columns = {name: np.asarray([getattr(sampling, name) for sampling, _ in rows], kinds.get(name, np.float32))
+               for name in Controls._fields if name not in ("bias_ids", "biases")}  # fmt: skip
+    return Controls(**columns, bias_ids=ids, biases=biases)
 
 
 def process(logits: jax.Array, seen: jax.Array | None, sampling: Sampling, counts: jax.Array | None = None
@@ -142,3 +178,54 @@ def choose(scores: jax.Array, keys: jax.Array | None, sampling: Sampling) -> jax
     if sampling.temperature == 0:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)
     return jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+
+
+def choose_each(logits: jax.Array, controls: Controls, seen: jax.Array, counts: jax.Array, row_ids: jax.Array,
+                positions: jax.Array) -> jax.Array:  # fmt: skip
+    """Draws a token a row, int32 [batch], each by its own controls, as `process` and `choose` do for all.
+
+    seen, counts: as in `process`. What no row asks for is not computed.
+    """
+    asked = (controls.repetition_penalty != 1) | (controls.presence_penalty != 0) | (controls.frequency_penalty != 0)
+
+    def punish():
+        scores = penalize(logits, seen, controls.repetition_penalty[:, None])
+        return discourage(scores, counts, controls.presence_penalty[:, None], controls.frequency_penalty[:, None])
+
+    scores = jax.lax.cond(jnp.any(asked), punish, lambda: logits)
+    rows = jnp.arange(logits.shape[0])[:, None]
+    scores = jax.lax.cond(jnp.any(controls.biases != 0),
+                          lambda: scores.at[rows, controls.bias_ids].add(controls.biases, mode="drop"),
+                          lambda: scores)  # fmt: skip
+    best, warm = jnp.argmax(scores, axis=-1).astype(jnp.int32), controls.temperature > 0
+
+    def draw():
+        keys = jax.vmap(lambda seed, row, at: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), at))(
+            controls.seed, row_ids, positions)
+        heated = scores / jnp.where(warm, controls.temperature, 1)[:, None]
+        drawn = jax.vmap(jax.random.categorical)(keys, _filter_each(heated, controls)).astype(jnp.int32)
+        return jnp.where(warm, drawn, best)
+
+    return jax.lax.cond(jnp.any(warm), draw, lambda: best)
+
+
+def _filter_each(scores: jax.Array, controls: Controls) -> jax.Array:
+    """top-k, top-p and min-p of each row, in this order; one sort serves the first two."""
+    vocab, rows = scores.shape[-1], jnp.arange(scores.shape[0])[:, None]
+    few, nucleus = (controls.top_k > 0) & (controls.top_k < vocab), controls.top_p < 1
+
+    def by_order():
+        order = jnp.argsort(scores, axis=-1, stable=True)
+        ordered = jnp.take_along_axis(scores, order, -1)
+        least = jnp.take_along_axis(ordered, jnp.where(few, vocab - controls.top_k, 0)[:, None], -1)
+        ordered = jnp.where(ordered < least, -jnp.inf, ordered)
+        cumulative = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
+        kept = ((cumulative > 1 - controls.top_p[:, None]) | ~nucleus[:, None]).at[:, -1].set(True)
+        kept &= ordered > -jnp.inf
+        kept = jnp.zeros_like(kept).at[rows, order].set(kept, unique_indices=True)
+        return jnp.where(kept, scores, -jnp.inf)
+
+    scores = jax.lax.cond(jnp.any(few | nucleus), by_order, lambda: scores)
+    probs = jax.nn.softmax(scores, axis=-1)
+    rare = probs < controls.min_p[:, None] * probs.max(axis=-1, keepdims=True)
+    return jnp.where(rare & (controls.min_p > 0)[:, None], -jnp.inf, scores)

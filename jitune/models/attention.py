@@ -44,10 +44,6 @@ def attend(
     to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
     float32.
     """
-    if scale is not None:
-        q = (q.astype(jnp.float32) * (scale * q.shape[-1] ** 0.5)).astype(q.dtype)
-    if softcap:
-        raise NotImplementedError("soft caps")
     front = 0
     if prefix is not None:
         front = prefix[0].shape[0]
@@ -56,11 +52,11 @@ def attend(
     kv_tree = None if ends is None else _tree(ends, positions, front)
     if start is None and kind != "plain" and kind != "cudnn" and q.shape[1] > BLOCK:
         more = {"kv_segments": kv_segments, "positions": positions, "kv_tree": kv_tree} if front or kv_tree else {}
-        return attend_blocks(q, k, v, segments=segments, window=window, **more)
+        return attend_blocks(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
     mask = allowed(segments, kv_segments, front if start is None else start, window, positions, kv_tree)
     if start is None and kind == "cudnn":
-        return _attend_cudnn(q, k, v, mask)
-    return attend_plain(q, k, v, mask)
+        return _attend_cudnn(q, k, v, mask, scale, softcap)
+    return attend_plain(q, k, v, mask, scale=scale, softcap=softcap)
 
 
 def _prepend(first, rest) -> jax.Array:
@@ -98,26 +94,35 @@ def allowed(segments, kv_segments, start, window, positions=None, kv_tree=None) 
     return near & (same if positions is None else same | everyone)
 
 
-def attend_plain(q, k, v, mask) -> jax.Array:
-    """Attention with all scores at once: the form that the others are compared with. mask: [batch, t, s]."""
+def capped(scores, softcap: float) -> jax.Array:
+    """softcap * tanh(scores / softcap), which is near scores where they are small; 0: scores (Gemma 2, 2408.00118)."""
+    return softcap * jnp.tanh(scores / softcap) if softcap else scores
+
+
+def attend_plain(q, k, v, mask, *, scale: float | None = None, softcap: float = 0.0) -> jax.Array:
+    """Attention with all scores at once: the form that the others are compared with. mask: [batch, t, s].
+
+    scale, softcap: see `attend`.
+    """
     b, t, heads, d = q.shape
     kv_heads = k.shape[2]
     q = q.reshape(b, t, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
-    scores = jnp.where(mask[:, None, None], scores, LOWEST)
+    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], capped(scores * (scale or d**-0.5), softcap), LOWEST)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, heads, d)
 
 
 def attend_blocks(
-    q, k, v, *, segments, window, kv_segments=None, positions=None, kv_tree=None, size: int | None = None
-) -> jax.Array:
+    q, k, v, *, segments, window, kv_segments=None, positions=None, kv_tree=None, size: int | None = None,
+    scale=None, softcap=0.0,
+) -> jax.Array:  # fmt: skip
     """Attention of a sequence to itself, a block of queries at a time over the keys up to the block's end.
 
     Leaves out most of the products above the diagonal, and no array has [t, t] elements a head. size: queries
     in a block; the last one is filled up. The shares of a softmax are divided after the product with v.
     kv_segments, with positions: of the keys where these are more than the queries, by those of a prefix in front.
-    kv_tree: see `allowed`; it needs positions.
+    kv_tree: see `allowed`; it needs positions. scale, softcap: see `attend`.
     """
     b, t, heads, d = q.shape
     front = k.shape[1] - t
@@ -140,8 +145,8 @@ def attend_blocks(
         tree = None if kv_tree is None else tuple(x[:, :end] for x in kv_tree)
         mask = allowed(queries[:, first : first + size], kv_segments[:, :end], front + first, window, places, tree)
         mask = jnp.tile(mask, (1, groups, 1))[:, None]
-        scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32) * d**-0.5
-        scores = jnp.where(mask, scores, LOWEST)
+        scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32)
+        scores = jnp.where(mask, capped(scores * (scale or d**-0.5), softcap), LOWEST)
         shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
         out = jnp.einsum("bkts,bksd->bktd", shares.astype(v.dtype), v[:, :, :end], preferred_element_type=jnp.float32)
         blocks.append((out / shares.sum(axis=-1, keepdims=True)).astype(v.dtype))
@@ -149,11 +154,12 @@ def attend_blocks(
     return out.reshape(b, count * size, heads, d)[:, :t]
 
 
-def attend_cache(q, keys, values, layer, mask, used) -> jax.Array:
+def attend_cache(q, keys, values, layer, mask, used, *, scale: float | None = None, softcap: float = 0.0) -> jax.Array:
     """Attention to the first `used` slots of a cache, rounded up to blocks: the form for CPUs.
 
     q: [batch, t, heads, head_dim]; keys, values: [layers, batch, s, kv_heads, head_dim], s a multiple of KEYS; mask:
     [batch, t, s]; used: a scalar. Its time is that of what the cache holds, not of what it could. It has no gradient.
+    scale, softcap: see `attend`.
     """
     b, t, heads, d = q.shape
     kv_heads = keys.shape[3]
@@ -165,7 +171,8 @@ def attend_cache(q, keys, values, layer, mask, used) -> jax.Array:
         at, size = (layer, 0, i * KEYS, 0, 0), (1, b, KEYS, kv_heads, d)
         k, v = (jax.lax.dynamic_slice(x, at, size)[0] for x in (keys, values))
         seen = jax.lax.dynamic_slice_in_dim(mask, i * KEYS, KEYS, axis=2)
-        scores = jnp.where(jnp.tile(seen, (1, groups, 1))[:, None], _scores(q, k, t) * d**-0.5, LOWEST)
+        scores = capped(_scores(q, k, t) * (scale or d**-0.5), softcap)
+        scores = jnp.where(jnp.tile(seen, (1, groups, 1))[:, None], scores, LOWEST)
         new = jnp.maximum(highest, scores.max(-1))
         shares, less = jnp.exp(scores - new[..., None]), jnp.exp(highest - new)
         return new, total * less + shares.sum(-1), out * less[..., None] + _mix(shares, v, t)
@@ -192,15 +199,17 @@ def _mix(shares, v, t: int) -> jax.Array:
     return jnp.einsum("bkns,bskd->bknd", shares.astype(v.dtype), v, preferred_element_type=jnp.float32)
 
 
-def _attend_cudnn(q, k, v, mask) -> jax.Array:
+def _attend_cudnn(q, k, v, mask, scale, softcap) -> jax.Array:
     """cuDNN's attention; documents go in as a mask, since jax's public call has no segment ids."""
     if q.dtype == jnp.float32 or jax.default_backend() != "gpu":
         raise UserError(
             "config.model.attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; "
             f"here are {jax.default_backend()} and {q.dtype}. auto works everywhere"
         )
+    if softcap:
+        raise UserError("config.model.attention=cudnn has no soft caps, which this model has; auto has them")
     if k.shape[1] % 2 > q.shape[1] % 2:
         # Behind a prefix of odd length. Its backward pass takes even lengths only.
         k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (k, v))
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))
-    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="cudnn")
+    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], scale=scale, implementation="cudnn")

@@ -25,7 +25,7 @@ RING = 64  # a ring's slots are a multiple of it
 KINDS = ("", "int8")  # what keys and values are kept in: the model's dtype, or codes with a scale a head and token
 
 jax.tree_util.register_dataclass(
-    KVCache, data_fields=("layers", "segment_ids", "length"), meta_fields=("rings", "front")
+    KVCache, data_fields=("layers", "segment_ids", "length"), meta_fields=("rings", "front", "turn")
 )
 
 
@@ -41,8 +41,8 @@ def check_kind(kind: str, where: str) -> None:
 
 
 def empty(rows: int, capacity: int, *, windows: Sequence[int], kv_heads: int, head_dim: int, dtype,
-          kind: str = "") -> KVCache:  # fmt: skip
-    """A cache of nothing. windows: of each layer, 0 for none; kind: see KINDS."""
+          kind: str = "", turn: int = 0) -> KVCache:  # fmt: skip
+    """A cache of nothing. windows: of each layer, 0 for none; kind: see KINDS; turn: see `KVCache`."""
     rings = tuple(ring_of(w) for w in windows)
     layers = []
     for ring in rings:
@@ -52,7 +52,7 @@ def empty(rows: int, capacity: int, *, windows: Sequence[int], kv_heads: int, he
             layers.append(LayerKV(codes, codes, scales, scales))
         else:
             layers.append(LayerKV(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
-    return KVCache(tuple(layers), jnp.zeros((rows, capacity), jnp.int32), jnp.zeros((), jnp.int32), rings)
+    return KVCache(tuple(layers), jnp.zeros((rows, capacity), jnp.int32), jnp.zeros((), jnp.int32), rings, turn=turn)
 
 
 def from_stacked(k, v, segment_ids, length, *, windows: Sequence[int] = ()) -> KVCache:
@@ -158,7 +158,7 @@ def fill(cache: KVCache, k, v) -> KVCache:
             lambda slots, x, more=more: jax.lax.dynamic_update_slice(_longer(slots, more), x, (0,) * x.ndim), layer, new
         ))  # fmt: skip
     segments = cache.segment_ids.at[:, :count].set(EVERYONE)
-    return KVCache(tuple(layers), segments, cache.length + count, cache.rings, count)
+    return cache._replace(layers=tuple(layers), segment_ids=segments, length=cache.length + count, front=count)
 
 
 def _longer(x, more: int):
@@ -200,6 +200,12 @@ def put_rows(cache: KVCache, new: KVCache, put) -> KVCache:
     """A cache with some rows of another of the same shape; put: `(old, new) -> array`, along the first axis."""
     layers = jax.tree.map(put, cache.layers, new.layers)
     return cache._replace(layers=layers, segment_ids=put(cache.segment_ids, new.segment_ids))
+
+
+def repeat(cache: KVCache, copies: int) -> KVCache:
+    """A cache with every row `copies` times, the copies of a row together."""
+    layers, ids = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), (cache.layers, cache.segment_ids))
+    return cache._replace(layers=layers, segment_ids=ids)
 
 
 def bytes_of(cache: KVCache) -> int:

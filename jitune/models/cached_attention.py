@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jitune.models import cache as caches
-from jitune.models.attention import LOWEST, attend_plain
+from jitune.models.attention import LOWEST
 from jitune.types import EVERYONE, KVCache, LayerKV
 
 BLOCKS = (128, 64)  # slots that are read at once on a CPU: the first of these that divides them

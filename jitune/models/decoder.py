@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jitune.models import cache as caches
+from jitune.models.attention import capped
 from jitune.models.cached_attention import view
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
-from jitune.models.layers import Context, Layer, RMSNorm, constrain, rope_frequencies
+from jitune.models.layers import Context, Layer, constrain, make_norm
+from jitune.models.rotary import document_lengths, tables
 from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
 
 # What a layer keeps for its backward pass; the rest is computed again.
@@ -35,7 +37,8 @@ class Decoder(nn.Module):
 
     def setup(self):
         c = self.config
-        self.embedding = _Weight("embedding", (c.vocab_size, c.dim), c.init_std, c.param_dtype, name="embed")
+        places = c.max_positions if c.learned_positions else 0
+        self.table = _Table((c.vocab_size, c.dim), places, c.init_std, c.param_dtype, name="embed")
         self.layers = nn.scan(
             _remat(c, in_scan=True),
             variable_axes={"params": 0},
@@ -43,15 +46,17 @@ class Decoder(nn.Module):
             in_axes=(nn.broadcast, 0),
             length=c.num_layers,
         )(c)
-        self.norm = RMSNorm(c.norm_eps, c.dtype, c.param_dtype)
+        self.norm = make_norm(c)
         if not c.tied:
             self.lm_head = _Weight("kernel", (c.dim, c.vocab_size), c.init_std, c.param_dtype)
 
     def embed(self, tokens):
         """tokens [batch, t] -> [batch, t, dim]."""
         # Gathered over fsdp as a whole: looking up in a table cut along its rows' features is far slower.
-        table = constrain(self.embedding().astype(self.config.dtype), "tensor", None)
-        return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+        c = self.config
+        table = constrain(self.table()[0].astype(c.dtype), "tensor", None)
+        x = constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+        return x * jnp.asarray(c.embed_scale, c.dtype) if c.embed_scale else x
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
         """Returns (normed hidden states [batch, t, dim], cache or None).
@@ -70,12 +75,18 @@ class Decoder(nn.Module):
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
         x = constrain(x, BATCH_AXES, None, None)
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rope, c.head_dim)
+        if c.learned_positions:
+            # Beyond the last position, where only padding may stand, any vector will do.
+            x = x + jnp.take(self.table()[1].astype(c.dtype), positions, axis=0, mode="clip")
         ends = batch.get("ends")
         if ends is not None and cache is not None:
             raise ValueError("segments that share tokens have no form with a cache")
         seen = positions if prefix is not None or ends is not None else None
-        ctx = Context(jnp.cos(angles), jnp.sin(angles), segments, seen, ends)
+        lengths = batch.get("lengths")
+        if lengths is None and any(rope.kind == "longrope" for rope in c.ropes):
+            lengths = document_lengths(positions, segments, 0 if prefix is None else prefix.k.shape[1], ends)
+        cos, sin = tables(c.ropes, c.head_dim, positions, lengths)
+        ctx = Context(cos, sin, segments, seen, ends)
         if cache is None:
             return self.norm(self._run_layers(x, ctx, prefix)), None
         cache, start = caches.extend(cache, segments)
@@ -86,13 +97,16 @@ class Decoder(nn.Module):
 
     def _run_layers(self, x, ctx, prefix):
         c = self.config
+        several = len(c.ropes) > 1
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
-            return self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix))[0]
+            ropes = jnp.asarray(c.rope_of_layer, jnp.int32) if several else None
+            return self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))[0]
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
-            x, _ = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i]))
+            rope = c.rope_of_layer[i] if several else None
+            x, _ = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
         return x
 
     def _run_cached(self, x, ctx):
@@ -101,24 +115,43 @@ class Decoder(nn.Module):
         c, kept = self.config, []
         layer = Layer(c, parent=None)
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
-            x, part = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None))
+            rope = c.rope_of_layer[i] if len(c.ropes) > 1 else None
+            x, part = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
             kept.append(part)
         return x, tuple(kept)
 
     def unembed(self, hidden):
         """hidden [..., dim] -> logits [..., vocab] in float32."""
         c = self.config
-        kernel = self.embedding().T if c.tied else self.lm_head()
-        return jnp.matmul(
+        kernel = self.table()[0].T if c.tied else self.lm_head()
+        logits = jnp.matmul(
             hidden.astype(c.dtype), kernel.astype(c.dtype), preferred_element_type=jnp.float32
         )
+        return capped(logits, c.final_softcap)
 
     def __call__(self, tokens):
         return self.unembed(self.hidden({"tokens": tokens})[0])
 
 
+class _Table(nn.Module):
+    """The embedding, and the vectors of positions where they are learned (places: how many there are)."""
+
+    shape: tuple[int, int]
+    places: int
+    std: float
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self):
+        start = nn.initializers.normal(self.std)
+        embedding = self.param("embedding", start, self.shape, self.param_dtype)
+        if not self.places:
+            return embedding, None
+        return embedding, self.param("positions", start, (self.places, self.shape[1]), self.param_dtype)
+
+
 class _Weight(nn.Module):
-    """One matrix with no computation of its own: the embedding, or the head, whose products are taken above."""
+    """One matrix with no computation of its own: the head, whose products are taken above."""
 
     leaf: str
     shape: tuple[int, int]
@@ -166,10 +199,13 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
+    turns = [rope.original_max_position for rope in config.ropes if rope.kind == "longrope"]
+    turn = min(turns, default=0)
+
     def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
         return caches.empty(
             batch_size, capacity, windows=config.windows, kv_heads=config.num_kv_heads, head_dim=config.head_dim,
-            dtype=config.dtype, kind=kind,
+            dtype=config.dtype, kind=kind, turn=turn,
         )  # fmt: skip
 
     model = from_linen(Decoder(config), init_cache)

@@ -19,7 +19,7 @@ ROOM = 0.92
 UTILISATION = 0.4
 GROUPS = (
     ("embedding", r"^embed/"), ("attention", r"^layers/attn/.*(kernel|bias)$"), ("mlp", r"^layers/mlp/"),
-    ("norms", r"norm/scale$"), ("head", r"^lm_head/"),
+    ("norms", r"norm/(scale|bias)$"), ("head", r"^lm_head/"),
 )
 # What a transform adds.
 ADDED = r"/(lora_[ab]|magnitude|rows)$|^(prefix|prompt)\b"

@@ -163,7 +163,8 @@ def in_front(name: str, model: Model, num_tokens: int, compute: Callable) -> Mod
         elif cache is None:
             cache = compute(pair, batch)
         if isinstance(cache, KVCache) and "positions" in batch:
-            batch = {**batch, "positions": batch["positions"] + num_tokens}
+            counted = {name: batch[name] + num_tokens for name in ("positions", "lengths") if name in batch}
+            batch = {**batch, **counted}
         return structured.run(model.hidden, pair[0]["base"], batch, cache)
 
     return Model(

@@ -30,7 +30,7 @@ def parse():
 
 def watch(slots):
     """Counts tokens and steps of rows in blocks that are cut short because prompts wait; gives their share."""
-    decode, counts = slots._Device.decode, [0, 0]
+    decode, counts = slots.Device.decode, [0, 0]
 
     def counted(self, stopped, extent, limit):
         block = decode(self, stopped, extent, limit)
@@ -39,7 +39,7 @@ def watch(slots):
             counts[1] += limit * self.rows
         return block
 
-    slots._Device.decode = counted
+    slots.Device.decode = counted
     return lambda: 1 - counts[0] / max(counts[1], 1)
 
 

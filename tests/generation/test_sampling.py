@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jitune.generation.sampling import Sampling, choose, penalize, process, row_keys
+from jitune.generation.sampling import Sampling, choose, choose_each, penalize, process, row_keys, stack
 from jitune.types import UserError
 
 BATCH, VOCAB = 5, 97
@@ -136,3 +136,33 @@ def test_keys_depend_on_row_and_position_only():
 def test_values_out_of_range_are_refused(name, value):
     with pytest.raises(UserError, match=f"sampling: {name}="):
         Sampling(**{name: value})
+
+
+EACH = [
+    {}, {"temperature": 0.7}, {"temperature": 1.3, "top_k": 5}, {"temperature": 1.0, "top_p": 0.6},
+    {"temperature": 0.9, "min_p": 0.1}, {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
+    {"repetition_penalty": 1.4}, {"temperature": 1.1, "presence_penalty": 1.5, "frequency_penalty": -0.5},
+    {"temperature": 2.0, "top_k": 1000}, {"temperature": 0.8, "repetition_penalty": 0.7, "top_p": 0.3},
+]  # fmt: skip
+
+
+def test_rows_with_controls_of_their_own_draw_what_each_draws_alone():
+    rng, each = np.random.default_rng(8), jax.jit(choose_each)
+    rows = [Sampling(**settings, seed=i % 4) for i, settings in enumerate(EACH)]
+    ids, controls = jnp.arange(len(rows)) * 3, stack([(row, {}) for row in rows])
+    for position in range(40):
+        logits = jnp.asarray(rng.normal(0, 2, (len(rows), VOCAB)).astype(np.float32))
+        seen, counts = jnp.asarray(rng.random(logits.shape) < 0.3), jnp.asarray(rng.integers(0, 3, logits.shape))
+        places = jnp.full(len(rows), position)
+        found = each(logits, controls, seen, counts, ids, places)
+        for i, row in enumerate(rows):
+            keys = row_keys(jax.random.key(row.seed), ids[i : i + 1], places[:1])
+            scores = process(logits[i : i + 1], seen[i : i + 1], row, counts[i : i + 1])
+            assert found[i] == choose(scores, keys, row)[0], (position, row)
+
+
+def test_a_bias_is_of_its_row_and_token():
+    logits = jnp.zeros((3, VOCAB)).at[:, 4].set(1.0)
+    controls = stack([(Sampling(), {}), (Sampling(), {4: -100.0, 9: 0.5}), (Sampling(temperature=1.0), {7: 100.0})])
+    nothing = jnp.zeros(logits.shape)
+    assert choose_each(logits, controls, nothing > 0, nothing, jnp.arange(3), jnp.arange(3)).tolist() == [4, 9, 7]

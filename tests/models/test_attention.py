@@ -70,6 +70,22 @@ def test_a_traced_window_is_that_window():
     np.testing.assert_allclose(found, attend_plain(q, k, v, allowed(segments, segments, 0, 5)), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["plain", "blocks", "cache"])
+def test_scores_are_scaled_and_capped_by_hand(kind):
+    """Two keys of one feature: scores 3 and -1 by scale 2 are 6 and -2, capped at 4 tanh(1.5) and 4 tanh(-0.5)."""
+    q, k, v = jnp.full((1, 256, 1, 1), 1.0), jnp.tile(jnp.asarray([3.0, -1.0]), 128), jnp.tile(jnp.eye(2)[:, 0], 128)
+    k, v = k.reshape(1, 256, 1, 1), v.reshape(1, 256, 1, 1)
+    segments = jnp.repeat(jnp.arange(128), 2)[None]
+    if kind == "cache":
+        mask = allowed(segments, segments, 0, None)
+        found = attend_cache(q, k[None], v[None], 0, mask, 256, scale=2.0, softcap=4.0)
+    else:
+        options = {"segments": segments, "kv_segments": segments, "start": None, "window": None, "kind": kind}
+        found = attend(q, k, v, scale=2.0, softcap=4.0, **options)
+    first, second = np.exp(4 * np.tanh(1.5)), np.exp(4 * np.tanh(-0.5))
+    np.testing.assert_allclose(found[0, 1::2, 0, 0], first / (first + second), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("used", "queries"), [(1, 1), (128, 1), (129, 1), (300, 1), (128, 128), (300, 40)])
 @pytest.mark.parametrize("window", [None, 50])
 def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
@@ -212,9 +228,9 @@ def test_cudnn_is_given_an_even_number_of_keys(front, monkeypatch):
     q, k, v, segments, prefix, positions = prefixed(front=front, dtype="bfloat16")
     xla, given = jax.nn.dot_product_attention, []
 
-    def stand_in(q, k, v, *, mask, implementation):
+    def stand_in(q, k, v, *, mask, scale, implementation):
         given.append((k.shape[1], implementation))
-        return xla(q, k, v, mask=mask, implementation="xla")
+        return xla(q, k, v, mask=mask, scale=scale, implementation="xla")
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)

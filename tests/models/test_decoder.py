@@ -15,7 +15,8 @@ from jitune.types import UserError
 
 pytestmark = pytest.mark.core
 SLIDING = {"mistral": {"sliding_window": 4}, "qwen2": {"use_sliding_window": True, "sliding_window": 4,
-                                                       "max_window_layers": 1}}
+                                                       "max_window_layers": 1},
+           "gemma2": {"sliding_window": 4}, "gemma3_text": {"sliding_window": 4}, "phi3": {"sliding_window": 4}}
 
 
 def make(family="qwen3", seed=0, **changes):

@@ -13,12 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import transformers
 from jax.sharding import PartitionSpec
+from transformers.models.gemma2 import modeling_gemma2 as gemma2
+from transformers.models.llama import modeling_llama as llama
+from transformers.models.olmo2 import modeling_olmo2 as olmo2
 
 import jitune
 from jitune import tree
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
-from jitune.models.layers import RMSNorm
+from jitune.models.families import FAMILIES
+from jitune.models.layers import make_norm
 from jitune.sharding import make_mesh, shardings
 from scripts import make_golden
 from tests.data import toy
@@ -163,18 +167,33 @@ def test_golden_files_are_what_torch_computes(case):
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
-def test_norm_is_cast_before_it_is_scaled():
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
+@pytest.mark.parametrize("family", ["llama", "olmo2", "gemma2", "gpt2"])
+def test_norms_are_cast_when_theirs_are(family):
+    kind = {"llama": llama.LlamaRMSNorm, "olmo2": olmo2.Olmo2RMSNorm, "gemma2": gemma2.Gemma2RMSNorm,
+            "gpt2": torch.nn.LayerNorm}[family]  # fmt: skip
     rng = np.random.default_rng(0)
-    x, scale = rng.standard_normal((64, 64), np.float32), rng.standard_normal(64, np.float32)
-    reference = LlamaRMSNorm(64, 1e-5).bfloat16()
+    x, scale, bias = (rng.standard_normal(n, np.float32) for n in ((64, 64), 64, 64))
+    reference = kind(64, eps=1e-5).bfloat16()
+    given = {"scale": scale, "bias": bias} if family == "gpt2" else {"scale": scale}
     reference.weight.data = torch.tensor(scale).bfloat16()
+    if family == "gpt2":
+        reference.bias.data = torch.tensor(bias).bfloat16()
     wanted = reference(torch.tensor(x).bfloat16()).float().detach().numpy()
-    norm = RMSNorm(1e-5, jnp.bfloat16, jnp.bfloat16)
-    found = norm.apply({"params": {"scale": jnp.asarray(scale, jnp.bfloat16)}}, jnp.asarray(x, jnp.bfloat16))
-    # The other order rounds a third of the numbers differently; here only a rare tie may fall otherwise.
+    config = computation(CONFIGS["gpt2"]).replace(norm=FAMILIES[family].norm, dtype="bfloat16", norm_eps=1e-5)
+    given = {name: jnp.asarray(value, jnp.bfloat16) for name, value in given.items()}
+    found = make_norm(config).apply({"params": given}, jnp.asarray(x, jnp.bfloat16))
+    # Another order rounds a third of the numbers differently; here only a rare tie may fall otherwise.
     assert np.mean(np.asarray(found, np.float32) != wanted) < 0.01
+
+
+def test_the_scale_of_embeddings_is_rounded_as_theirs():
+    loaded = decoder.build(computation(CONFIGS["gemma2"]).replace(dtype="bfloat16", param_dtype="bfloat16"))
+    weight = torch.randn(160, 48).bfloat16()
+    reference = gemma2.Gemma2TextScaledWordEmbedding(160, 48, None, embed_scale=48**0.5).bfloat16()
+    reference.weight.data = weight
+    wanted = reference(torch.arange(160)).float().detach().numpy()
+    params = {"embed": {"embedding": jnp.asarray(weight.float().numpy(), jnp.bfloat16)}}
+    np.testing.assert_array_equal(np.asarray(loaded.embed(params, jnp.arange(160)[None])[0], np.float32), wanted)
 
 
 # Saving.
@@ -252,21 +271,25 @@ def computation(raw):
 def test_old_and_new_config_files_say_the_same(case, checkpoint):
     old = json.loads(json.dumps(CONFIGS[case]))
     new = read(checkpoint(case) / "config.json")
-    assert "rope_parameters" in new and "rope_scaling" not in new and "torch_dtype" not in new
+    assert ("rope_parameters" in new) == (case != "gpt2") and "rope_scaling" not in new and "torch_dtype" not in new
     assert computation(old) == computation(new)
     if "rope_scaling" in old:
-        old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
+        scaling = old["rope_scaling"]
+        was, other = ("type", "rope_type") if "type" in scaling else ("rope_type", "type")
+        scaling[other] = scaling.pop(was)
         assert computation(old) == computation(new)
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_absent_keys_have_the_defaults_of_transformers(family):
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8,
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 8,
              "vocab_size": 160}  # fmt: skip
-    if family != "mistral":  # the default of the other classes is not that of absent keys in old files
+    if family in ("llama", "qwen2", "qwen3"):  # the default of their classes is not that of absent keys in old files
         sizes["num_key_value_heads"] = 4
+    if family == "gpt2":
+        sizes = {"n_embd": 64}
     full = transformers.AutoConfig.for_model(family, **sizes).to_dict()
-    found, wanted = (computation({"model_type": family, **raw}) for raw in (sizes, full))
+    found, wanted = (computation({"model_type": family, "vocab_size": 50257, **raw}) for raw in (sizes, full))
     assert found == wanted.replace(max_positions=found.max_positions)
 
 
@@ -276,7 +299,7 @@ def test_rope_scaling_wins_over_rope_parameters():
         "rope_scaling": {"rope_type": "linear", "factor": 2.0},
     }
     wanted = transformers.AutoConfig.for_model(**raw).rope_parameters
-    found = ModelConfig.from_hf(raw).rope
+    (found,) = ModelConfig.from_hf(raw).ropes
     assert (found.kind, found.factor, found.theta) == (wanted["rope_type"], wanted["factor"], wanted["rope_theta"])
 
 

@@ -1,0 +1,189 @@
+"""jitune serve: a model and its adapters behind OpenAI's protocol."""
+
+from __future__ import annotations
+
+import os
+
+from jitune.types import UserError
+
+PORT, ROWS, QUEUE, CONTEXT = 8000, 8, 64, 4096
+EXAMPLES = """\
+  jitune serve models/base
+  jitune serve models/base --adapter poems=runs/poems/adapter
+  JITUNE_API_KEY=... jitune serve models/base --host 0.0.0.0 \\
+    --api_key_env JITUNE_API_KEY
+"""
+
+
+def add(commands) -> None:
+    """jitune serve"""
+    import argparse
+
+    p = commands.add_parser("serve", help="answer over HTTP as OpenAI's API does", epilog=EXAMPLES,
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("model", metavar="MODEL", help="a model, or an adapter that names its base")
+    p.add_argument("--adapter", action="append", default=[], metavar="[NAME=]DIR",
+                   help="an adapter in PEFT's layout, served under its name; may be repeated")  # fmt: skip
+    p.add_argument("--name", default="", help="of the model for clients (the last part of MODEL)")
+    p.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1: this machine alone)")
+    p.add_argument("--port", type=int, default=PORT, metavar="N", help=f"({PORT}); 0: one that is free")
+    p.add_argument("--api_key_env", "--api-key-env", default="", metavar="NAME",
+                   help="the environment variable with the key that clients must give")  # fmt: skip
+    p.add_argument("--api_key_file", "--api-key-file", default="", metavar="FILE", help="a file with that key")
+    p.add_argument("--rows", type=int, default=ROWS, metavar="N",
+                   help=f"answers at a time, of each model ({ROWS})")  # fmt: skip
+    p.add_argument("--queue", type=int, default=QUEUE, metavar="N",
+                   help=f"answers that may wait ({QUEUE}); beyond them clients get 429")  # fmt: skip
+    p.add_argument("--context", type=int, default=0, metavar="N",
+                   help=f"tokens of a prompt with its answer; 0: the model's, at most {CONTEXT}")  # fmt: skip
+    p.add_argument("--timeout", type=float, default=600.0, metavar="S", help="seconds of a request (600)")
+    p.add_argument("--grace", type=float, default=30.0, metavar="S",
+                   help="seconds that running requests have after SIGTERM or Ctrl-C (30)")  # fmt: skip
+    p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
+    p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
+    for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
+        p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
+    p.set_defaults(run=run)
+
+
+def run(a) -> int:
+    """Loads, compiles, and serves until it is told to stop."""
+    check(a)
+    key = read_key(a)
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"serve needs the library {error.name}: pip install 'jitune[serve]'") from None
+    from jitune.construct.annotate.server import is_loopback
+    from jitune.serve.app import Options
+    from jitune.serve.engine import Engine
+    from jitune.serve.models import offer
+    from jitune.serve.run import bind, serve
+
+    with bind(a.host, a.port) as listener:
+        models, fingerprints = load(a)
+        engine = Engine(models, rows=a.rows, limit=context(a, models), queue=a.queue, log=log)
+        for line in introduce(a, models, engine):
+            print(line, flush=True)
+        seconds = engine.start()
+        served = offer(models, engine, fingerprints=fingerprints)
+        options = Options(timeout=a.timeout, key=key, host=a.host, log=log)
+        port = listener.getsockname()[1]
+        shown = f"http://{f'[{a.host}]' if ':' in a.host else a.host}:{port}/v1"
+
+        def opened() -> None:
+            print(f"compiled in {seconds:.1f} s")
+            if not key and not is_loopback(a.host):
+                print("no API key is asked for: whoever reaches this address can use it")
+            print(f"serving at {shown}; Ctrl-C ends it", flush=True)
+
+        serve(engine, served, options, listener, grace=a.grace, opened=opened)
+    return 0
+
+
+def log(text: str) -> None:
+    """Tracebacks and the like, on stderr."""
+    import sys
+
+    print(text.rstrip(), file=sys.stderr, flush=True)
+
+
+def check(a) -> None:
+    """Raises UserError for options out of range."""
+    for name, ok, allowed in (
+        ("port", 0 <= a.port < 65536, "0 to 65535"), ("rows", 1 <= a.rows <= 1024, "1 to 1024"),
+        ("queue", 0 <= a.queue <= 100_000, "0 to 100000"), ("context", a.context >= 0, "0 or more"),
+        ("timeout", 0 < a.timeout <= 86_400, "above 0 and at most 86400"),
+        ("grace", 0 <= a.grace <= 86_400, "0 to 86400"),
+    ):  # fmt: skip
+        if not ok:
+            raise UserError(f"--{name} {getattr(a, name)}: must be {allowed}")
+
+
+def read_key(a) -> str:
+    """The key that clients must give, or "". Raises UserError, without the key, where it cannot be one."""
+    if a.api_key_env and a.api_key_file:
+        raise UserError("--api_key_env and --api_key_file: one of them says which key it is")
+    if not (a.api_key_env or a.api_key_file):
+        return ""
+    if a.api_key_env:
+        where, key = f"--api_key_env {a.api_key_env}", os.environ.get(a.api_key_env, "")
+        if not a.api_key_env.isidentifier():
+            raise UserError("--api_key_env: the variable's name is needed (--api_key_env NAME), not the key")
+    else:
+        where = f"--api_key_file {a.api_key_file}"
+        try:
+            with open(os.path.expanduser(a.api_key_file), encoding="utf-8") as file:
+                key = file.read(10_000)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or 'no text'}") from None
+    key = key.strip()
+    if not key or not all("!" <= c <= "~" for c in key):
+        raise UserError(f"{where}: holds no key: one line of printable characters without spaces is needed")
+    return key
+
+
+def load(a):
+    """({name: model}, {name: fingerprint}) of MODEL and its adapters."""
+    from jitune import sharding
+    from jitune.data.chat import load_template
+    from jitune.hub import peft, weights
+
+    base, given = peft.find_base(a.model)
+    paths = {}
+    for word in (*filter(None, [given]), *a.adapter):
+        name, equals, path = word.partition("=")
+        if not equals or "/" in name:  # a path may hold the sign too
+            name, path = os.path.basename(word.rstrip("/")), word
+        if name in paths:
+            raise UserError(f"--adapter {word}: there is an adapter {name!r} already; name them, as in NAME={path}")
+        paths[name] = path
+    own = a.name or os.path.basename(str(base if given else a.model).rstrip("/"))
+    if own in paths:
+        raise UserError(f"--adapter {own}={paths[own]}: the base is served as {own!r}; give one of them another name "
+                        "(--name)")  # fmt: skip
+    pretrained = weights.load(base, dtype=a.dtype, mesh=sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor))
+    models = {own: pretrained, **peft.open_adapters(pretrained, paths, base=base)}
+    for name, model in models.items():
+        if model.tokenizer is None:
+            raise UserError(f"{paths.get(name, a.model)}: has no tokenizer")
+        if a.chat_template:
+            model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
+    return models, fingerprint(base, own, paths, a.dtype)
+
+
+def fingerprint(base, own: str, paths: dict, dtype: str) -> dict[str, str]:
+    """Tells of each model whether it is still the same: OpenAI's `system_fingerprint`."""
+    import hashlib
+    from pathlib import Path
+
+    from jitune import __version__
+    from jitune.hub import files, weights
+
+    digest = files.digest(Path(base))
+    found = {own: [digest]}
+    for name, path in paths.items():
+        parts = sorted(Path(weights.resolve(path)).glob("adapter_model*"))
+        found[name] = [digest, *(hashlib.sha256(part.read_bytes()).hexdigest() for part in parts)]
+    return {name: "fp_" + hashlib.sha256("".join([__version__, dtype, *parts]).encode()).hexdigest()[:12]
+            for name, parts in found.items()}  # fmt: skip
+
+
+def context(a, models) -> int:
+    """Tokens of a prompt with its answer. Raises UserError beyond the model's own."""
+    most = min((model.config.max_positions for model in models.values() if model.config.max_positions), default=0)
+    if a.context and most and a.context > most:
+        raise UserError(f"--context {a.context}: the model's context is {most}")
+    return a.context or min(most or CONTEXT, CONTEXT)
+
+
+def introduce(a, models, engine):
+    """What is served, in lines of at most 80 characters where names allow it."""
+    first, *others = models
+    config = models[first].config
+    yield f"model    {first} ({config.family}, {a.dtype})"
+    for name in others:
+        yield f"adapter  {name}"
+    limits = sorted({lane.limit for lane in engine.lanes.values()})
+    yield f"rows     {a.rows} of each model, {a.queue} may wait; context {' to '.join(map(str, limits))} tokens"

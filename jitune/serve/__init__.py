@@ -1,0 +1,1 @@
+"""A model behind an HTTP server that speaks OpenAI's protocol."""
