@@ -34,8 +34,8 @@ def add(commands) -> None:
     p.add_argument("--draft", metavar="DIR", help="a smaller model with the same vocabulary, which proposes tokens: "
                    "the answers come faster, and are distributed as without it")  # fmt: skip
     p.add_argument("--draft_tokens", "--draft-tokens", type=int, default=4, help="proposals of the draft at a time")
-    p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND", help="int8: keys and values in 8 bits, for "
-                   "longer texts in the same memory; by default they are as --dtype")  # fmt: skip
+    p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND",
+                   help="int8: keys and values in 8 bits; by default as the model computes")
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
@@ -65,7 +65,7 @@ def run(a) -> None:
             model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
     drafted = open_draft(a, pretrained, mesh) if a.draft else None
     options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
-               "stop_strings": tuple(a.stop)} | ({"kv_cache": a.kv_cache} if a.kv_cache else {})
+               "stop_strings": tuple(a.stop), "kv_cache": a.kv_cache}
     if a.prompts:
         from jitune.generation.generate import generate_file
 
@@ -82,12 +82,6 @@ def run(a) -> None:
         from jitune.interactive import chat
 
         more = {"flow": drafted[0].stream} if drafted else {}
-        if kind := options.pop("kv_cache", ""):
-            from functools import partial
-
-            from jitune.generation.generate import stream
-
-            more["flow"] = partial(stream, kv_cache=kind)
         chat(pretrained, system=a.system or "", raw=a.raw, **more, **options)
         tell(drafted)
 
@@ -96,6 +90,7 @@ def check(a) -> None:
     """Raises UserError for options that do not go together."""
     from jitune.models.cache import check_kind
 
+    check_kind(a.kv_cache, "--kv_cache")
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
     if a.n < 1:
@@ -104,9 +99,6 @@ def check(a) -> None:
         raise UserError(f"--n {a.n} needs a --temperature above 0: greedy answers are all the same")
     if a.n > 1 and not a.prompts and a.prompt is None:
         raise UserError(f"--n {a.n}: a chat has one answer; give --prompts or --prompt")
-    check_kind(a.kv_cache, "--kv_cache")
-    if a.kv_cache and (a.draft or a.n > 1):
-        raise UserError("--kv_cache goes with neither --draft nor --n")
     if a.top_logprobs and not a.prompts:
         raise UserError("--top_logprobs needs --prompts and --out")
 

@@ -196,7 +196,7 @@ def generate_file(
     Log-probabilities are rounded to six digits.
 
     n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
-    kv_cache: see `generate`. top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob].
+    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. kv_cache: see `generate`.
     answer: in the place of `generate`; with n > 1 it takes n and gives a list for each prompt, as
     `several.generate_several` does.
 
@@ -205,8 +205,8 @@ def generate_file(
     """
     fields = (*FIELDS, *(["sample"] if n > 1 else []), *(["top_logprobs"] if top_logprobs else []))
     rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template, fields)
-    more = {name: value for name, value, off in (
-        ("n", n, 1), ("top_logprobs", top_logprobs, 0), ("kv_cache", kv_cache, "")) if value != off}  # fmt: skip
+    optional = (("n", n, 1), ("top_logprobs", top_logprobs, 0), ("kv_cache", kv_cache, ""))
+    more = {name: value for name, value, off in optional if value != off}
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:

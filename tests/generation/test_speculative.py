@@ -78,32 +78,25 @@ def test_greedy_is_the_targets_own(llama, drafts, prompts, greedy, draft):
         assert 1 <= told.tokens_per_forward < 3.9
 
 
-def test_neither_batch_nor_copies_matter(llama, drafts, prompts, greedy):
-    answers, _ = generate_speculative(llama, drafts["related"], prompts[:5], max_new_tokens=NEW, draft_tokens=3,
-                                      batch_size=3, top_logprobs=2)  # fmt: skip
-    check(answers, greedy[:5])
-    for (answer,) in answers:
-        assert [pairs[0][0] for pairs in answer.top_logprobs] == answer.tokens, "greedy takes the likeliest"
-        np.testing.assert_allclose([pairs[0][1] for pairs in answer.top_logprobs], answer.logprobs, atol=ATOL)
-        assert all(len(pairs) == 2 and pairs[0][1] >= pairs[1][1] for pairs in answer.top_logprobs)
-
+def test_samples_depend_on_seed_and_row_alone(llama, drafts, prompts):
     def draw(prompts, **options):
         options = {"sampling": Sampling(temperature=0.9, top_p=0.9, seed=3), "max_new_tokens": 12, **options}
         answers, _ = generate_speculative(llama, drafts["related"], prompts, **options)
         return [[a.tokens for a in several] for several in answers]
 
     first = draw(prompts[:4], n=3)
-    assert draw(prompts[2:4], n=2, row_ids=[2, 3], batch_size=4) == [several[:2] for several in first[2:]]
+    assert draw([prompts[0], prompts[3]], n=3, row_ids=[0, 3]) == [first[0], first[3]]
     assert len({tuple(tokens) for several in first for tokens in several}) == 12
 
 
 def test_sliding_windows(prompts):
-    target = pretrained(toys.tiny("mistral", sliding_window=6))
-    draft = target._replace(params=noisy(target.params, 0.1))
+    # A ring has as many slots beyond its window as the most proposals need that are taken back.
+    target = pretrained(toys.tiny("mistral", sliding_window=32))
+    draft = target._replace(params=noisy(target.params, 0.05))
     expected = generate(*target[:2], None, prompts, max_new_tokens=NEW)
-    answers, told = generate_speculative(target, draft, prompts, max_new_tokens=NEW)
+    answers, told = generate_speculative(target, draft, prompts, max_new_tokens=NEW, draft_tokens=31)
     check(answers, expected)
-    assert 0.1 < told.acceptance < 0.95
+    assert 2 < told.tokens_per_forward < 20
 
 
 def test_behind_prefixes(prompts):
@@ -151,9 +144,14 @@ def test_what_ends_an_answer(llama, drafts, prompts, greedy):
 
 def test_penalties(llama, drafts, prompts):
     sampling = Sampling(repetition_penalty=1.7, presence_penalty=0.5, frequency_penalty=0.3)
-    expected = generate(*llama[:2], None, prompts, max_new_tokens=NEW, sampling=sampling)
-    answers, told = generate_speculative(llama, drafts["related"], prompts, max_new_tokens=NEW, sampling=sampling)
+    options = {"max_new_tokens": NEW, "sampling": sampling, "top_logprobs": 2}
+    expected = generate(*llama[:2], None, prompts, **options)
+    answers, told = generate_speculative(llama, drafts["related"], prompts, **options)
     check(answers, expected)
+    for (answer,), other in zip(answers, expected, strict=True):
+        for pairs, others in zip(answer.top_logprobs, other.top_logprobs, strict=True):
+            np.testing.assert_allclose([x for _, x in pairs], [x for _, x in others], atol=ATOL)
+            assert {i for i, _ in pairs} == {i for i, _ in others}
     assert told.acceptance > 0.3
 
 
