@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from jitune import limits
 from jitune.generation.generate import stream
 from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
 from jitune.generation.sampling import GREEDY, Sampling
@@ -52,7 +53,8 @@ def chat(
 
     def answer(row: dict):
         tokens = encode_prompt(tokenizer, row, chat_template=chat_template, where="chat")
-        check_prompt(tokens, "chat", max_positions=config.max_positions, vocab_size=config.vocab_size)
+        check_prompt(tokens, "chat", max_positions=config.max_positions, vocab_size=config.vocab_size,
+                     more=limits.hint(config))
         return (flow or stream)(
             model, params, tokenizer, tokens, max_new_tokens=max_new_tokens, sampling=sampling,
             stop_ids=stops, stop_strings=stop_strings, max_positions=config.max_positions, **more,

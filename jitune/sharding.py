@@ -25,6 +25,13 @@ RULES: tuple[tuple[str, tuple], ...] = (
     (r"embed/embedding(/codes/\d)?$", ("tensor", "fsdp")),
     (r"embed/positions$", (None, "fsdp")),
     (r"lm_head/kernel(/codes/\d)?$", ("fsdp", "tensor")),
+    # Experts [layers, experts, in, out], and what chooses among them, which is small.
+    (r"experts/(gate|up)_proj/kernel(/codes/\d)?$", (None, "expert", "fsdp", "tensor")),
+    (r"experts/down_proj/kernel(/codes/\d)?$", (None, "expert", "tensor", "fsdp")),
+    (r"experts/(gate|up)_proj/kernel/lora_b$", (None, "expert", None, "tensor")),
+    (r"experts/down_proj/kernel/lora_a$", (None, "expert", "tensor", None)),
+    (r"experts/\w+_proj/kernel/lora_[ab]$", (None, "expert")),
+    (r"/(router|shared_gate)/kernel(/codes/\d)?$", ()),
     (r"(q|k|v|gate|up)_proj/kernel(/codes/\d)?$", (None, "fsdp", "tensor")),
     (r"(o|down)_proj/kernel(/codes/\d)?$", (None, "tensor", "fsdp")),
     (r"embed/embedding/lora_a$", ("tensor", None)),

@@ -134,12 +134,14 @@ class Prefix(NamedTuple):
 class Routed(NamedTuple):
     """What a model with experts tells besides its hidden states, where no cache was given.
 
-    balance: float32 scalar, the load-balancing loss of this batch, summed over its layers as the family does, not yet
-    multiplied by its coefficient. load: [layers, experts] float32, the share of the tokens' choices that each got.
+    balance: float32 scalar, the load-balancing loss of this batch, over its layers as the family takes it, not yet
+    multiplied by its coefficient, `coef`. load: [layers, experts] float32, the share of the tokens' choices that each
+    got.
     """
 
     balance: Array
     load: Array
+    coef: Array | float = 0.0
 
 
 class Unfilled(NamedTuple):
@@ -216,6 +218,13 @@ class UserError(ValueError):
     """Something the user gave cannot work; the message says what, where, and what is allowed.
 
     The command line prints it as one line and exits with code 2.
+    """
+
+
+class FallsBack(UserWarning):
+    """What the user asked for is done in another way, with the same result; the message says what and why.
+
+    Python shows each such warning once; the command line prints it as one line.
     """
 
 

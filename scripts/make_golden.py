@@ -24,6 +24,7 @@ from tests.references import (  # noqa: E402
     GOLDEN_POSITIONS,
     GOLDEN_SEGMENTS,
     documents,
+    gradients,
     make_tokens,
     make_weights,
     write_checkpoint,
@@ -51,7 +52,7 @@ def compute(case: str) -> dict:
         "weights": digits(sum(np.abs(x, dtype=np.float64).sum() for x in weights.values())),
         "loss": digits(loss.item(), 9),  # all of a float32: its bound is of the size of the seventh
         "logits": [[digits(x) for x in logits[position]] for position in GOLDEN_POSITIONS],
-        "gradients": {name: summary(p.grad.numpy().ravel()) for name, p in model.named_parameters()},
+        "gradients": {name: summary(grad.ravel()) for name, grad in gradients(model).items()},
     }
 
 

@@ -72,12 +72,21 @@ CONFIGS = {
     "gpt2": {"model_type": "gpt2", "n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "n_ctx": 64,
              "vocab_size": 160, "tie_word_embeddings": True, "attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1,
              "layer_norm_epsilon": 1e-3, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32"},
+    "mixtral": _config("mixtral", intermediate_size=40, num_local_experts=4, num_experts_per_tok=2, sliding_window=9,
+                       router_aux_loss_coef=0.5, rope_theta=1e6),
+    "qwen2_moe": _config("qwen2_moe", num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24,
+                         shared_expert_intermediate_size=40, norm_topk_prob=False, router_aux_loss_coef=0.3),
+    "qwen3_moe": _config("qwen3_moe", head_dim=24, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=16,
+                         norm_topk_prob=True, router_aux_loss_coef=0.4, max_window_layers=3, decoder_sparse_step=1),
 }  # fmt: skip
 # One row of one document, and one of two with padding before and between them, as left-padded and packed rows have.
 GOLDEN_SEGMENTS = np.array([[1] * 40, [0] * 5 + [1] * 14 + [2] * 20 + [0]], np.int32)
 GOLDEN_POSITIONS = ((0, 2), (0, 39), (1, 18), (1, 38))
 # One of each family, where all would take too long.
-FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2")
+FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2",
+                "mixtral", "qwen2_moe", "qwen3_moe")  # fmt: skip
+EXPERT_CASES = ("mixtral", "qwen2_moe", "qwen3_moe")
+EXPERT_NAMES = ("w1", "w3", "w2"), ("gate_proj", "up_proj", "down_proj")  # Mixtral's, and those of the others
 
 
 def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
@@ -91,6 +100,23 @@ def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
     leaves = tree.flatten(weights.abstract_params(config))
     held = stored.holders(names(config), {path: leaf.shape for path, leaf in leaves.items()})
     return {name: one.shape for name, one in held.items()}
+
+
+def gradients(model) -> dict[str, np.ndarray]:
+    """The gradients of a torch model by the names of tensors on disk, where every expert has tensors of its own."""
+    found, mixtral = {}, model.config.model_type == "mixtral"
+    gate, up, down = EXPERT_NAMES[0 if mixtral else 1]
+    for name, parameter in model.named_parameters():
+        grad, name = parameter.grad.numpy(), name.replace(".mlp.", ".block_sparse_moe.") if mixtral else name
+        if ".experts." not in name:
+            found[name] = grad
+            continue
+        stem, _, kind = name.rpartition(".")
+        for e, own in enumerate(grad):
+            parts = np.split(own, 2) if kind == "gate_up_proj" else [own]
+            names = (gate, up) if kind == "gate_up_proj" else (down,)
+            found |= {f"{stem}.{e}.{n}.weight": part for n, part in zip(names, parts, strict=True)}
+    return found
 
 
 def make_weights(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
@@ -166,4 +192,5 @@ def evaluate(model, params, batch, config, *, chunk: int = 32):
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:
     """Norm of the difference, relative to the norm of what is wanted."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+    off, size = float(np.linalg.norm(found - wanted)), float(np.linalg.norm(wanted))
+    return off / size if size else off  # an expert that no token was sent to has a gradient of zeros

@@ -37,6 +37,8 @@ def add(commands) -> None:
     p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND",
                    help="int8: keys and values in 8 bits; by default as the model computes")
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
+    p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
+                   help="texts may be longer than the model was made for")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
@@ -153,7 +155,7 @@ def load_models(a, mesh):
         paths[name] = path
     if len(paths) > 1 and not a.prompts:
         raise UserError(f"--prompt and chat take one adapter; given are {', '.join(paths)}")
-    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
+    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh, allow_longer_context=a.allow_longer_context)
     return pretrained, peft.open_adapters(pretrained, paths, base=base)
 
 
@@ -162,6 +164,7 @@ def answer_one(pretrained, a, options, drafted) -> None:
 
     Several answers come whole, each under a line with its number.
     """
+    from jitune import limits
     from jitune.generation.generate import stream
     from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
 
@@ -170,7 +173,8 @@ def answer_one(pretrained, a, options, drafted) -> None:
     raw = a.raw or not tokenizer.chat_template
     row = {"prompt": a.prompt} if raw else {"messages": [*system, {"role": "user", "content": a.prompt}]}
     tokens = encode_prompt(tokenizer, row, where="--prompt")
-    check_prompt(tokens, "--prompt", max_positions=config.max_positions, vocab_size=config.vocab_size)
+    check_prompt(tokens, "--prompt", max_positions=config.max_positions, vocab_size=config.vocab_size,
+                 more=limits.hint(config))
     options["stop_ids"] = (*default_stop_ids(tokenizer, config), *options["stop_ids"])
     options["max_positions"] = config.max_positions
     if a.n > 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jitune.generation.decode_loop import slots_in_front
 from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
+from jitune.limits import hint
 from jitune.types import Pretrained, UserError
 
 FIELDS = ("tokens", "text", "logprobs", "finish_reason")  # of an answer
@@ -47,7 +48,7 @@ def read_prompts(base: Pretrained, adapters: Mapping[str, Pretrained], path, cha
             raise UserError("generate: the model has no tokenizer; put its files into the checkpoint directory")
         tokens = encode_prompt(model.tokenizer, row, chat_template=chat_template, where=where)
         limits = {"max_positions": model.config.max_positions, "taken": taken_by.get(id(model), 0)}
-        check_prompt(tokens, where, vocab_size=model.config.vocab_size, **limits)
+        check_prompt(tokens, where, vocab_size=model.config.vocab_size, more=hint(model.config), **limits)
         rows.append(row)
         models.append(model)
         prompts.append(tokens)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jitune import sharding, tree
+from jitune import limits, sharding, tree
 from jitune.hub import files, stored
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
@@ -65,12 +65,13 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def load(path: str | Path, *, dtype: str, mesh: Mesh | None = None, param_dtype: str | None = None,
-         scan_layers: bool = True, remat: str = "none") -> Pretrained:
+         scan_layers: bool = True, remat: str = "none", allow_longer_context: bool = False) -> Pretrained:
     """Loads a checkpoint directory (or a hub name).
 
     dtype: of the computation and, unless param_dtype says otherwise, of the weights. mesh: where the
-    weights lie, by `sharding.RULES`; the default is one device. Raises UserError for unknown config keys,
-    missing, extra or wrongly shaped tensors, and broken files.
+    weights lie, by `sharding.RULES`; the default is one device. allow_longer_context: texts may be longer than the
+    model was made for. Raises UserError for unknown config keys, missing, extra or wrongly shaped tensors, broken
+    files, and a longer context where positions are learned.
     """
     directory = resolve(path)
     for name in (dtype, param_dtype or dtype):
@@ -79,6 +80,7 @@ def load(path: str | Path, *, dtype: str, mesh: Mesh | None = None, param_dtype:
     config = read_config(directory).replace(
         dtype=dtype, param_dtype=param_dtype or dtype, scan_layers=scan_layers, remat=remat
     )
+    config = limits.lift(config, allow_longer_context, limits.IN_COMMANDS)
     model = decoder.build(config)
     return Pretrained(model, load_params(directory, config, mesh), load_tokenizer(directory), config)
 

@@ -1,26 +1,38 @@
-"""Causal attention inside documents: the plain form, the one in blocks of queries, and cuDNN's.
+"""Causal attention inside documents, by whichever backend is asked for: `attend(q, k, v, ..., kind="auto")`.
 
-`attend(q, k, v, ...)` chooses among them by name. Letters in einsums: b batch, t query positions, s key positions,
-k kv heads, g query heads for each kv head, d head_dim.
+| kind | what it is |
+|---|---|
+| auto | xla, or chunked for long rows: see `backends.form` |
+| xla | products by XLA: blocks for rows above BLOCK tokens, else plain |
+| plain | all scores at once; the form that the others are compared with |
+| blocks | a block of queries at a time over the keys up to its end |
+| chunked | chunks of queries and of keys; memory grows with the row, not with its square: see `chunked` |
+| cudnn, pallas, splash, tokamax | kernels: see `kernels` |
+
+Letters in einsums: b batch, t query positions, s key positions, k kv heads, g query heads for each kv head, d head_dim.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from jitune.types import EVERYONE, UserError
+from jitune.models import backends, kernels
+from jitune.models.chunked import attend_chunked
+from jitune.models.masks import LOWEST, allowed, capped
+from jitune.types import EVERYONE, FallsBack, UserError
 
 # Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
 BLOCK, MOST_BLOCKS = 128, 8
-LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
     q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None, ends=None,
-    scale=None, softcap=0.0,
+    scale=None, softcap=0.0, windows=None,
 ) -> jax.Array:  # fmt: skip
     """Causal attention inside segments.
 
@@ -39,23 +51,51 @@ def attend(
     scale: of the scores, head_dim ** -0.5 by default. softcap: a score s becomes softcap * tanh(s / softcap) before the
     mask (Gemma 2); 0: it stays.
 
-    kind, which holds where start is None (it is plain elsewhere): plain; blocks, of queries, each over the keys up
-    to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
-    float32.
+    kind, which holds where start is None (it is plain elsewhere): see above. All honour all of these: where a kernel
+    has no form of one, the call runs as auto, and a `FallsBack` warns of it. windows: all that a traced window can be,
+    which kernels need to know. Raises UserError for a kernel that cannot run here at all: see `backends.refused`.
     """
+    scale = scale or q.shape[-1] ** -0.5
+    if start is None and kind in backends.BACKENDS:
+        if isinstance(window, jax.Array) and windows and "traced window" in backends.BACKENDS[kind].lacks:
+            each = [partial(attend, segments=segments, kv_segments=kv_segments, start=None, window=w, kind=kind,
+                            prefix=prefix, positions=positions, ends=ends, scale=scale, softcap=softcap)
+                    for w in windows]  # fmt: skip
+            return jax.lax.switch(jnp.argmax(jnp.asarray(windows) == window), each, q, k, v)
+        kind = "auto" if _falls_back(kind, q, window, prefix, ends, softcap) else kind
     front = 0
     if prefix is not None:
         front = prefix[0].shape[0]
         k, v = (_prepend(a, b) for a, b in zip(prefix, (k, v), strict=True))
         kv_segments = jnp.pad(kv_segments, ((0, 0), (front, 0)), constant_values=EVERYONE)
     kv_tree = None if ends is None else _tree(ends, positions, front)
-    if start is None and kind != "plain" and kind != "cudnn" and q.shape[1] > BLOCK:
+    kind = "plain" if start is not None else backends.form(kind, q.shape[1], jax.default_backend())
+    see = partial(allowed, segments, kv_segments, front if start is None else start, window, positions, kv_tree)
+    if kind in backends.BACKENDS:
+        return kernels.run(kind, q, k, v, segments, see, window=window, scale=scale, softcap=softcap)
+    if kind == "chunked" or (kind in ("xla", "blocks") and q.shape[1] > BLOCK):
+        parts = attend_chunked if kind == "chunked" else attend_blocks
         more = {"kv_segments": kv_segments, "positions": positions, "kv_tree": kv_tree} if front or kv_tree else {}
-        return attend_blocks(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
-    mask = allowed(segments, kv_segments, front if start is None else start, window, positions, kv_tree)
-    if start is None and kind == "cudnn":
-        return _attend_cudnn(q, k, v, mask, scale, softcap)
-    return attend_plain(q, k, v, mask, scale=scale, softcap=softcap)
+        return parts(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
+    return attend_plain(q, k, v, see(), scale=scale, softcap=softcap)
+
+
+def _falls_back(kind: str, q, window, prefix, ends, softcap: float) -> bool:
+    """Whether a call runs as auto, of which a warning tells. Raises UserError where the kernel could run none."""
+    reason = backends.refused(
+        kind, platform=jax.default_backend(), dtype=str(q.dtype), head_dim=q.shape[-1], softcap=softcap)
+    if reason:
+        raise UserError(reason)
+    traced = isinstance(window, jax.Array)
+    # A kernel would gather sequences that are split over devices.
+    split = jax.sharding.get_abstract_mesh().shape.get("context", 1) > 1
+    needs = {"window": not traced and window, "traced window": traced, "prefix": prefix is not None,
+             "tree": ends is not None, "split": split}  # fmt: skip
+    reason = backends.lacking(kind, {name for name, needed in needs.items() if needed})
+    if reason:
+        warnings.warn(f"config.model.attention={kind} {reason}: where they are, attention runs as auto", FallsBack,
+                      stacklevel=1)  # fmt: skip
+    return bool(reason)
 
 
 def _prepend(first, rest) -> jax.Array:
@@ -69,33 +109,6 @@ def _tree(ends, positions, front: int):
     """(ends, positions) of the keys, [batch, front + t] each: those in front are not the tree's."""
     places = jnp.broadcast_to(jnp.arange(front), (len(positions), front))
     return jnp.pad(ends, ((0, 0), (front, 0)), constant_values=EVERYONE), jnp.concatenate([places, positions], axis=1)
-
-
-def allowed(segments, kv_segments, start, window, positions=None, kv_tree=None) -> jax.Array:
-    """Which keys a query sees, [batch, t, s] bool; see `attend`. Without positions no key is for EVERYONE.
-
-    kv_tree: (ends, positions) of the keys where segments share tokens; else None.
-    """
-    distance = (start + jnp.arange(segments.shape[1]))[:, None] - jnp.arange(kv_segments.shape[1])[None, :]
-    near = distance >= 0
-    if positions is not None:
-        everyone = (kv_segments == EVERYONE)[:, None, :]
-        # Other documents, or padding, lie between a prefix and most of the queries.
-        distance = jnp.where(everyone, positions[:, :, None] - jnp.arange(kv_segments.shape[1]), distance)
-    if kv_tree is not None:
-        # Between a token and those that it continues, others lie in the row.
-        distance = positions[:, :, None] - kv_tree[1][:, None, :]
-    if window is not None:
-        near &= (distance < window) | (jnp.asarray(window) == 0)
-    same = segments[:, :, None] == kv_segments[:, None, :]
-    if kv_tree is not None:
-        same = (kv_segments[:, None, :] <= segments[:, :, None]) & (segments[:, :, None] <= kv_tree[0][:, None, :])
-    return near & (same if positions is None else same | everyone)
-
-
-def capped(scores, softcap: float) -> jax.Array:
-    """softcap * tanh(scores / softcap), which is near scores where they are small; 0: scores (Gemma 2, 2408.00118)."""
-    return softcap * jnp.tanh(scores / softcap) if softcap else scores
 
 
 def attend_plain(q, k, v, mask, *, scale: float | None = None, softcap: float = 0.0) -> jax.Array:
@@ -153,17 +166,3 @@ def attend_blocks(
     return out.reshape(b, count * size, heads, d)[:, :t]
 
 
-def _attend_cudnn(q, k, v, mask, scale, softcap) -> jax.Array:
-    """cuDNN's attention; documents go in as a mask, since jax's public call has no segment ids."""
-    if q.dtype == jnp.float32 or jax.default_backend() != "gpu":
-        raise UserError(
-            "config.model.attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; "
-            f"here are {jax.default_backend()} and {q.dtype}. auto works everywhere"
-        )
-    if softcap:
-        raise UserError("config.model.attention=cudnn has no soft caps, which this model has; auto has them")
-    if k.shape[1] % 2 > q.shape[1] % 2:
-        # Behind a prefix of odd length. Its backward pass takes even lengths only.
-        k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (k, v))
-        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))
-    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], scale=scale, implementation="cudnn")

@@ -103,7 +103,7 @@ class ModelConfig:
             rope_of_layer=rope_of_layer,
             windows=windows,
             activation=_activation(keys),
-            qkv_bias=attention_bias or family.qkv_bias,
+            qkv_bias=attention_bias or family.qkv_bias or bool(keys.optional("qkv_bias")),
             out_bias=attention_bias and family.out_bias_follows or family.out_bias,
             mlp_bias=mlp_bias or family.mlp_bias,
             qk_norm=family.qk_norm,
@@ -118,6 +118,7 @@ class ModelConfig:
             attn_scale=_attn_scale(keys),
             attn_softcap=float(keys.optional("attn_logit_softcapping") or 0),
             final_softcap=float(keys.optional("final_logit_softcapping") or 0),
+            **_experts(keys, layers),
             hf=json.dumps(raw),
             generation=json.dumps(generation or {}),
         )
@@ -158,6 +159,40 @@ def _mlp_dim(keys: Keys, dim: int) -> int:
     return keys.size("intermediate_size")
 
 
+def _experts(keys: Keys, layers: int) -> dict[str, Any]:
+    """The fields of a config with experts in all of its layers; none where the family has no experts."""
+    if "num_experts" not in keys.family.defaults:
+        return {}
+    count, chosen = _num_experts(keys), keys.size("num_experts_per_tok")
+    if chosen > count:
+        raise UserError(f"{keys.where}: num_experts_per_tok={chosen} is more than the {count} experts")
+    step, dense = keys.optional("decoder_sparse_step") or 1, keys.optional("mlp_only_layers") or ()
+    if step != 1 or set(dense) & set(range(layers)):
+        raise UserError(f"{keys.where}: decoder_sparse_step={step}, mlp_only_layers={list(dense)}: layers without "
+                        "experts beside layers with them are not supported")  # fmt: skip
+    return {
+        "num_experts": count,
+        "experts_per_token": chosen,
+        "expert_dim": keys.size("moe_intermediate_size"),
+        "norm_topk": bool(keys.get("norm_topk_prob")),
+        "shared_dim": keys.optional("shared_expert_intermediate_size") or 0,
+        "router_coef": float(keys.get("router_aux_loss_coef") or 0),
+    }
+
+
+def _num_experts(keys: Keys) -> int:
+    """The number of experts, under either of its names: published files have one, saved by transformers 5 another."""
+    given = {name: keys.raw[name] for name in ("num_experts", "num_local_experts") if name in keys.raw}
+    keys.used.update(given)
+    if len(set(given.values())) > 1:
+        raise UserError(f"{keys.where}: num_experts={given['num_experts']} and num_local_experts="
+                        f"{given['num_local_experts']} are two numbers of one thing")  # fmt: skip
+    count = next(iter(given.values()), keys.family.defaults["num_experts"])
+    if not isinstance(count, int) or count < 1:
+        raise UserError(f"{keys.where}: {next(iter(given))} is {count!r}, a positive integer is needed")
+    return count
+
+
 def _activation(keys: Keys) -> str:
     name = keys.get("hidden_act")
     if name not in ACTIVATIONS:
@@ -182,8 +217,10 @@ def _windows(keys: Keys, layers: int) -> tuple[int, ...]:
     window = keys.get("sliding_window") or 0
     if family.sliding == "always":
         return (window,) * layers
-    use = keys.get("use_sliding_window") if family.sliding == "optional" else True
+    use = keys.get("use_sliding_window") if family.sliding != "pattern" else True
     window = window if use else 0
+    if family.sliding == "all":
+        return (window,) * layers
     otherwise = _layer_types(keys, layers, window)
     types = keys.get("layer_types") or otherwise
     if len(types) != layers or set(types) - set(LAYER_TYPES):
@@ -197,7 +234,9 @@ def _windows(keys: Keys, layers: int) -> tuple[int, ...]:
 def _layer_types(keys: Keys, layers: int, window: int) -> list[str]:
     """The types of layers where the config does not list them."""
     first, every = keys.optional("max_window_layers"), keys.optional("sliding_window_pattern")
-    if every:
+    if keys.family.sliding == "even":
+        slides = [i % 2 == 0 and i < first for i in range(layers)]
+    elif every:
         slides = [(i + 1) % every != 0 for i in range(layers)]
     elif first is None:
         slides = [not t for t in turned_layers(keys, layers)]  # SmolLM3: those that RoPE does not turn

@@ -18,6 +18,7 @@ from jitune.models.cached_attention import view
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, constrain, make_norm
+from jitune.models.moe import routed
 from jitune.models.rotary import document_lengths, tables
 from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
 
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
         return x * jnp.asarray(c.embed_scale, c.dtype) if c.embed_scale else x
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
-        """Returns (normed hidden states [batch, t, dim], cache or None).
+        """Returns (normed hidden states [batch, t, dim], the cache; without one Routed or None).
 
         With a cache the batch's positions count those of its prefix; with a Prefix they are added here.
         """
@@ -76,8 +77,8 @@ class Decoder(nn.Module):
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
         x = constrain(x, BATCH_AXES, None, None)
         if c.learned_positions:
-            # Beyond the last position, where only padding may stand, any vector will do.
-            x = x + jnp.take(self.table()[1].astype(c.dtype), positions, axis=0, mode="clip")
+            # There is none beyond the last one: NaN tells of it, but not of padding, whose runs may be longer.
+            x = x + jnp.take(self.table()[1].astype(c.dtype), jnp.where(segments == 0, 0, positions), axis=0)
         ends = batch.get("ends")
         if ends is not None and cache is not None:
             raise ValueError("segments that share tokens have no form with a cache")
@@ -88,7 +89,8 @@ class Decoder(nn.Module):
         cos, sin = tables(c.ropes, c.head_dim, positions, lengths)
         ctx = Context(cos, sin, segments, seen, ends)
         if cache is None:
-            return self.norm(self._run_layers(x, ctx, prefix)), None
+            x, routers = self._run_layers(x, ctx, prefix)
+            return self.norm(x), routed(*routers, c) if c.num_experts else None
         cache, start = caches.extend(cache, segments)
         firsts = {w or 0: i for i, w in reversed(list(enumerate(c.windows)))}
         views = {w: view(cache, i, start, segments, positions, w) for w, i in firsts.items()}
@@ -101,13 +103,16 @@ class Decoder(nn.Module):
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
             ropes = jnp.asarray(c.rope_of_layer, jnp.int32) if several else None
-            return self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))[0]
+            x, (_, routers) = self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
+            return x, routers
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
+        routers = []
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
             rope = c.rope_of_layer[i] if several else None
-            x, _ = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
-        return x
+            x, (_, router) = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
+            routers.append(router)
+        return x, jax.tree.map(lambda *each: jnp.stack(each), *routers)
 
     def _run_cached(self, x, ctx):
         """(x, the layers' parts of the cache). Always a loop: layers differ in what they keep, and a scan copies each
@@ -116,7 +121,7 @@ class Decoder(nn.Module):
         layer = Layer(c, parent=None)
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
             rope = c.rope_of_layer[i] if len(c.ropes) > 1 else None
-            x, part = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
+            x, (part, _) = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
             kept.append(part)
         return x, tuple(kept)
 
@@ -191,6 +196,8 @@ def precision(dtype: str):
 
 def build(config: ModelConfig) -> Model:
     """The `Model` of a config, float32 products exact. Nothing is computed until its functions are called."""
+    if config.router_coef and not config.num_experts:
+        raise UserError(f"model.router_coef={config.router_coef}: the model has no experts to balance")
 
     def exact(function):
         def call(*args):

@@ -50,6 +50,14 @@ _GEMMA_NAMES = {
     "layers/mlp_norm/scale": "model.layers.{i}.pre_feedforward_layernorm.weight",
     "layers/mlp_post_norm/scale": "model.layers.{i}.post_feedforward_layernorm.weight",
 }
+_MOE = {"num_experts_per_tok": 8, "norm_topk_prob": False, "router_aux_loss_coef": 0.001, "decoder_sparse_step": 1,
+        "mlp_only_layers": None}  # fmt: skip
+_QWEN_MOE_NAMES = {
+    "layers/mlp/router/kernel": "model.layers.{i}.mlp.gate.weight",
+    "layers/mlp/experts/gate_proj/kernel": "model.layers.{i}.mlp.experts.{e}.gate_proj.weight",
+    "layers/mlp/experts/up_proj/kernel": "model.layers.{i}.mlp.experts.{e}.up_proj.weight",
+    "layers/mlp/experts/down_proj/kernel": "model.layers.{i}.mlp.experts.{e}.down_proj.weight",
+}
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -90,7 +98,7 @@ FAMILIES: dict[str, Family] = {
             {**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window_pattern": 2,
              "max_position_embeddings": 8192},
             keys={"hidden_act": "hidden_activation"},
-            neutral="hidden_act cache_implementation",
+            neutral="hidden_act cache_implementation sliding_window_size",
             norm="rms_plus_one",
             norms="both",
             embed_scale=True,
@@ -195,6 +203,50 @@ FAMILIES: dict[str, Family] = {
             conv1d=True,
             ignored=r"(^|\.)attn\.(masked_)?bias$",  # the causal mask
             presets=presets.GPT2,
+        ),
+        Family(
+            "mixtral",
+            "MixtralForCausalLM",
+            {**_COMMON, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_key_value_heads": 8, "sliding_window": None,
+             "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True, "router_aux_loss_coef": 0.001},
+            keys={"moe_intermediate_size": "intermediate_size"},
+            neutral="output_router_logits",
+            sliding="always",
+            names={
+                "layers/mlp/router/kernel": "model.layers.{i}.block_sparse_moe.gate.weight",
+                "layers/mlp/experts/gate_proj/kernel": "model.layers.{i}.block_sparse_moe.experts.{e}.w1.weight",
+                "layers/mlp/experts/up_proj/kernel": "model.layers.{i}.block_sparse_moe.experts.{e}.w3.weight",
+                "layers/mlp/experts/down_proj/kernel": "model.layers.{i}.block_sparse_moe.experts.{e}.w2.weight",
+            },
+            presets=presets.MIXTRAL,
+        ),
+        Family(
+            "qwen2_moe",
+            "Qwen2MoeForCausalLM",
+            {**_QWEN, **_MOE, "qkv_bias": True, "num_key_value_heads": 16, "num_experts": 60,
+             "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632},
+            neutral="output_router_logits max_window_layers",
+            out_bias_follows=False,
+            sliding="even",
+            names={
+                **_QWEN_MOE_NAMES,
+                "layers/mlp/shared/gate_proj/kernel": "model.layers.{i}.mlp.shared_expert.gate_proj.weight",
+                "layers/mlp/shared/up_proj/kernel": "model.layers.{i}.mlp.shared_expert.up_proj.weight",
+                "layers/mlp/shared/down_proj/kernel": "model.layers.{i}.mlp.shared_expert.down_proj.weight",
+                "layers/mlp/shared_gate/kernel": "model.layers.{i}.mlp.shared_expert_gate.weight",
+            },
+            presets=presets.QWEN2_MOE,
+        ),
+        Family(
+            "qwen3_moe",
+            "Qwen3MoeForCausalLM",
+            {**_QWEN, **_MOE, "num_key_value_heads": 4, "attention_bias": False, "num_experts": 128,
+             "moe_intermediate_size": 768},
+            neutral="output_router_logits max_window_layers",
+            qk_norm="head",
+            sliding="all",
+            names=_QWEN_MOE_NAMES,
+            presets=presets.QWEN3_MOE,
         ),
     )
 }

@@ -20,7 +20,8 @@ class Family:
     query_pre_attn_scalar, partial_rotary_factor, ...) is one of this family where it stands here.
 
     sliding: "" (never), "always" (sliding_window counts wherever it is set), "optional" (only with
-    use_sliding_window), "pattern" (by layer_types; without them every sliding_window_pattern-th layer is full).
+    use_sliding_window), "pattern" (by layer_types; without them every sliding_window_pattern-th layer is full); like
+    "optional" but for the layers that slide are "all" (all of them) and "even" (every other one).
     """
 
     name: str

@@ -42,6 +42,7 @@ REQUIRED_VALUES = {
     "lm_head_bias": (False, None),
     "full_attn_mod": (1, None),
     "interpolate_factor": (1, None),
+    "router_jitter_noise": (0, 0.0, None),
 }
 # Keys of a config that holds this one as its text_config which say nothing of the text model.
 WRAPPING_KEYS = frozenset(
@@ -110,7 +111,8 @@ def _unwrapped(raw: dict, where: str) -> dict:
             if not isinstance(text, dict) or text.get("model_type", family.name) != family.name:
                 raise UserError(f"{where}: {family.wrapped_by} needs a text_config of model_type {family.name}")
             outer = {k: v for k, v in raw.items() if k not in WRAPPING_KEYS}
-            return {**outer, **text, "model_type": family.name}
+            ids = {k: v for k, v in outer.items() if k.endswith("_token_id") and v is not None}
+            return {**outer, **text, **ids, "model_type": family.name}
     return raw
 
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jitune.models.attention import attend
 from jitune.models.cached_attention import attend_cached
 from jitune.models.config import ModelConfig
+from jitune.models.moe import MoE
 from jitune.models.rotary import rotate
 from jitune.types import BATCH_AXES, KVCache
 
@@ -138,6 +139,7 @@ class Attention(nn.Module):
             out = attend(
                 q, k, v, segments=ctx.segments, kv_segments=ctx.segments, start=None, window=window,
                 kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends, **scores,
+                windows=tuple(sorted({*c.windows})),
             )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
         return out, kept
@@ -194,7 +196,10 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block: (x, its part of the cache). `which` is (layer index, window, prefix, index of the rope)."""
+    """One block. `which` is (layer index, window, prefix, index of the rope).
+
+    Returns x, and (the layer's part of the cache, of layers with experts what the router did).
+    """
 
     config: ModelConfig
 
@@ -204,7 +209,14 @@ class Layer(nn.Module):
         x = constrain(x, BATCH_AXES, None, None)
         out, kept = Attention(c, name="attn")(self.before(x, "attn"), ctx, *which)
         x = x + self.after(out, "attn")
-        return x + self.after(MLP(c, name="mlp")(self.before(x, "mlp")), "mlp"), kept
+        out, router = self.feed(self.before(x, "mlp"), ctx.segments)
+        return x + self.after(out, "mlp"), (kept, router)
+
+    def feed(self, x, segments):
+        """(the MLP of x, None), or (the experts of x, what their router did): see `moe.MoE`."""
+        if self.config.num_experts:
+            return MoE(self.config, MLP, gated, name="mlp")(x, segments)
+        return MLP(self.config, name="mlp")(x), None
 
     def before(self, x, part: str):
         """What attention or MLP reads of the stream."""

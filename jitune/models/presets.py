@@ -108,3 +108,30 @@ GPT2 = {
     "small": {"n_embd": 512, "n_layer": 8, "n_head": 8, "n_positions": 2048},
     "124m": {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
 }
+_EXPERTS = {"num_experts_per_tok": 2, "rope_theta": 10_000.0}
+MIXTRAL = {
+    "tiny": {**_TINY, **_EXPERTS, "num_local_experts": 4},
+    "small": {**_SMALL, **_EXPERTS, "num_local_experts": 8},
+    "8x7b": _sizes(4096, 14336, 32, 32, 8, 128, vocab_size=32000, rms_norm_eps=1e-5, rope_theta=1e6,
+                   max_position_embeddings=32768, num_local_experts=8, num_experts_per_tok=2,
+                   router_aux_loss_coef=0.02),
+}  # fmt: skip
+QWEN2_MOE = {
+    "tiny": _without(_TINY, "head_dim", **_EXPERTS, num_experts=4, moe_intermediate_size=64,
+                     shared_expert_intermediate_size=96),
+    "small": _without(_SMALL, "head_dim", **_EXPERTS, num_experts=16, moe_intermediate_size=352,
+                      shared_expert_intermediate_size=704),
+    "a2.7b": _without(_sizes(2048, 5632, 24, 16, 16, 128, vocab_size=151936, rms_norm_eps=1e-6, rope_theta=1e6,
+                             max_position_embeddings=8192, num_experts=60, num_experts_per_tok=4,
+                             moe_intermediate_size=1408, shared_expert_intermediate_size=5632), "head_dim"),
+    "57b-a14b": _without(_sizes(3584, 18944, 28, 28, 4, 128, vocab_size=151936, rms_norm_eps=1e-6, rope_theta=1e6,
+                                max_position_embeddings=131072, num_experts=64, num_experts_per_tok=8,
+                                moe_intermediate_size=2560, shared_expert_intermediate_size=20480), "head_dim"),
+}  # fmt: skip
+QWEN3_MOE = {
+    "tiny": {**_TINY, **_EXPERTS, "num_experts": 4, "moe_intermediate_size": 64, "norm_topk_prob": True},
+    "small": {**_SMALL, **_EXPERTS, "num_experts": 16, "moe_intermediate_size": 352, "norm_topk_prob": True},
+    "30b-a3b": _sizes(2048, 6144, 48, 32, 4, 128, vocab_size=151936, rms_norm_eps=1e-6, rope_theta=1e6,
+                      max_position_embeddings=40960, num_experts=128, num_experts_per_tok=8, norm_topk_prob=True,
+                      moe_intermediate_size=768),
+}  # fmt: skip

@@ -84,7 +84,7 @@ def _by_type(keys: Keys, head_dim: int) -> tuple[Rope, Rope]:
     given, scaling, theta = dict(keys.get("rope_parameters") or {}), keys.get("rope_scaling"), keys.get("rope_theta")
     top = keys.get("original_max_position_embeddings")
     local_theta = keys.optional("rope_local_base_freq")
-    if local_theta is None and not given.keys() & set(LAYER_TYPES):
+    if local_theta is None and (scaling or not given.keys() & set(LAYER_TYPES)):
         rope = _read(keys, scaling or given, given.get("rope_theta", theta), top, head_dim)
         return rope, rope
     types = [given.pop(name, None) or {} for name in LAYER_TYPES]

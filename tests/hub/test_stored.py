@@ -1,17 +1,24 @@
 """Checkpoints whose layout is not the parameters': fused, stored [in, out], one tensor an expert, another prefix."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from jitune import tree
-from jitune.hub import files, stored, weights
+from jitune.hub import adapter, files, peft, stored, weights
+from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.models.names import Stored, names
 from jitune.sharding import make_mesh
-from jitune.types import UserError
+from jitune.transforms.chain import chain
+from jitune.transforms.dora import dora
+from jitune.transforms.lora import lora
+from jitune.transforms.partial import select
+from jitune.types import Pretrained, UserError
 
 LAYER = "transformer.h.{i}."
 # A made-up family over the shapes of a tiny Llama: what Phi-3 and GPT-2 do, in one.
@@ -153,3 +160,48 @@ def test_the_table_of_every_family_joins(model):
     for family, entry in FAMILIES.items():
         config = ModelConfig.from_hf({"model_type": family, "vocab_size": 96, **entry.presets["tiny"]})
         stored.holders(names(config), {p: x.shape for p, x in tree.flatten(weights.abstract_params(config)).items()})
+
+
+# Adapters of modules that are fused, or stored [in, out].
+
+
+@pytest.fixture
+def fused_names(fused, monkeypatch):
+    """The made-up table for adapters too; a key of its own in what is kept by config."""
+    monkeypatch.setattr(adapter, "names", lambda config: FUSED)
+    adapter.places.cache_clear()
+    yield
+    adapter.places.cache_clear()
+
+
+TUNED = {
+    "lora": lora(3, 6, select="(q|v|up|down)_proj/kernel", rank_pattern={"v_proj": 2}, alpha_pattern={"v_proj": 4}),
+    "rslora": lora(4, 8, select="_proj/kernel", rslora=True),
+    "dora": dora(2, 6, select="(q|k|gate|o)_proj/kernel"),
+    "saved": chain(lora(2, 6, select="mlp/.*kernel"), select("k_proj/kernel|q_proj/bias")),
+}
+
+
+@pytest.mark.parametrize("case", TUNED)
+def test_an_adapter_of_fused_modules_comes_back(case, model, fused_names, tmp_path):
+    config, params = model
+    pretrained, transform = Pretrained(decoder.build(config), params, None, config), TUNED[case]
+    frozen, trainable = transform.init(jax.random.key(0), params)
+    rng = np.random.default_rng(1)
+    trainable = jax.tree.map(lambda x: x + rng.standard_normal(x.shape, np.float32), trainable)
+    peft.save(tmp_path, pretrained, transform, trainable, frozen=frozen)
+    names = {n.removeprefix("base_model.model.") for n in load_file(tmp_path / "adapter_model.safetensors")}
+    assert "transformer.h.1.mlp.gate_up_proj.lora_B.weight" in names or case == "dora"
+    assert ("transformer.h.0.attn.c_attn.weight" in names) == (case == "saved")
+    raw = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert raw["fan_in_fan_out"] == (case != "saved") and "q_proj" not in str(raw["target_modules"])
+    again, extras, arrays = peft.load(tmp_path, pretrained)
+    wanted, found = (tree.flatten(t.merge(*pair)) for t, pair in (
+        (transform, (frozen, trainable)), (again, (extras, arrays))))  # fmt: skip
+    for path, array in wanted.items():
+        np.testing.assert_allclose(found[path], array, 1e-6, 1e-6, err_msg=path)
+    moved = {p for p in wanted if not np.array_equal(wanted[p], tree.flatten(params)[p])}
+    assert moved == {p for p in wanted if not np.allclose(found[p], tree.flatten(params)[p], 1e-5, 1e-5)}
+    if case in ("lora", "rslora"):  # each weight has its own factors again
+        own = tree.flatten(arrays)
+        assert all(np.array_equal(own[path], array) for path, array in tree.flatten(trainable).items())

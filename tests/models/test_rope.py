@@ -40,17 +40,6 @@ def test_global_and_local_ropes():
     assert {rope.theta for rope in plain.ropes} == {1e6, 1e4}
 
 
-def test_a_text_config_inside_another_is_read():
-    inner = {**CONFIGS["gemma3"], "eos_token_id": 7}
-    outer = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": inner,
-             "vision_config": {"hidden_size": 8}, "mm_tokens_per_image": 4, "eos_token_id": [1, 2]}  # fmt: skip
-    found = ModelConfig.from_hf(outer)
-    assert found.replace(hf="") == read("gemma3").replace(hf="")
-    assert found.to_hf()["model_type"] == "gemma3_text" and found.eos_token_ids == (7,)
-    with pytest.raises(UserError, match="gemma3 needs a text_config of model_type gemma3_text"):
-        ModelConfig.from_hf({"model_type": "gemma3"})
-
-
 @pytest.mark.parametrize("changes, message", [
     ({"rope_scaling": {**LONGROPE["rope_scaling"], "long_factor": [1.0] * 8}}, "long_factor must have 6 .* has 8"),
     ({"rope_scaling": {"type": "longrope", "long_factor": [1.0] * 6}}, "'longrope' needs 'short_factor'"),
@@ -61,22 +50,6 @@ def test_a_text_config_inside_another_is_read():
 def test_what_is_not_understood_is_named(changes, message):
     with pytest.raises(UserError, match=message):
         read("phi3_longrope", **changes)
-
-
-def test_codes_of_their_own_are_taken_for_what_they_are():
-    own = {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}
-    assert "auto_map" not in read("phi3", auto_map=own).to_hf()
-    for case, auto_map in (("phi3", {**own, "AutoConfig": "x.PhiConfig"}), ("llama2", own)):
-        with pytest.raises(UserError, match="remote code is never loaded"):
-            read(case, auto_map=auto_map)
-
-
-def test_what_gpt2_may_not_have():
-    assert read("gpt2", scale_attn_weights=False).attn_scale == 1.0
-    with pytest.raises(UserError, match="scale_attn_by_inverse_layer_idx=True is not supported"):
-        read("gpt2", scale_attn_by_inverse_layer_idx=True)
-    with pytest.raises(UserError, match="n_layer is 0, a positive integer"):
-        read("gpt2", n_layer=0)
 
 
 def test_lengths_of_documents():

@@ -40,7 +40,11 @@ CASES = {
                                                        "partial_rotary_factor": 0.5}},
     "smollm3": {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 9},
     "olmo2": {"attention_bias": True},
-    "gpt2": {},
+    "gpt2": {"tie_word_embeddings": False},  # with the embedding as its head it would repeat one token
+    "mixtral": {"num_local_experts": 4, "sliding_window": 9},
+    "qwen2_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+                  "shared_expert_intermediate_size": 80},
+    "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "norm_topk_prob": True},
 }  # fmt: skip
 GPT2 = {"hidden_size": "n_embd", "intermediate_size": "n_inner", "num_hidden_layers": "n_layer",
         "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",

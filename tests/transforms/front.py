@@ -25,7 +25,7 @@ LENGTH = 160  # two blocks of queries
 ROWS = ([(0, 7), (1, 60), (2, 50), (3, 30), (0, 13)], [(1, 31), (0, 40), (2, 89)])
 LONGEST = 89
 # Forms of one computation: (scan_layers, remat, attention). The first is compared with the twin, the others with it.
-FORMS = ((False, "none", "plain"), (True, "none", "blocks"), (True, "full", "auto"), (False, "dots", "blocks"),
+FORMS = ((False, "none", "plain"), (True, "none", "blocks"), (True, "full", "auto"), (False, "dots", "chunked"),
          (True, "dots_no_batch", "plain"))  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jitune import sharding
+from jitune import limits, sharding
 from jitune.evals.engine import answers, plan, pool, scoring, tokens
 from jitune.evals.engine.score import score
 from jitune.evals.task import Generate, Generated, LogLikelihood, Prompt, Request, Response, Rolling, Score
@@ -53,7 +53,7 @@ def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0
         raise UserError("evaluation needs a tokenizer, and the model has none; put its files beside its weights")
     context = pretrained.config.max_positions
     if max_length and context and max_length > context:
-        raise UserError(f"max_length={max_length} is more than the model's context of {context}")
+        limits.check_length(max_length, pretrained.config, f"max_length={max_length}", option=limits.IN_COMMANDS)
     taken, length = slots_in_front(pretrained.model), max_length or min(context or CONTEXT, CONTEXT)
     if length - taken < 2:
         raise UserError(f"max_length={length} leaves no room for a text: {taken} positions are trained ones in front")
