@@ -32,7 +32,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Moved:
-    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf that each is."""
+    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is."""
 
     pieces: tuple
     places: tuple

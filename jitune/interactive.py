@@ -35,12 +35,13 @@ def chat(
     system: str = "",
     raw: bool = False,
     flow: Callable | None = None,
+    **more,
 ) -> None:
     """Reads lines from stdin and answers them on stdout, until the input ends.
 
     stop_ids: besides the default ones. chat_template: Jinja source in place of the tokenizer's own. system: a
     first message. raw: continue each line as plain text, as is done where there is no chat template.
-    flow: in the place of `generate.stream`.
+    flow: in the place of `generate.stream`. more: what it takes besides.
     """
     model, params, tokenizer, config = pretrained
     if tokenizer is None:
@@ -56,7 +57,7 @@ def chat(
                      more=limits.hint(config))
         return (flow or stream)(
             model, params, tokenizer, tokens, max_new_tokens=max_new_tokens, sampling=sampling,
-            stop_ids=stops, stop_strings=stop_strings, max_positions=config.max_positions,
+            stop_ids=stops, stop_strings=stop_strings, max_positions=config.max_positions, **more,
         )  # fmt: skip
 
     console, notes = (Console(highlight=False, emoji=False, stderr=e) for e in (False, True))

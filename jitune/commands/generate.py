@@ -34,6 +34,8 @@ def add(commands) -> None:
     p.add_argument("--draft", metavar="DIR", help="a smaller model with the same vocabulary, which proposes tokens: "
                    "the answers come faster, and are distributed as without it")  # fmt: skip
     p.add_argument("--draft_tokens", "--draft-tokens", type=int, default=4, help="proposals of the draft at a time")
+    p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND",
+                   help="int8: keys and values in 8 bits; by default as the model computes")
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
     p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
                    help="texts may be longer than the model was made for")
@@ -65,7 +67,7 @@ def run(a) -> None:
             model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
     drafted = open_draft(a, pretrained, mesh) if a.draft else None
     options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
-               "stop_strings": tuple(a.stop)}
+               "stop_strings": tuple(a.stop), "kv_cache": a.kv_cache}
     if a.prompts:
         from jitune.generation.generate import generate_file
 
@@ -88,6 +90,9 @@ def run(a) -> None:
 
 def check(a) -> None:
     """Raises UserError for options that do not go together."""
+    from jitune.models.cache import check_kind
+
+    check_kind(a.kv_cache, "--kv_cache")
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
     if a.n < 1:

@@ -146,15 +146,19 @@ def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_i
     limit: tokens of a block. top: alternatives that are told of each token. kv_cache: see `models.cache.KINDS`.
     """
     rest = mesh, max_new_tokens, sampling, stop_ids, limit, top, kv_cache
-    turn = decode_loop.turning(model)
+    return turned(lambda batch: _run(model, params, batch, *rest), batch, decode_loop.turning(model), stop_ids)
+
+
+def turned(start, batch: Prompts, turn: int, stop_ids):
+    """The blocks of `start(batch)`, a run of rows that never turn, for a model with this `decode_loop.turning`."""
     if not turn or batch.left.shape != batch.lengths.shape:
-        return (yield from _run(model, params, batch, *rest))
+        return (yield from start(batch))
     # Rows that come to the turn wait until all others are done or have come there, too.
     texts = [list(row[len(row) - n :]) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
     left, stopped, first = np.array(batch.left), np.zeros(batch.left.shape, bool), batch
     while True:
         short = turn - batch.lengths
-        run = _run(model, params, batch._replace(left=np.where(short > 0, np.minimum(left, short), left)), *rest)
+        run = start(batch._replace(left=np.where(short > 0, np.minimum(left, short), left)))
         block = next(run)
         while True:
             for i, n in enumerate(block.counts):

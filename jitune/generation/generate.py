@@ -83,7 +83,8 @@ def generate(
       on_done: called with the number of answers whenever some are done.
 
     Raises:
-      UserError: a kind of cache that is not known, an empty prompt, one that fills the context, or logits that are not finite.
+      UserError: a kind of cache that is not known, an empty prompt, one that fills the context, or logits that are not
+        finite.
     """
     check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs)
     check_kind(kv_cache, "generate: kv_cache")
@@ -185,6 +186,7 @@ def generate_file(
     progress: bool = True,
     n: int = 1,
     top_logprobs: int = 0,
+    kv_cache: str = "",
     answer: Callable = generate,
 ) -> list[Generation]:
     """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with those of the answer added.
@@ -194,15 +196,17 @@ def generate_file(
     Log-probabilities are rounded to six digits.
 
     n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
-    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. answer: in the place of
-    `generate`; with n > 1 it takes n and gives a list for each prompt, as `several.generate_several` does.
+    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. kv_cache: see `generate`.
+    answer: in the place of `generate`; with n > 1 it takes n and gives a list for each prompt, as
+    `several.generate_several` does.
 
     Raises:
       UserError: `file:row: ...`, before anything is generated.
     """
     fields = (*FIELDS, *(["sample"] if n > 1 else []), *(["top_logprobs"] if top_logprobs else []))
     rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template, fields)
-    more = {name: value for name, value, off in (("n", n, 1), ("top_logprobs", top_logprobs, 0)) if value != off}
+    optional = (("n", n, 1), ("top_logprobs", top_logprobs, 0), ("kv_cache", kv_cache, ""))
+    more = {name: value for name, value, off in optional if value != off}
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jitune import hoist
+from jitune.generation import decode_loop
 from jitune.generation.decode_loop import (
     BLOCK,
     Block,
@@ -39,13 +41,15 @@ DRAFT, ACCEPT, REST = 1, 2, 3  # what a row's random numbers are for
 class Setup(NamedTuple):
     """What is compiled for: the models and how tokens are chosen.
 
-    k: proposals of a round, fewer than a ring of a cache has slots to spare (`models.cache.SLACK`). windows: whether
-    either model has sliding windows. top: alternatives that are told of each token.
+    vocab: tokens that the target has logits for. k: proposals of a round, fewer than a ring of a cache has slots to
+    spare (`models.cache.SLACK`). windows: whether either model has sliding windows. top: alternatives that are told of
+    each token.
     """
 
     target: Model
     draft: Model
     sampling: Sampling
+    vocab: int
     k: int
     windows: bool = False
     top: int = 0
@@ -99,12 +103,13 @@ def join(state: State, draft: State, prompts: Prompts) -> Pair:
 def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup: Setup):
     """Up to `limit` rounds, at most `setup.rounds`, for every row that is neither finished nor `stopped`.
 
-    stopped: bool [batch]. Returns (Pair, Block of `setup.width` columns, Told). `pair` is donated.
+    params, draft_params: the models', or what `decode_loop.prepare` made of them. stopped: bool [batch]. Returns
+    (Pair, Block of `setup.width` columns, Told). `pair` is donated.
     """
     rows = stopped.shape[0]
     pair = pair._replace(state=pair.state._replace(left=jnp.where(stopped, 0, pair.state.left)))
     zeros = jnp.zeros(rows, jnp.int32)
-    shape, vocab = (rows, setup.width), _vocab(params, pair.state, setup.target)
+    shape = (rows, setup.width)
     nothing = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), no_likeliest(*shape, setup.top)
 
     def going(carry):
@@ -114,7 +119,7 @@ def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup:
     def step(carry):
         i, pair, out, counts, rounds, accepted = carry
         live = pair.state.left > 0
-        drafts, shares, cache = _propose(draft_params, pair, vocab, setup)
+        drafts, shares, cache = _propose(draft_params, pair, setup)
         pair, new, count, agreed = _verify(params, pair._replace(draft=cache), drafts, shares, stop_ids, setup)
         offsets = jnp.arange(setup.k + 1)
         places = jnp.where(offsets < count[:, None], counts[:, None] + offsets, setup.width)  # beyond: left out
@@ -129,17 +134,7 @@ def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup:
     return pair, replicate(Block(tokens, logprobs, counts, state.left, best)), replicate(told)
 
 
-def _vocab(params, state: State, model: Model) -> int:
-    """How many tokens the target has logits for."""
-
-    def logits(params, cache):
-        batch = {"tokens": state.token[:, None], "positions": state.position[:, None]}
-        return model.unembed(params, model.hidden(params, batch, cache)[0])
-
-    return jax.eval_shape(logits, params, state.cache).shape[-1]
-
-
-def _propose(params, pair: Pair, vocab: int, setup: Setup):
+def _propose(params, pair: Pair, setup: Setup):
     """The draft's next k tokens [batch, k], the probabilities that they were drawn with [k, batch, vocab], its cache.
 
     Greedy decoding needs no probabilities; they are [k, batch, 0] then.
@@ -148,9 +143,8 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
     key = jax.random.fold_in(state.key, DRAFT)
     last = state.position + state.left  # beyond it a row's tokens are never used, nor may the model's context end
 
-    def draw(hidden, seen, counts, offset):
-        logits = _fit(model.unembed(params, hidden[:, -1]), vocab)
-        scores = process(logits, seen, sampling, counts)
+    def draw(logits, seen, counts, offset):
+        scores = process(_fit(logits, setup.vocab), seen, sampling, counts)
         if sampling.temperature == 0:
             token, shares = choose(scores, None, sampling), scores[:, :0]
         else:
@@ -164,8 +158,9 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
         "segment_ids": jnp.stack([pair.held, jnp.ones_like(pair.held)], axis=1).astype(jnp.int32),
         "positions": jnp.stack([jnp.maximum(state.position - 1, 0), state.position], axis=1),
     }
-    hidden, cache = model.hidden(params, batch, _behind(pair.draft, state.cache))
-    token, shares, seen, counts = draw(hidden, state.seen, state.counts, 1)
+    forward = partial(hoist.call, partial(decode_loop.advance, model), params)
+    logits, cache = forward(batch, _behind(pair.draft, state.cache))
+    token, shares, seen, counts = draw(logits, state.seen, state.counts, 1)
 
     def step(carry, offset):
         cache, token, seen, counts = carry
@@ -174,13 +169,19 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
             "segment_ids": jnp.ones((token.size, 1), jnp.int32),
             "positions": jnp.minimum(state.position + offset, last)[:, None],
         }
-        hidden, cache = model.hidden(params, batch, cache)
-        token, shares, seen, counts = draw(hidden, seen, counts, offset + 1)
+        logits, cache = forward(batch, cache)
+        token, shares, seen, counts = draw(logits, seen, counts, offset + 1)
         return (pin(cache), token, seen, counts), (token, shares)
 
     carry = (pin(cache), token, seen, counts)
     (cache, *_), (tokens, more) = jax.lax.scan(step, carry, jnp.arange(1, setup.k))
     return jnp.concatenate([token[None], tokens]).T, jnp.concatenate([shares[None], more]), cache
+
+
+def _advance_all(model: Model, params, batch, cache):
+    """(logits [batch, t, vocab] of all tokens of a batch, the cache with them)."""
+    hidden, cache = model.hidden(params, batch, cache)
+    return model.unembed(params, hidden), cache
 
 
 def _verify(params, pair: Pair, drafts, shares, stop_ids, setup: Setup):
@@ -198,8 +199,7 @@ def _verify(params, pair: Pair, drafts, shares, stop_ids, setup: Setup):
         "segment_ids": jnp.ones((rows, k + 1), jnp.int32),
         "positions": jnp.minimum(state.position[:, None] + offsets, (state.position + state.left)[:, None]),
     }
-    hidden, cache = setup.target.hidden(params, batch, state.cache)
-    logits = setup.target.unembed(params, hidden)
+    logits, cache = hoist.call(partial(_advance_all, setup.target), params, batch, state.cache)
     seen, counts = _along(state, drafts)
     flat = [None if x is None else x.reshape(-1, logits.shape[-1]) for x in (logits, seen, counts)]
     scores = process(flat[0], flat[1], sampling, flat[2]).reshape(logits.shape)

@@ -28,7 +28,6 @@ from jitune.types import EVERYONE, FallsBack, UserError
 
 # Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
 BLOCK, MOST_BLOCKS = 128, 8
-KEYS = 128  # keys of a cache that are read at once
 
 
 def attend(
@@ -167,46 +166,3 @@ def attend_blocks(
     return out.reshape(b, count * size, heads, d)[:, :t]
 
 
-def attend_cache(q, keys, values, layer, mask, used, *, scale: float | None = None, softcap: float = 0.0) -> jax.Array:
-    """Attention to the first `used` slots of a cache, rounded up to blocks: the form for CPUs.
-
-    q: [batch, t, heads, head_dim]; keys, values: [layers, batch, s, kv_heads, head_dim], s a multiple of KEYS; mask:
-    [batch, t, s]; used: a scalar. Its time is that of what the cache holds, not of what it could. It has no gradient.
-    scale, softcap: see `attend`.
-    """
-    b, t, heads, d = q.shape
-    kv_heads = keys.shape[3]
-    groups = heads // kv_heads
-    q = q.reshape(b, t, kv_heads, groups, d).transpose(0, 2, 3, 1, 4).reshape(b, kv_heads, groups * t, d)
-
-    def block(i, carry):
-        highest, total, out = carry
-        at, size = (layer, 0, i * KEYS, 0, 0), (1, b, KEYS, kv_heads, d)
-        k, v = (jax.lax.dynamic_slice(x, at, size)[0] for x in (keys, values))
-        seen = jax.lax.dynamic_slice_in_dim(mask, i * KEYS, KEYS, axis=2)
-        scores = capped(_scores(q, k, t) * (scale or d**-0.5), softcap)
-        scores = jnp.where(jnp.tile(seen, (1, groups, 1))[:, None], scores, LOWEST)
-        new = jnp.maximum(highest, scores.max(-1))
-        shares, less = jnp.exp(scores - new[..., None]), jnp.exp(highest - new)
-        return new, total * less + shares.sum(-1), out * less[..., None] + _mix(shares, v, t)
-
-    start = jnp.zeros(q.shape, jnp.float32)
-    carry = jnp.full(q.shape[:3], LOWEST), start[..., 0], start
-    _, total, out = jax.lax.fori_loop(0, (used + KEYS - 1) // KEYS, block, carry)
-    out = (out / total[..., None]).astype(values.dtype).reshape(b, kv_heads, groups, t, d)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, heads, d)
-
-
-# For one query, sums over the cache as it lies: before a product of matrices XLA copies it, transposed.
-def _scores(q, k, t: int) -> jax.Array:
-    """[batch, kv_heads, n, d] x [batch, s, kv_heads, d] -> [batch, kv_heads, n, s] float32."""
-    if t == 1:
-        return jnp.moveaxis((q[:, None].astype(jnp.float32) * k[:, :, :, None]).sum(-1), 1, 3)
-    return jnp.einsum("bknd,bskd->bkns", q, k, preferred_element_type=jnp.float32)
-
-
-def _mix(shares, v, t: int) -> jax.Array:
-    """[batch, kv_heads, n, s] float32 x [batch, s, kv_heads, d] -> [batch, kv_heads, n, d] float32."""
-    if t == 1:
-        return (jnp.moveaxis(shares, 3, 1)[..., None] * v[:, :, :, None]).sum(1)
-    return jnp.einsum("bkns,bskd->bknd", shares.astype(v.dtype), v, preferred_element_type=jnp.float32)

@@ -99,7 +99,7 @@ def extend(cache: KVCache, segments) -> tuple[KVCache, jax.Array]:
 
 
 def encode(k, v) -> LayerKV:
-    """Keys and values [..., kv_heads, head_dim] as int8 with a scale a head and token: symmetric, the largest is 127."""
+    """Keys and values [..., kv_heads, head_dim] as int8, a scale a head and token, symmetric: the largest is 127."""
 
     def one(x):
         x = x.astype(jnp.float32)

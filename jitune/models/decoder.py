@@ -105,13 +105,14 @@ class Decoder(nn.Module):
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
             ropes = jnp.asarray(c.rope_of_layer, jnp.int32) if several else None
-            return self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
+            x, (_, routers) = self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
+            return x, routers
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
         routers = []
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
             rope = c.rope_of_layer[i] if several else None
-            x, router = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
+            x, (_, router) = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
             routers.append(router)
         return x, jax.tree.map(lambda *each: jnp.stack(each), *routers)
 
@@ -122,7 +123,7 @@ class Decoder(nn.Module):
         layer = Layer(c, parent=None)
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
             rope = c.rope_of_layer[i] if len(c.ropes) > 1 else None
-            x, part = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
+            x, (part, _) = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
             kept.append(part)
         return x, tuple(kept)
 

@@ -199,9 +199,9 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block: (x, what it tells besides). `which` is (layer index, window, prefix, index of the rope).
+    """One block. `which` is (layer index, window, prefix, index of the rope).
 
-    With a cache that is its part of it; without, of a layer with experts, what the router did, else None.
+    Returns x, and (the layer's part of the cache, of layers with experts what the router did).
     """
 
     config: ModelConfig
@@ -213,7 +213,7 @@ class Layer(nn.Module):
         out, kept = Attention(c, name="attn")(self.before(x, "attn"), ctx, *which)
         x = x + self.after(out, "attn")
         out, router = self.feed(self.before(x, "mlp"), ctx.segments)
-        return x + self.after(out, "mlp"), router if ctx.cache is None else kept
+        return x + self.after(out, "mlp"), (kept, router)
 
     def feed(self, x, segments):
         """(the MLP of x, None), or (the experts of x, what their router did): see `moe.MoE`."""

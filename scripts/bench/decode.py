@@ -101,7 +101,7 @@ def main():
             if not a.alone:
                 theirs.append(clocked(lambda prompts=prompts: peer(prompts)))
             ours.append(clocked(answer))
-        emit(workload=a.workload, batch=batch, new=a.new, n=a.rounds, same_answers=same, kv_cache=a.kv_cache or "model's",
+        emit(workload=a.workload, batch=batch, new=a.new, n=a.rounds, same_answers=same, kv_cache=a.kv_cache,
              **summary(ours, theirs, batch * a.new))
 
 

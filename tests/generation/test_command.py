@@ -55,6 +55,9 @@ def test_several_answers_and_alternatives(run, draft):
     code, drafted, _ = run(*warm, "--draft", draft)
     assert code == 0 and [list(r) for r in drafted] == [list(r) for r in rows]
     assert run(*warm, "--draft", draft)[1] == drafted
+    eight = ["--kv_cache", "int8"]
+    plain, drafted = run(*eight)[1], run(*eight, "--draft", draft)[1]
+    assert plain and [r["tokens"] for r in drafted] == [r["tokens"] for r in plain]
 
 
 def test_one_prompt_and_a_chat(toy_model, draft, capfd, monkeypatch):
@@ -79,6 +82,7 @@ def test_what_does_not_go_together(run, toy_model, tmp_path, tmp_path_factory, t
     fresh.create(other, family="llama", preset="tiny", tokenizer_from=str(toy_data), vocab_size=400)
     for words, message in (
         (["--n", 0], "--n 0: at least 1"),
+        (["--kv_cache", "int4"], "--kv_cache='int4' is not known"),
         (["--n", 2], "--n 2 needs a --temperature above 0"),
         (["--draft", other], f"draft {other} for {toy_model}: draft and target need the same vocabulary"),
         (["--draft", toy_model, "--draft_tokens", 0], "draft_tokens=0 is not allowed; it is from 1 to 31"),

@@ -22,7 +22,7 @@ from jitune.transforms.prefix import prefix
 from jitune.transforms.prompt import prompt
 from jitune.transforms.quantize import quantize
 from jitune.transforms.tokens import tokens
-from jitune.types import UserError
+from jitune.types import MESH_AXES, UserError
 from tests.references import CONFIGS, make_weights, write_checkpoint
 
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "vocab_size": 30, "head_dim": 4}

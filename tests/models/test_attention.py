@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jitune.models import attention, decoder
-from jitune.models.attention import KEYS, allowed, attend, attend_blocks, attend_cache, attend_plain
+from jitune.models.attention import allowed, attend, attend_blocks, attend_plain
+from jitune.models.cached_attention import View, attend_used
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
-from jitune.types import UserError
+from jitune.types import LayerKV, UserError
 
 pytestmark = pytest.mark.core
 
@@ -77,31 +78,14 @@ def test_scores_are_scaled_and_capped_by_hand(kind):
     k, v = k.reshape(1, 256, 1, 1), v.reshape(1, 256, 1, 1)
     segments = jnp.repeat(jnp.arange(128), 2)[None]
     if kind == "cache":
-        mask = allowed(segments, segments, 0, None)
-        found = attend_cache(q, k[None], v[None], 0, mask, 256, scale=2.0, softcap=4.0)
+        seen = View(allowed(segments, segments, 0, None), 256)
+        found = attend_used(q, LayerKV(k, v), seen, size=128, scale=2.0, softcap=4.0)
     else:
         options = {"segments": segments, "kv_segments": segments, "start": None, "window": None, "kind": kind}
         found = attend(q, k, v, scale=2.0, softcap=4.0, **options)
     first, second = np.exp(4 * np.tanh(1.5)), np.exp(4 * np.tanh(-0.5))
     np.testing.assert_allclose(found[0, 1::2, 0, 0], first / (first + second), rtol=1e-5)
 
-
-@pytest.mark.parametrize(("used", "queries"), [(1, 1), (128, 1), (129, 1), (300, 1), (128, 128), (300, 40)])
-@pytest.mark.parametrize("window", [None, 50])
-def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
-    keys = jax.random.split(jax.random.key(0), 3)
-    q = jax.random.normal(keys[0], (3, queries, 4, 8))
-    k, v = (jax.random.normal(key, (2, 3, 384, 2, 8)) for key in keys[1:])
-    # Rows that are padded on the left: not at all, by half of what is there before, so far that all of that is padding.
-    before = used - queries
-    front = jnp.asarray([0, before // 2, before])[:, None]
-    held = ((jnp.arange(384) >= front) & (jnp.arange(384) < used)).astype(jnp.int32)
-    mask = allowed(jnp.ones((3, queries), jnp.int32), held, before, window)
-    # Slots in blocks behind the used ones are not read.
-    k, v = (x.at[:, :, -(-used // KEYS) * KEYS :].set(jnp.nan) for x in (k, v))
-    found = jax.jit(attend_cache)(q, k, v, 1, mask, used)
-    expected = attend_plain(q, *(x[1, :, :used] for x in (k, v)), mask[:, :, :used])
-    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["auto", "blocks", "plain"])
