@@ -141,7 +141,7 @@ def _propose(params, pair: Pair, setup: Setup):
     """
     state, model, sampling = pair.state, setup.draft, setup.sampling
     key = jax.random.fold_in(state.key, DRAFT)
-    last = state.position + state.left  # beyond it a row's tokens are never used, nor may the model's context end
+    last = _last(state)
 
     def draw(logits, seen, counts, offset):
         scores = process(_fit(logits, setup.vocab), seen, sampling, counts)
@@ -197,7 +197,7 @@ def _verify(params, pair: Pair, drafts, shares, stop_ids, setup: Setup):
     batch = {
         "tokens": tokens,
         "segment_ids": jnp.ones((rows, k + 1), jnp.int32),
-        "positions": jnp.minimum(state.position[:, None] + offsets, (state.position + state.left)[:, None]),
+        "positions": jnp.minimum(state.position[:, None] + offsets, _last(state)[:, None]),
     }
     logits, cache = hoist.call(partial(_advance_all, setup.target), params, batch, state.cache)
     seen, counts = _along(state, drafts)
@@ -307,6 +307,12 @@ def _behind(draft, cache):
     """The draft's cache, with the places in use that the target's has, but for the last of them."""
     ids = jnp.concatenate([draft.segment_ids[:, : draft.front], cache.segment_ids[:, cache.front :]], axis=1)
     return draft._replace(segment_ids=ids, length=cache.length - cache.front + draft.front - 1)
+
+
+def _last(state: State):
+    """The last position that each row reads. Tokens behind it are not used; their own positions may be beyond the
+    model's context, and would make the document longer for ropes that go by its length."""
+    return state.position + jnp.maximum(state.left - 1, 0)
 
 
 def _fit(logits, vocab: int):

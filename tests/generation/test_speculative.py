@@ -12,7 +12,8 @@ from jitune import sharding
 from jitune.generation.generate import generate
 from jitune.generation.sampling import Sampling, process
 from jitune.generation.speculative import Speculation, check_draft, generate_speculative, stream_speculative
-from jitune.models.config import ModelConfig
+from jitune.models import decoder
+from jitune.models.config import ModelConfig, Rope
 from jitune.models.families import FAMILIES
 from jitune.transforms.prefix import prefix
 from jitune.types import Model, Pretrained, UserError
@@ -115,6 +116,20 @@ def in_front(made, count: int) -> Pretrained:
     model, params, config = made
     transform = prefix(count, model=model)
     return Pretrained(transform.apply(model), transform.init(jax.random.key(2), params), None, config)
+
+
+def test_rows_that_cross_a_ropes_original_length(prompts):
+    _, params, config = toys.tiny()
+    half = config.head_dim // 2
+    rope = Rope("longrope", 10_000.0, short=(1.0,) * half, long=tuple(1.5 + 0.5 * i for i in range(half)),
+                original_max_position=36, attention_factor=1.2)  # fmt: skip
+    config = config.replace(ropes=(rope,), rope_of_layer=(0,) * config.num_layers)
+    target = Pretrained(decoder.build(config), params, None, config)
+    draft = target._replace(params=noisy(params, 0.05))
+    expected = generate(*target[:2], None, prompts, max_new_tokens=12)
+    answers, told = generate_speculative(target, draft, prompts, max_new_tokens=12, draft_tokens=3)
+    check(answers, expected)
+    assert told.acceptance > 0.3
 
 
 def test_slots_that_run_out_are_used_again(llama, drafts, prompts, monkeypatch):
