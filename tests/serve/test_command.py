@@ -21,9 +21,10 @@ def start(toy_model):
 
     def started(*arguments, **environment):
         process = subprocess.Popen(
-            [sys.executable, "-m", "jitune", "serve", str(toy_model), "--port", "0", "--context", "1024", *arguments],
+            # Ctrl-C is ignored, as in a shell's background.
+            ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "jitune", "serve", str(toy_model),
+             "--port", "0", "--context", "384", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in a shell's background
         )  # fmt: skip
         running.append(process)
         lines = []
@@ -42,12 +43,12 @@ def test_from_start_to_end(start, toy_model):
     process, lines, url = start("--grace", "60", "--name", "toy", "--mesh.fsdp", "1", "--api_key_env", "MY_KEY",
                                 MY_KEY="sk-4711")
     assert max(map(len, lines)) <= 81 and "sk-4711" not in "".join(lines)
-    assert lines[0].startswith("model    toy (qwen3, float32)") and "context 1024 tokens" in lines[1]
+    assert lines[0].startswith("model    toy (qwen3, float32)") and "context 384 tokens" in lines[1]
     assert httpx.get(f"{url}/models").status_code == 401
     headers = {"Authorization": "Bearer sk-4711"}
     assert httpx.get(f"{url}/models", headers=headers).json()["data"][0]["id"] == "toy"
     ids = [str(i) for i in (0, 1, 2)]
-    body = {"model": "toy", "prompt": "The boat", "max_tokens": 900, "logit_bias": dict.fromkeys(ids, -100)}
+    body = {"model": "toy", "prompt": "The boat", "max_tokens": 360, "logit_bias": dict.fromkeys(ids, -100)}
     found = []
     running = threading.Thread(target=lambda: found.append(
         httpx.post(f"{url}/completions", json=body, headers=headers, timeout=60)))
@@ -56,7 +57,7 @@ def test_from_start_to_end(start, toy_model):
         pass
     process.send_signal(signal.SIGINT)
     running.join()
-    assert found[0].status_code == 200 and found[0].json()["usage"]["completion_tokens"] == 900
+    assert found[0].status_code == 200 and found[0].json()["usage"]["completion_tokens"] == 360
     assert process.wait(timeout=30) == 0
     assert process.stderr.read() == ""
     with pytest.raises(httpx.ConnectError):
