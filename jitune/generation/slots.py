@@ -136,16 +136,17 @@ class Device:
             return jax.device_get(block)
 
     def refill(self, entries: Sequence[Waiting], places: Sequence[int], extent: int, *, least: int = 0):
-        """Puts entries into free rows. extent: the most slots of a row that stays. Returns (Block, row of each).
+        """Puts entries into free rows. Returns (Block, row of each).
 
-        least: slots of the cache that they are computed in.
+        extent: the most slots of a row that stays; 0: none does. least: slots of the cache that they are computed in.
         """
         with self._context():
             whole = self.shards > 1
             inside = list(places) if whole else list(range(len(entries)))
             new, block, _ = self._prefill(entries, inside, self.rows if whole else self.group, least)
             needed = max(extent, *(len(entry.answer.so_far()) for entry in entries))
-            if self.used < needed or self.used - needed >= WASTE:
+            # Without a live row the device may have stopped before `used`: where it stands is set anew.
+            if not extent or self.used < needed or self.used - needed >= WASTE:
                 self.move(needed)
             if whole:
                 rows = np.isin(np.arange(self.rows), places)
