@@ -43,14 +43,14 @@ def test_mesh_that_does_not_fit(sizes):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_has_a_place(family):
     for preset in FAMILIES[family].presets.values():
-        raw = {"model_type": family, "vocab_size": 512, **preset}
+        raw = {"model_type": family, **preset, "vocab_size": 512}
         raw |= {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
         abstract = weights.abstract_params(ModelConfig.from_hf(raw))
         placed = tree.flatten(shardings(abstract, make_mesh(1, 4, 2)))
         for path, home in placed.items():
             shape = tree.flatten(abstract)[path].shape
             home.shard_shape(shape)
-            if path.endswith(("kernel", "embedding")):
+            if path.endswith(("kernel", "embedding")) and not tree.matches("/(router|shared_gate)/", path):
                 assert {"fsdp", "tensor"} <= set(home.spec), path
 
 
