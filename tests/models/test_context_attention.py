@@ -1,4 +1,4 @@
-"""Attention round a ring of devices is that of one device: values, gradients, and no array that grows with both sides."""
+"""Attention round a ring of devices is that of one device: values, gradients, no array that grows with both sides."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The balance of experts in an objective's sums: weighted as its microbatch, left out of evaluation and dense models."""
+"""The balance of experts in an objective's sums: weighted as its microbatch, and left out of evaluation."""
 
 import jax.numpy as jnp
 import pytest
