@@ -13,10 +13,11 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 
 from jitune import __version__, failures
 from jitune.commands import data, eval, export, generate, improve, init, judge, plan, quickstart, report, serve, train
-from jitune.types import UserError
+from jitune.types import FallsBack, UserError
 
 COMMANDS = (quickstart, init, data, plan, train, generate, eval, judge, export, improve, serve, report)
 
@@ -58,6 +59,7 @@ def run() -> None:
     After a failure the threads that were writing are not waited for: each would add a traceback of its own.
     """
     sys.unraisablehook = failures.report
+    say_warnings()
     code = main()
     if code == 1:
         for stream in (sys.stdout, sys.stderr):
@@ -65,6 +67,17 @@ def run() -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def say_warnings() -> None:
+    """Prints each `FallsBack` once, as one line on the standard error; other warnings stay as they are."""
+    form = warnings.formatwarning
+
+    def say(message, category, *rest, **more) -> str:
+        return f"jitune: {message}\n" if issubclass(category, FallsBack) else form(message, category, *rest, **more)
+
+    warnings.formatwarning = say
+    warnings.simplefilter("once", FallsBack)
 
 
 def open_streams() -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jitune import sharding, tree
+from jitune import limits, sharding, tree
 from jitune import state as states
 from jitune.data import token_store
 from jitune.hub import files, peft, weights
@@ -64,6 +64,7 @@ def find_teacher(config, *, patterns=None) -> Teacher:
     except UserError as error:
         raise UserError(f"config.objective.teacher={path}: {error}") from None
     dtype = config.model.dtype
+    found = limits.lift(found, config.model.allow_longer_context, f"config.objective.teacher={path}")
     return Teacher(path, base, adapter, found.replace(
         dtype=dtype, param_dtype=dtype, scan_layers=config.model.scan_layers, remat="none",
         attention=config.model.attention))  # fmt: skip
@@ -81,9 +82,7 @@ def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[in
         count = check_vocabulary(tokenizer, other, model_config, teacher.config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    if 0 < teacher.config.max_positions < config.seq_len:
-        raise UserError(f"{where}: its context has {teacher.config.max_positions} tokens, config.seq_len is "
-                        f"{config.seq_len}")
+    limits.check_length(config.seq_len, teacher.config, f"{where}: config.seq_len={config.seq_len}")
     room, new = model_config.max_positions, config.objective.max_new_tokens
     if config.objective.on_policy and 0 < room <= new:
         raise UserError(f"config.objective.max_new_tokens={new} leaves no room for a prompt in the student's "

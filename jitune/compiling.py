@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jitune import sharding
 from jitune import state as states
+from jitune.models import backends
 from jitune.objectives import build
 from jitune.step import make_train_step
 from jitune.types import Model, TrainState, UserError
@@ -22,8 +23,9 @@ from jitune.types import Model, TrainState, UserError
 
 def model_options(config) -> dict:
     """How a run computes with a model: fields of `ModelConfig` to replace."""
-    return {"dtype": config.model.dtype, "param_dtype": "float32", "scan_layers": config.model.scan_layers,
-            "remat": config.model.remat, "attention": config.model.attention}
+    chosen = {"dtype": config.model.dtype, "param_dtype": "float32", "scan_layers": config.model.scan_layers,
+              "remat": config.model.remat, "attention": config.model.attention}  # fmt: skip
+    return chosen | ({"router_coef": config.model.router_coef} if config.model.router_coef >= 0 else {})
 
 
 def check_batch(config, mesh) -> None:
@@ -33,6 +35,14 @@ def check_batch(config, mesh) -> None:
         parts = f" in {config.microbatches} microbatches" if config.microbatches > 1 else ""
         raise UserError(f"config.batch_size={config.batch_size}{parts} does not divide by the mesh: "
                         f"data x fsdp = {shards}")
+
+
+def check_attention(model_config) -> None:
+    """Raises UserError where config.model.attention could compute nothing of this model on these devices."""
+    reason = backends.refused(model_config.attention, platform=jax.default_backend(), dtype=model_config.dtype,
+                              head_dim=model_config.head_dim, softcap=model_config.attn_softcap)  # fmt: skip
+    if reason:
+        raise UserError(reason)
 
 
 def abstract_state(tuning: states.Tuning, mesh, optimizer):

@@ -97,7 +97,7 @@ def export_vllm(run: Trained, out: Path, dtype: str) -> list[Path]:
     parts = adapter.take(run.frozen, run.trainable, run.base.config)
     if parts.prefix is not None or parts.prompt is not None:
         raise UserError("vLLM serves neither prefixes nor prompts; export it with --to peft, or generate with jitune")
-    tables = (peft.EMBEDDING, peft_config.HEAD)
+    tables = (adapter.embedding(run.base.config), peft_config.HEAD)
     kept = {m: f for m, f in parts.factors.items() if f.magnitude is None and m not in tables}
     rest = parts._replace(factors={m: f for m, f in parts.factors.items() if m not in kept})
     if not kept:

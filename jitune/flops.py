@@ -5,7 +5,7 @@ In: a `ModelConfig`, tokens, and (query, key) pairs. Out: floating-point operati
 A product of a weight costs 2 FLOPs a token forward and 4 backward; a (query, key) pair costs 4 head_dim a head
 forward (scores and weighted sum) and 8 backward. This is the count of PaLM (arXiv 2204.02311, appendix B), with
 the pairs that causality, documents and windows allow in the place of all seq^2. Padding, what is computed again
-in the backward pass, norms, rotations and the optimizer are not counted.
+in the backward pass, norms, rotations, soft caps and the optimizer are not counted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,23 @@ from jitune.models.config import ModelConfig
 def matmul_params(config: ModelConfig) -> int:
     """The weights that every token is multiplied with: the layers' kernels and the head, tied or not.
 
-    The embedding look-up, biases and norms are not among them.
+    Of experts these are the ones that a token is sent to. The embedding look-up, biases and norms are not among them.
     """
     attention = 2 * config.dim * config.head_dim * (config.num_heads + config.num_kv_heads)
-    return config.num_layers * (attention + 3 * config.dim * config.mlp_dim) + config.dim * config.vocab_size
+    mlp = (3 if config.gated else 2) * config.dim * config.mlp_dim
+    if config.num_experts:
+        shared = (3 * config.shared_dim + 1) * config.dim if config.shared_dim else 0
+        mlp = config.dim * (config.num_experts + 3 * config.experts_per_token * config.expert_dim) + shared
+    return config.num_layers * (attention + mlp) + config.dim * config.vocab_size
+
+
+def active(config: ModelConfig, counts: dict[str, int]) -> int:
+    """The sum of parameter counts by path, of experts those alone that a token is sent to.
+
+    {"layers/mlp/experts/up_proj/kernel": 800, "lm_head/kernel": 10} is 110 where 1 of 8 experts is taken.
+    """
+    return sum(count // config.num_experts * config.experts_per_token if "/experts/" in path else count
+               for path, count in counts.items())  # fmt: skip
 
 
 def count_pairs(lengths: Iterable[int], window: int = 0) -> int:
@@ -50,7 +63,8 @@ def train_flops(config: ModelConfig, tokens: float, pairs: float, *, trained: in
     Args:
       tokens: tokens, padding left out.
       pairs: (query, key) pairs, summed over the layers (`count_all_pairs`).
-      trained: of the `matmul_params`, those that are trained; None: all. A frozen weight costs 4 FLOPs a token, not 6.
+      trained: of the `matmul_params`, those that are trained (see `active`); None: all. A frozen weight costs 4
+        FLOPs a token, not 6.
       added: trained weights beside them (LoRA's factors).
       prefix: keys in every layer that every token sees besides.
 

@@ -7,6 +7,8 @@ every step faults each of its pages in again: hundreds of thousands of faults, a
 from __future__ import annotations
 
 import ctypes
+import math
+from pathlib import Path
 
 # mallopt's numbers in glibc's malloc.h: one arena, no mmap for large blocks, no trimming, 256 MiB a growth.
 SETTINGS = ((-8, 1), (-4, 0), (-1, -1), (-2, 1 << 28))
@@ -19,3 +21,12 @@ def keep_pages() -> bool:
     except (OSError, AttributeError, TypeError):  # musl, macOS, Windows
         return False
     return all(mallopt(number, value) == 1 for number, value in SETTINGS)
+
+
+def available() -> float:
+    """Bytes that the system could still give; infinity where it does not say (Linux does, in /proc/meminfo)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.inf
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), math.inf)

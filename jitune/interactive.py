@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from jitune import limits
 from jitune.generation.generate import stream
 from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
 from jitune.generation.sampling import GREEDY, Sampling
@@ -33,11 +34,14 @@ def chat(
     chat_template: str | None = None,
     system: str = "",
     raw: bool = False,
+    flow: Callable | None = None,
+    **more,
 ) -> None:
     """Reads lines from stdin and answers them on stdout, until the input ends.
 
     stop_ids: besides the default ones. chat_template: Jinja source in place of the tokenizer's own. system: a
     first message. raw: continue each line as plain text, as is done where there is no chat template.
+    flow: in the place of `generate.stream`. more: what it takes besides.
     """
     model, params, tokenizer, config = pretrained
     if tokenizer is None:
@@ -49,10 +53,11 @@ def chat(
 
     def answer(row: dict):
         tokens = encode_prompt(tokenizer, row, chat_template=chat_template, where="chat")
-        check_prompt(tokens, "chat", max_positions=config.max_positions, vocab_size=config.vocab_size)
-        return stream(
+        check_prompt(tokens, "chat", max_positions=config.max_positions, vocab_size=config.vocab_size,
+                     more=limits.hint(config))
+        return (flow or stream)(
             model, params, tokenizer, tokens, max_new_tokens=max_new_tokens, sampling=sampling,
-            stop_ids=stops, stop_strings=stop_strings, max_positions=config.max_positions,
+            stop_ids=stops, stop_strings=stop_strings, max_positions=config.max_positions, **more,
         )  # fmt: skip
 
     console, notes = (Console(highlight=False, emoji=False, stderr=e) for e in (False, True))

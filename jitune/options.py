@@ -15,7 +15,7 @@ from jitune.types import UserError
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "full", "dots", "dots_no_batch"),
-    "model.attention": ("auto", "plain", "blocks", "cudnn"),
+    "model.attention": ("auto", "xla", "plain", "blocks", "chunked", "cudnn", "pallas", "splash", "tokamax"),
     "data.overlong": ("truncate", "drop", "split"),
     "data.train_on": ("assistant", "last", "all"),
     "objective.name": ("sft", "distill", "dpo", "simpo", "orpo", "kto"),
@@ -40,7 +40,9 @@ def defaults() -> ConfigDict:
             "dtype": "float32",  # of the computation; the trained weights are float32
             "scan_layers": True,  # one compiled layer (fast to compile) or all unrolled
             "remat": "none",  # none | full | dots | dots_no_batch
-            "attention": "auto",  # auto | plain | blocks (of queries) | cudnn
+            "router_coef": -1.0,  # of the load-balancing loss of experts; 0: none; below 0: what the checkpoint says
+            "attention": "auto",  # auto | xla (plain or blocks) | chunked | cudnn | pallas | splash | tokamax
+            "allow_longer_context": False,  # than the model was made for (max_position_embeddings)
         },
         "data": {
             "train": "",  # files, directories or hub names, joined by commas

@@ -23,7 +23,15 @@ from jitune.types import BATCH_AXES, MESH_AXES, UserError
 RULES: tuple[tuple[str, tuple], ...] = (
     (r"(^|/)(scale|norm)/.*(kernel|embedding)$", ()),
     (r"embed/embedding(/codes/\d)?$", ("tensor", "fsdp")),
+    (r"embed/positions$", (None, "fsdp")),
     (r"lm_head/kernel(/codes/\d)?$", ("fsdp", "tensor")),
+    # Experts [layers, experts, in, out], and what chooses among them, which is small.
+    (r"experts/(gate|up)_proj/kernel(/codes/\d)?$", (None, "expert", "fsdp", "tensor")),
+    (r"experts/down_proj/kernel(/codes/\d)?$", (None, "expert", "tensor", "fsdp")),
+    (r"experts/(gate|up)_proj/kernel/lora_b$", (None, "expert", None, "tensor")),
+    (r"experts/down_proj/kernel/lora_a$", (None, "expert", "tensor", None)),
+    (r"experts/\w+_proj/kernel/lora_[ab]$", (None, "expert")),
+    (r"/(router|shared_gate)/kernel(/codes/\d)?$", ()),
     (r"(q|k|v|gate|up)_proj/kernel(/codes/\d)?$", (None, "fsdp", "tensor")),
     (r"(o|down)_proj/kernel(/codes/\d)?$", (None, "tensor", "fsdp")),
     (r"embed/embedding/lora_a$", ("tensor", None)),
@@ -33,7 +41,7 @@ RULES: tuple[tuple[str, tuple], ...] = (
     (r"/(lora_[ab]|magnitude|rows|ids)$", ()),
     (r"(q|k|v|gate|up)_proj/bias$", (None, "tensor")),
     (r"(o|down)_proj/bias$", (None, None)),
-    (r"norm/scale$", ()),
+    (r"norm/(scale|bias)$", ()),
     # Trained tokens in front, alone or as a part of a chain.
     (r"^(\d+/)?(prefix/(k|v|embedding|mlp/(hidden|out)/(kernel|bias))|prompt)$", ()),
 )

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jitune import checkpoint, sharding, tree
+from jitune import checkpoint, flops, limits, sharding, tree
 from jitune.hub import resize, weights
 from jitune.models import decoder
 from jitune.transforms.build import keeper, make_transform
-from jitune.types import Model, TrainState, Transform, UserError
+from jitune.types import Model, TrainState, Transform
 
 
 class Tuning(NamedTuple):
@@ -55,10 +55,12 @@ def make_tuning(config, base_config, tokenizer=None) -> Tuning:
     plain = decoder.build(model_config)
     transform = make_transform(config.transform, model=plain, model_config=model_config, tokenizer=tokenizer,
                                new_tokens=ids)  # fmt: skip
-    front, room = config.transform.num_tokens, model_config.max_positions
-    if config.transform.name in ("prefix", "prompt") and 0 < room < front + config.seq_len:
-        raise UserError(f"config.transform.num_tokens={front} before config.seq_len={config.seq_len} tokens are "
-                        f"more than the context of {room}")  # fmt: skip
+    limited = limits.lift(base_config, config.model.allow_longer_context)
+    limits.check_length(config.seq_len, limited, f"config.seq_len={config.seq_len}")
+    if config.transform.name in ("prefix", "prompt"):
+        front = config.transform.num_tokens
+        limits.check_length(front + config.seq_len, limited, f"config.transform.num_tokens={front} before "
+                            f"config.seq_len={config.seq_len} tokens")  # fmt: skip
     keep = keeper(config.transform, config.model.dtype)
 
     def keep_grown(path, array):
@@ -141,6 +143,9 @@ def work(tuning: Tuning, trainable, options) -> dict[str, int]:
     """What `flops.train_flops` needs to know of what is trained; options: config.transform."""
     _, inside, added = _sort(tuning, trainable)
     head = r"(^|/)(embed/embedding|.*kernel)$" if tuning.model_config.tied else r"kernel$"
-    return {"trained": tree.count_params([x for p, x in inside.items() if re.search(head, p)]),
-            "added": tree.count_params([x for p, x in added.items() if re.search(r"lora_[ab]$", p)]),
+
+    def count_active(leaves, pattern):
+        return flops.active(tuning.model_config, {p: x.size for p, x in leaves.items() if re.search(pattern, p)})
+
+    return {"trained": count_active(inside, head), "added": count_active(added, r"lora_[ab]$"),
             "prefix": options.num_tokens if options.name in ("prefix", "prompt") else 0}  # fmt: skip

@@ -23,7 +23,8 @@ from jax import lax
 from jax._src import source_info_util
 
 from jitune import tree
-from jitune.leaves.parts import Later, Leaf, NoRule, Product
+from jitune.leaves import grouped
+from jitune.leaves.parts import Grouped, Later, Leaf, NoRule, Product
 from jitune.types import UserError
 
 
@@ -60,6 +61,16 @@ def run(function: Callable, weights: Any, *args, merge_at: Sequence[tuple[str, s
     return jax.tree.structure(shape).unflatten(out)
 
 
+def evaluate(jaxpr, consts, args) -> list:
+    """The outputs of a jaxpr for these arrays; or of a part of one, which has its eqns, constvars, invars, outvars."""
+    return _Run(()).evaluate(jaxpr, consts, args)
+
+
+def live(jaxpr) -> list:
+    """The equations of a jaxpr that its outputs need."""
+    return _live(jaxpr)[0]
+
+
 def _live(jaxpr):
     """(the equations that the outputs need or that have effects, the variables that these and the outputs read)."""
     kept, used = [], {v for v in jaxpr.outvars if not hasattr(v, "val")}
@@ -94,6 +105,8 @@ class _Run:
             return _bind(equation, inputs)
         name = equation.primitive.name
         rule = RULES.get(name)
+        if rule is _inline and grouped.options(equation.params["name"]):
+            name, rule = "grouped_product", _grouped
         try:
             if rule is None:
                 raise NoRule("")
@@ -152,6 +165,28 @@ def _dot_general(run, equation, x, y):
 
     dtype = p["preferred_element_type"]
     return weight.dot(Product(other, letters, names, out, plain, p["precision"], dtype))
+
+
+def _grouped(run, equation, x, weight, sizes):
+    """Products of rows with their group's matrix: `grouped.product`, by its name, and lax.ragged_dot."""
+    if not is_leaf(weight) or is_leaf(x) or is_leaf(sizes):
+        raise NoRule("it is not the matrices of the groups")
+    if equation.primitive.name == "ragged_dot_general":
+        p = equation.params
+        dims = p["ragged_dot_dimension_numbers"]
+        if dims != lax.RaggedDotDimensionNumbers((((1,), (1,)), ((), ())), (0,), (0,)):
+            raise NoRule("it is not in the form [groups, in, out]")
+
+        def plain(x, array, ins, outs):
+            return lax.ragged_dot_general(x, array, sizes, dims, p["precision"], p["preferred_element_type"])
+
+        return weight.grouped(Grouped(x, None, None, plain))
+    given = grouped.options(equation.params["name"])
+
+    def plain(x, array, ins, outs):
+        return grouped.product(x, array, sizes, ins=ins, outs=outs, precision=given["precision"])
+
+    return weight.grouped(Grouped(x, given["ins"], given["outs"], plain))
 
 
 def _gather(run, equation, weight, index):
@@ -381,6 +416,7 @@ def _pull(x, cotangent):
 
 RULES = {
     "dot_general": _dot_general,
+    "ragged_dot_general": _grouped,
     "gather": _gather,
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,

@@ -27,6 +27,7 @@ from jitune import (
     compiling,
     feed,
     finish,
+    limits,
     meter,
     optimizers,
     own_answers,
@@ -99,7 +100,9 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     peak = meter.find_peak(mesh, config.model.dtype)
     startup.lap("devices")
     base = weights.resolve(config.model.path)
-    base_config = weights.read_config(base).replace(**compiling.model_options(config))
+    base_config = limits.lift(weights.read_config(base), config.model.allow_longer_context)
+    base_config = base_config.replace(**compiling.model_options(config))
+    compiling.check_attention(base_config)
     tokenizer = feed.take_tokenizer(base, config, base_config)
     tuning = states.make_tuning(config, base_config, tokenizer)
     teacher = companions.open_teacher(config)

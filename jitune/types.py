@@ -7,7 +7,7 @@ jit; the types are written as `Any` so that this file imports without starting j
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypedDict
 
 # Mesh axes, outermost first: replicas of everything, shards of parameters, shards of experts, shards of the sequence,
@@ -54,7 +54,9 @@ class Batch(TypedDict, total=False):
     loss_weights: float32, 0 where nothing is trained. segment_ids: int32, 1.. for documents, 0 for
     padding. positions: int32, starting at 0 in each document. ends: optional, int32, the last segment that sees the
     token, its own by default: of documents that begin alike, the first one holds what they share, and a document sees
-    every token before it whose segment .. ends its own number lies in (tree attention). embeddings: optional
+    every token before it whose segment .. ends its own number lies in (tree attention). lengths: optional, int32, the
+    length of the token's whole document where only a part of it is here (a long prompt read in parts); some ropes
+    turn long documents otherwise. embeddings: optional
     [batch, seq, dim], used in place of the embedded tokens. key: optional, a jax random key, there while training:
     for dropout.
 
@@ -72,26 +74,50 @@ class Batch(TypedDict, total=False):
     segment_ids: Array
     positions: Array
     ends: Array
+    lengths: Array
     embeddings: Array
     key: Array
     sides: Array
     reference_logprobs: Array
     teacher_ids: Array
     teacher_logprobs: Array
+    lengths: Array
 
 
-class KVCache(NamedTuple):
-    """Keys and values of the tokens seen so far, in the order of their arrival.
+class LayerKV(NamedTuple):
+    """Keys and values of one layer. k, v: [batch, slots, kv_heads, head_dim].
 
-    k, v: [layers, batch, capacity, kv_heads, head_dim]. segment_ids: [batch, capacity], 0 where empty
-    or padding, EVERYONE in slots of a prefix, which stand in front: slot i is position i of every row.
-    length: int32 scalar, the slots in use (the same for every row: rows are left-padded).
+    k_scale, v_scale: float32 [batch, slots, kv_heads] where k and v are int8, whose meaning is code * scale; else None.
     """
 
     k: Array
     v: Array
+    k_scale: Array = None
+    v_scale: Array = None
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """Keys and values of the tokens seen so far, in the order of their arrival; `models.cache` makes and moves it.
+
+    layers: a LayerKV each. segment_ids: [batch, capacity], by place, 0 where empty or padding, EVERYONE in places of
+    a prefix, which stand in front: place i is position i of every row. length: int32 scalar, the places in use (the
+    same for every row: rows are left-padded). rings, static: of each layer, how many of the last places it keeps,
+    those in front not counted; 0: all. front, static: places of a prefix. turn, static: where not 0, documents of more
+    tokens than this have other keys from their first token on (a rope that goes by the length).
+
+    A layer that keeps all has the token of place p in slot p, one with a ring of r in slot front + (p - front) % r.
+    """
+
+    layers: tuple[LayerKV, ...]
     segment_ids: Array
     length: Array
+    rings: tuple[int, ...] = ()
+    front: int = 0
+    turn: int = 0
+
+    def _replace(self, **changes) -> KVCache:
+        return replace(self, **changes)
 
 
 class Prefix(NamedTuple):
@@ -108,12 +134,14 @@ class Prefix(NamedTuple):
 class Routed(NamedTuple):
     """What a model with experts tells besides its hidden states, where no cache was given.
 
-    balance: float32 scalar, the load-balancing loss of this batch, summed over its layers as the family does, not yet
-    multiplied by its coefficient. load: [layers, experts] float32, the share of the tokens' choices that each got.
+    balance: float32 scalar, the load-balancing loss of this batch, over its layers as the family takes it, not yet
+    multiplied by its coefficient, `coef`. load: [layers, experts] float32, the share of the tokens' choices that each
+    got.
     """
 
     balance: Array
     load: Array
+    coef: Array | float = 0.0
 
 
 class Unfilled(NamedTuple):
@@ -190,6 +218,13 @@ class UserError(ValueError):
     """Something the user gave cannot work; the message says what, where, and what is allowed.
 
     The command line prints it as one line and exits with code 2.
+    """
+
+
+class FallsBack(UserWarning):
+    """What the user asked for is done in another way, with the same result; the message says what and why.
+
+    Python shows each such warning once; the command line prints it as one line.
     """
 
 

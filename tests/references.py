@@ -26,6 +26,8 @@ def _config(family: str, **changes) -> dict:
         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "float32",
         "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
+    if family not in ("llama", "mistral", "qwen2", "qwen3"):
+        sizes["pad_token_id"] = None  # torch gives the row of a pad no gradient, and some have one by default
     return {**sizes, **changes}
 
 
@@ -49,55 +51,87 @@ CONFIGS = {
     "qwen3": _config("qwen3", head_dim=32, tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-3),
     "qwen3_sliding": _config("qwen3", head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
                              max_window_layers=1),
+    # Of its 16 frequencies 1 is kept, and more than half are divided by 4.
+    "qwen3_yarn": _config("qwen3", head_dim=32, rope_scaling={
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8}),
+    # Caps of the size of the scores and logits, so that they bend them.
+    "gemma2": _config("gemma2", hidden_size=48, head_dim=24, sliding_window=7, query_pre_attn_scalar=20,
+                      attn_logit_softcapping=4.0, final_logit_softcapping=3.0, tie_word_embeddings=True,
+                      hidden_activation="gelu_pytorch_tanh", cache_implementation="hybrid"),
+    "gemma3": _config("gemma3_text", hidden_size=48, head_dim=16, sliding_window=6, sliding_window_pattern=3,
+                      num_hidden_layers=4, query_pre_attn_scalar=24, tie_word_embeddings=True, rope_theta=1000.0,
+                      rope_local_base_freq=100.0, rope_scaling={"rope_type": "linear", "factor": 8.0}),
+    "phi3": _config("phi3", sliding_window=9, resid_pdrop=0.0, original_max_position_embeddings=4096),
+    # Short and long documents of the packed rows turn differently; 12 of 16 features turn at all.
+    "phi3_longrope": _config("phi3", partial_rotary_factor=0.75, tie_word_embeddings=True, rope_scaling={
+        "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 2.5],
+        "long_factor": [1.1, 1.5, 2.5, 4.0, 6.0, 9.0]}, original_max_position_embeddings=17),
+    "smollm3": _config("smollm3", num_hidden_layers=4, no_rope_layer_interval=2, use_sliding_window=True,
+                       sliding_window=9, tie_word_embeddings=True, pretraining_tp=2),
+    "olmo2": _config("olmo2", attention_bias=True, rms_norm_eps=1e-3),
+    "gpt2": {"model_type": "gpt2", "n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "n_ctx": 64,
+             "vocab_size": 160, "tie_word_embeddings": True, "attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1,
+             "layer_norm_epsilon": 1e-3, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32"},
+    "mixtral": _config("mixtral", intermediate_size=40, num_local_experts=4, num_experts_per_tok=2, sliding_window=9,
+                       router_aux_loss_coef=0.5, rope_theta=1e6),
+    "qwen2_moe": _config("qwen2_moe", num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24,
+                         shared_expert_intermediate_size=40, norm_topk_prob=False, router_aux_loss_coef=0.3),
+    "qwen3_moe": _config("qwen3_moe", head_dim=24, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=16,
+                         norm_topk_prob=True, router_aux_loss_coef=0.4, max_window_layers=3, decoder_sparse_step=1),
 }  # fmt: skip
 # One row of one document, and one of two with padding before and between them, as left-padded and packed rows have.
 GOLDEN_SEGMENTS = np.array([[1] * 40, [0] * 5 + [1] * 14 + [2] * 20 + [0]], np.int32)
 GOLDEN_POSITIONS = ((0, 2), (0, 39), (1, 18), (1, 38))
-FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3")  # one of each, where all would take too long
+# One of each family, where all would take too long.
+FAMILY_CASES = ("llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3_longrope", "smollm3", "olmo2", "gpt2",
+                "mixtral", "qwen2_moe", "qwen3_moe")  # fmt: skip
+EXPERT_CASES = ("mixtral", "qwen2_moe", "qwen3_moe")
+EXPERT_NAMES = ("w1", "w3", "w2"), ("gate_proj", "up_proj", "down_proj")  # Mixtral's, and those of the others
 
 
 def shapes(raw: dict) -> dict[str, tuple[int, ...]]:
-    """The tensors of a checkpoint as Hugging Face stores them, kernels [out, in]."""
-    family, dim, mlp = raw["model_type"], raw["hidden_size"], raw["intermediate_size"]
-    heads, kv_heads = raw["num_attention_heads"], raw["num_key_value_heads"]
-    head_dim = raw.get("head_dim", dim // heads)
-    bias = raw.get("attention_bias", False)
-    found = {"model.embed_tokens.weight": (raw["vocab_size"], dim)}
-    for i in range(raw["num_hidden_layers"]):
-        layer = f"model.layers.{i}."
-        kernels = {
-            "self_attn.q_proj": (heads * head_dim, dim, bias or family == "qwen2"),
-            "self_attn.k_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-            "self_attn.v_proj": (kv_heads * head_dim, dim, bias or family == "qwen2"),
-            "self_attn.o_proj": (dim, heads * head_dim, bias),
-            "mlp.gate_proj": (mlp, dim, raw.get("mlp_bias", False)),
-            "mlp.up_proj": (mlp, dim, raw.get("mlp_bias", False)),
-            "mlp.down_proj": (dim, mlp, raw.get("mlp_bias", False)),
-        }
-        for name, (size_out, size_in, biased) in kernels.items():
-            found[f"{layer}{name}.weight"] = (size_out, size_in)
-            if biased:
-                found[f"{layer}{name}.bias"] = (size_out,)
-        norms = {"input_layernorm": dim, "post_attention_layernorm": dim}
-        if family == "qwen3":
-            norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
-        found |= {f"{layer}{name}.weight": (size,) for name, size in norms.items()}
-    found["model.norm.weight"] = (dim,)
-    if not raw["tie_word_embeddings"]:
-        found["lm_head.weight"] = (raw["vocab_size"], dim)
+    """The tensors of a checkpoint as Hugging Face stores them, by its family's names, all of which it must know."""
+    from jitune import tree
+    from jitune.hub import stored, weights
+    from jitune.models.config import ModelConfig
+    from jitune.models.names import names
+
+    config = ModelConfig.from_hf(raw)
+    leaves = tree.flatten(weights.abstract_params(config))
+    held = stored.holders(names(config), {path: leaf.shape for path, leaf in leaves.items()})
+    return {name: one.shape for name, one in held.items()}
+
+
+def gradients(model) -> dict[str, np.ndarray]:
+    """The gradients of a torch model by the names of tensors on disk, where every expert has tensors of its own."""
+    found, mixtral = {}, model.config.model_type == "mixtral"
+    gate, up, down = EXPERT_NAMES[0 if mixtral else 1]
+    for name, parameter in model.named_parameters():
+        grad, name = parameter.grad.numpy(), name.replace(".mlp.", ".block_sparse_moe.") if mixtral else name
+        if ".experts." not in name:
+            found[name] = grad
+            continue
+        stem, _, kind = name.rpartition(".")
+        for e, own in enumerate(grad):
+            parts = np.split(own, 2) if kind == "gate_up_proj" else [own]
+            names = (gate, up) if kind == "gate_up_proj" else (down,)
+            found |= {f"{stem}.{e}.{n}.weight": part for n, part in zip(names, parts, strict=True)}
     return found
 
 
 def make_weights(raw: dict, seed: int = 0) -> dict[str, np.ndarray]:
     """Random float32 tensors; each depends on the seed and its own name only."""
+    from jitune.models.families import FAMILIES
+
+    counts_from_one = FAMILIES[raw["model_type"]].norm == "rms_plus_one"
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, np.float32)
         if name.endswith("bias"):
             return noise * np.float32(0.3)
         if len(shape) == 1:
-            return 1 + noise * np.float32(0.3)
-        return noise * np.float32(0.3 if "embed" in name else shape[1] ** -0.5)
+            return (0 if counts_from_one else 1) + noise * np.float32(0.3)
+        return noise * np.float32(0.3 if "embed" in name or "wpe" in name else shape[1] ** -0.5)
 
     return {name: draw(name, shape) for name, shape in shapes(raw).items()}
 
@@ -158,4 +192,5 @@ def evaluate(model, params, batch, config, *, chunk: int = 32):
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:
     """Norm of the difference, relative to the norm of what is wanted."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+    off, size = float(np.linalg.norm(found - wanted)), float(np.linalg.norm(wanted))
+    return off / size if size else off  # an expert that no token was sent to has a gradient of zeros

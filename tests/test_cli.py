@@ -39,6 +39,7 @@ BAD_RUNS = {
     "nothing trained": (
         {"a.jsonl": alpaca() + '{"messages": [{"role": "user", "content": "hi"}]}\n'},
         {"data.train": "{d}/a.jsonl"}, "a.jsonl:2"),
+    "attention of another device": ({}, {"model.attention": "splash"}, "attention=splash needs a TPU"),
     "empty data": ({"a.jsonl": ""}, {"data.train": "{d}/a.jsonl"}, "a.jsonl"),
     "bad eval data": ({"a.jsonl": "[]"}, {"data.eval": "{d}/a.jsonl"}, "a.jsonl:1"),
     "unstable template": ({"t.jinja": UNSTABLE}, {"data.chat_template": "{d}/t.jinja"}, "not prefix-stable"),
@@ -200,3 +201,12 @@ def test_a_run_in_a_process_prints_no_traceback(toy_data, tmp_path):
                   "--config.output_dir", tmp_path / "run")
     assert out.returncode == 2 and out.stderr.count("\n") == 1 and "x.jsonl: no such file" in out.stderr
     assert os.listdir(tmp_path) == ["m"]
+
+
+def test_what_falls_back_is_one_line_however_often_it_does():
+    code = ("import warnings; from jitune import cli, types; cli.say_warnings()\n"
+            "for text in ('a kernel', 'a kernel', 'another'):\n"
+            "    with warnings.catch_warnings(): pass\n"
+            "    warnings.warn(text, types.FallsBack)\n")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "jitune: a kernel\njitune: another\n"

@@ -37,7 +37,7 @@ def count_dots(jaxpr, times: int = 1) -> int:
     return total
 
 
-@pytest.mark.parametrize("family, scan", [("qwen3", True), ("llama", False), ("mistral", True)])
+@pytest.mark.parametrize("family, scan", [("qwen3", True), ("llama", False), ("mistral", True), ("gpt2", True)])
 def test_the_gradient_of_a_dense_model_has_these_products(family, scan):
     """Dense attention computes every one of the seq^2 pairs; with those for pairs, the counts are equal."""
     config = tiny(family).replace(scan_layers=scan)

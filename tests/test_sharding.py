@@ -35,6 +35,7 @@ def test_every_parameter_has_a_place(family):
     for preset in FAMILIES[family].presets.values():
         raw = {"model_type": family, "vocab_size": 512, **preset}
         raw |= {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
+        raw |= {"vocab_size": 512} if family == "gpt2" else {}  # its own is odd: nothing divides it
         abstract = weights.abstract_params(ModelConfig.from_hf(raw))
         placed = tree.flatten(shardings(abstract, make_mesh(1, 4, 2)))
         for path, home in placed.items():

@@ -37,6 +37,8 @@ def add(commands) -> None:
     p.add_argument("--batch_size", "--batch-size", type=int, default=8, metavar="N",
                    help="answers generated at once (8)")
     p.add_argument("--dtype", default="float32", help="float32 (the default) | bfloat16")
+    p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
+                   help="texts may be longer than the model was made for")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, chatml | alpaca, or none: "
                    "conversations as plain text")  # fmt: skip
     p.add_argument("--allow_code", "--allow-code", action="store_true",

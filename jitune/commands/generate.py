@@ -27,7 +27,18 @@ def add(commands) -> None:
     p.add_argument("--stop_ids", "--stop-ids", default="", help="token ids that end it, besides the model's own")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--batch_size", "--batch-size", type=int, default=8)
+    p.add_argument("--n", type=int, default=1, help="answers to every prompt; in OUT.jsonl each has a line of its own, "
+                   "with its number as sample")  # fmt: skip
+    p.add_argument("--top_logprobs", "--top-logprobs", type=int, default=0, metavar="K",
+                   help="for each token of OUT.jsonl the K likeliest at its place, as [id, logprob]")
+    p.add_argument("--draft", metavar="DIR", help="a smaller model with the same vocabulary, which proposes tokens: "
+                   "the answers come faster, and are distributed as without it")  # fmt: skip
+    p.add_argument("--draft_tokens", "--draft-tokens", type=int, default=4, help="proposals of the draft at a time")
+    p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND",
+                   help="int8: keys and values in 8 bits; by default as the model computes")
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
+    p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
+                   help="texts may be longer than the model was made for")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
     for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
@@ -40,8 +51,7 @@ def run(a) -> None:
     from jitune.data.chat import load_template
     from jitune.generation.sampling import Sampling
 
-    if a.prompts and not a.out:
-        raise UserError("--prompts needs --out")
+    check(a)
     sampling = Sampling(temperature=a.temperature, top_k=a.top_k, top_p=a.top_p, min_p=a.min_p,
                         repetition_penalty=a.repetition_penalty, seed=a.seed)
     try:
@@ -55,21 +65,79 @@ def run(a) -> None:
             raise UserError(f"{a.model}: has no tokenizer")
         if a.chat_template:
             model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
+    drafted = open_draft(a, pretrained, mesh) if a.draft else None
     options = {"max_new_tokens": a.max_new_tokens, "sampling": sampling, "stop_ids": stop_ids,
-               "stop_strings": tuple(a.stop)}
+               "stop_strings": tuple(a.stop), "kv_cache": a.kv_cache}
     if a.prompts:
         from jitune.generation.generate import generate_file
 
-        answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, adapters=adapters, **options)
+        answers = generate_file(pretrained, a.prompts, a.out, batch_size=a.batch_size, adapters=adapters, n=a.n,
+                                top_logprobs=a.top_logprobs, answer=choose(a, drafted), **options)
         print(f"{len(answers)} answers in {a.out}")
+        tell(drafted)
         return
     pretrained = next(iter(adapters.values()), pretrained)
     if a.prompt is not None:
-        answer_one(pretrained, a, options)
+        answer_one(pretrained, a, options, drafted)
+        tell(drafted)
     else:
         from jitune.interactive import chat
 
-        chat(pretrained, system=a.system or "", raw=a.raw, **options)
+        more = {"flow": drafted[0].stream} if drafted else {}
+        chat(pretrained, system=a.system or "", raw=a.raw, **more, **options)
+        tell(drafted)
+
+
+def check(a) -> None:
+    """Raises UserError for options that do not go together."""
+    from jitune.models.cache import check_kind
+
+    check_kind(a.kv_cache, "--kv_cache")
+    if a.prompts and not a.out:
+        raise UserError("--prompts needs --out")
+    if a.n < 1:
+        raise UserError(f"--n {a.n}: at least 1 is needed")
+    if a.n > 1 and a.temperature == 0:
+        raise UserError(f"--n {a.n} needs a --temperature above 0: greedy answers are all the same")
+    if a.n > 1 and not a.prompts and a.prompt is None:
+        raise UserError(f"--n {a.n}: a chat has one answer; give --prompts or --prompt")
+    if a.top_logprobs and not a.prompts:
+        raise UserError("--top_logprobs needs --prompts and --out")
+
+
+def open_draft(a, target, mesh):
+    """(the `Drafted` of --draft, [the figures of what it has done so far])."""
+    from jitune.generation.speculative import Drafted, check_draft
+    from jitune.hub import peft, weights
+
+    base, own = peft.find_base(a.draft)
+    draft, told = weights.load(base, dtype=a.dtype, mesh=mesh), []
+    if own:
+        draft = peft.open_adapters(draft, {"draft": own}, base=base)["draft"]
+    check_draft(target, draft, names=(a.model, a.draft))
+    return Drafted(draft, target.config, a.draft_tokens, told.append), told
+
+
+def choose(a, drafted):
+    """What answers a file's prompts; see `generate_file`."""
+    from jitune.generation.generate import generate
+    from jitune.generation.several import generate_several
+
+    if drafted:
+        return drafted[0].generate
+    return generate if a.n == 1 else generate_several
+
+
+def tell(drafted) -> None:
+    """Prints on stderr how many proposals of the draft were accepted."""
+    import sys
+
+    from jitune.generation.speculative import Speculation
+
+    if drafted:
+        told = sum(drafted[1], Speculation())
+        print(f"draft: {told.acceptance:.0%} of {told.drafted} proposed tokens accepted, "
+              f"{told.tokens_per_forward:.2f} tokens a forward", file=sys.stderr)
 
 
 def load_models(a, mesh):
@@ -87,12 +155,16 @@ def load_models(a, mesh):
         paths[name] = path
     if len(paths) > 1 and not a.prompts:
         raise UserError(f"--prompt and chat take one adapter; given are {', '.join(paths)}")
-    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
+    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh, allow_longer_context=a.allow_longer_context)
     return pretrained, peft.open_adapters(pretrained, paths, base=base)
 
 
-def answer_one(pretrained, a, options) -> None:
-    """Prints the answer to --prompt as it comes: the user's message, or with --raw the text to continue."""
+def answer_one(pretrained, a, options, drafted) -> None:
+    """Prints the answer to --prompt as it comes: the user's message, or with --raw the text to continue.
+
+    Several answers come whole, each under a line with its number.
+    """
+    from jitune import limits
     from jitune.generation.generate import stream
     from jitune.generation.prompts import check_prompt, default_stop_ids, encode_prompt
 
@@ -101,8 +173,16 @@ def answer_one(pretrained, a, options) -> None:
     raw = a.raw or not tokenizer.chat_template
     row = {"prompt": a.prompt} if raw else {"messages": [*system, {"role": "user", "content": a.prompt}]}
     tokens = encode_prompt(tokenizer, row, where="--prompt")
-    check_prompt(tokens, "--prompt", max_positions=config.max_positions, vocab_size=config.vocab_size)
+    check_prompt(tokens, "--prompt", max_positions=config.max_positions, vocab_size=config.vocab_size,
+                 more=limits.hint(config))
     options["stop_ids"] = (*default_stop_ids(tokenizer, config), *options["stop_ids"])
-    for piece in stream(model, params, tokenizer, tokens, max_positions=config.max_positions, **options):
+    options["max_positions"] = config.max_positions
+    if a.n > 1:
+        (answers,) = choose(a, drafted)(model, params, tokenizer, [tokens], n=a.n, batch_size=a.batch_size, **options)
+        for i, answer in enumerate(answers, 1):
+            print(f"--- {i} of {a.n}", answer.text, sep="\n")
+        return
+    flow = drafted[0].stream if drafted else stream
+    for piece in flow(model, params, tokenizer, tokens, **options):
         print(piece, end="", flush=True)
     print()

@@ -130,7 +130,7 @@ def open_model(a: Any, mesh) -> tuple[Pretrained, dict]:
     if adapter and a.adapter:
         raise UserError(f"--model {a.model}: is an adapter itself; give its base with --adapter {a.adapter}")
     adapter = adapter or a.adapter
-    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh)
+    pretrained = weights.load(base, dtype=a.dtype, mesh=mesh, allow_longer_context=a.allow_longer_context)
     if pretrained.tokenizer is None:
         raise UserError(f"{a.model}: has no tokenizer")
     parameters = tree.count_params(pretrained.params)

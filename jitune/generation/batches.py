@@ -25,8 +25,10 @@ from jitune.generation.decode_loop import CHUNK, Prompts
 from jitune.generation.detokenize import decode, find_stop, settled
 from jitune.types import UserError
 
-NARROWEST = 64  # the least width that prompts are padded to
+NARROWEST = 32  # the least width that prompts are padded to
 FIRST_SLOTS = 64  # for new tokens; the cache then grows as they come
+QUEUE_CHUNK, QUEUE_CHUNK_ON_CPU = 128, 64  # prompt tokens of a queue that go through the model at once
+AT_ONCE = 1 << 28  # bytes of a cache that has all its slots from the start
 
 
 class Generation(NamedTuple):
@@ -69,6 +71,10 @@ class Answer:
         self.stop_ids, self.stop_strings = stop_ids, stop_strings
         self.tokens, self.logprobs, self.top = [], [], None
         self.text, self.done, self.cut = "", False, False
+
+    def so_far(self) -> list[int]:
+        """The prompt and the answer's tokens."""
+        return [*self.prompt, *self.tokens]
 
     def take(self, block, row: int) -> None:
         """What a block on the host has in one of its rows; see `extend`."""
@@ -133,31 +139,106 @@ def pieces(run, answer: Answer, rows: int) -> Iterator[str]:
     return answer.generation()
 
 
-def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit, top: int = 0):
+def blocks(model, params, mesh, batch: Prompts, max_new_tokens, sampling, stop_ids, limit, top: int = 0,
+           kv_cache: str = ""):  # fmt: skip
     """Yields blocks as numpy arrays; sent in: the rows, bool [batch], that are stopped from here on.
 
-    limit: tokens of a block. top: alternatives that are told of each token.
+    limit: tokens of a block. top: alternatives that are told of each token. kv_cache: see `models.cache.KINDS`.
     """
+    rest = mesh, max_new_tokens, sampling, stop_ids, limit, top, kv_cache
+    return turned(lambda batch: _run(model, params, batch, *rest), batch, decode_loop.turning(model), stop_ids)
+
+
+def turned(start, batch: Prompts, turn: int, stop_ids):
+    """The blocks of `start(batch)`, a run of rows that never turn, for a model with this `decode_loop.turning`."""
+    if not turn or batch.left.shape != batch.lengths.shape:
+        return (yield from start(batch))
+    # Rows that come to the turn wait until all others are done or have come there, too.
+    texts = [list(row[len(row) - n :]) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
+    left, stopped, first = np.array(batch.left), np.zeros(batch.left.shape, bool), batch
+    while True:
+        short = turn - batch.lengths
+        run = start(batch._replace(left=np.where(short > 0, np.minimum(left, short), left)))
+        block = next(run)
+        while True:
+            for i, n in enumerate(block.counts):
+                texts[i] += block.tokens[i, :n].tolist()
+                left[i] -= n
+                if n and texts[i][-1] in stop_ids:
+                    left[i] = 0
+            stopped = stopped | (yield block._replace(left=left.copy()))
+            going = (left > 0) & ~stopped
+            if not (going & (block.left > 0)).any():
+                break
+            block = run.send(stopped)
+        if not going.any():
+            return
+        batch = _again(first, texts, np.where(going, left, 0))
+        left = np.array(batch.left)
+
+
+def _again(batch: Prompts, texts, left) -> Prompts:
+    """The rows of a batch that go on, with what they have so far as their prompts."""
+    longer = [text if n else [0] for text, n in zip(texts, left, strict=True)]
+    padded = pad(longer, batch.row_ids, len(left), left.tolist(), 0, controls=batch.controls)
+    answered = np.maximum(padded.lengths - batch.lengths, 0)
+    return padded._replace(temperatures=batch.temperatures, answered=answered)
+
+
+def _run(model, params, batch: Prompts, mesh, max_new_tokens, sampling, stop_ids, limit, top, kv_cache):
+    """`blocks` of rows that never turn."""
     # A seed is no reason to compile anew.
     options = {"model": model, "sampling": replace(sampling, seed=0), "top": top}
     ids, used = pad_stops(stop_ids), batch.tokens.shape[1]
-    most = round_up(used + max_new_tokens, 128)
-    capacity = min(power_of_two(used + FIRST_SLOTS), most)
+    most = bucket(used + max_new_tokens)
+    capacity = first_capacity(model, batch.left.shape[0], used, most, kv_cache)
     # A mesh is set around device work only: a consumer's code runs between the blocks.
     context = (lambda: jax.set_mesh(mesh)) if mesh else nullcontext
     with context():
         batch, seed = sharding.put_whole(batch, mesh), np.uint32(sampling.seed)
-        state, block = decode_loop.prefill(params, batch, seed, ids, capacity=capacity, **options)
+        state, block = decode_loop.prefill(params, batch, seed, ids, capacity=capacity, kv_cache=kv_cache, **options)
+        params = decode_loop.prepare(params, state, model=model) if max_new_tokens > 1 else params
     while True:
         stopped = yield jax.device_get(block)
         with context():
-            # Attention costs as much as the cache is long, and few answers are as long as they may be.
             if used + limit > capacity and capacity < most:
-                more = min(2 * capacity, most) - capacity
+                more = min(bucket(capacity + 1), most) - capacity
                 state, capacity = state._replace(cache=decode_loop.grow(state.cache, more)), capacity + more
             stopped = sharding.put_whole(stopped, mesh)
             state, block = decode_loop.decode(params, state, ids, stopped, np.int32(limit), **options)
         used += limit
+
+
+def bucket(slots: int) -> int:
+    """The least size of a cache that holds so many slots: 128, 256, 384, 512, 768, 1024, 1536, ...
+
+    So there are few sizes, and as few programs.
+    """
+    size = max(power_of_two(slots), 128)
+    return size * 3 // 4 if size >= 512 and slots <= size * 3 // 4 else size
+
+
+def queue_shape(longest: int, new: int) -> Shape:
+    """The shape of a queue whose prompts have at most `longest` tokens, and their answers `new`."""
+    chunk = QUEUE_CHUNK_ON_CPU if jax.default_backend() == "cpu" else QUEUE_CHUNK
+    width = round_up(bucket(longest + new), QUEUE_CHUNK)
+    most = width + QUEUE_CHUNK
+    first = min(bucket(round_up(longest, chunk) + FIRST_SLOTS), most)
+    return Shape(width, chunk, (first, most) if first < most else (most,))
+
+
+def first_capacity(model, rows: int, used: int, most: int, kv_cache: str = "") -> int:
+    """The slots that a cache begins with.
+
+    Where attention costs as much as the cache is long, few: few answers are as long as they may be. On a CPU it costs
+    as much as the cache holds, and a small cache has all its slots at once, so that one program does.
+    """
+    if jax.default_backend() == "cpu":
+        kind = (kv_cache,) if kv_cache else ()
+        shapes = jax.tree.leaves(jax.eval_shape(lambda: model.init_cache(rows, most, *kind)))
+        if sum(x.size * x.dtype.itemsize for x in shapes) <= AT_ONCE:
+            return most
+    return min(bucket(used + FIRST_SLOTS), most)
 
 
 def pad_stops(stop_ids) -> np.ndarray:

@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from jitune import hoist, host_memory
 from jitune.generation.sampling import Sampling, choose, choose_each, counts_tokens, process, row_keys
+from jitune.models import cache as caches
 from jitune.types import BATCH_AXES, KVCache, Model, Unfilled
 
 CHUNK = 512  # prompt tokens that go through the model at once; it bounds the attention scores in memory
@@ -33,6 +35,8 @@ class Prompts(NamedTuple):
     other options hold for the rows that are not greedy (0); None: all rows have the Sampling's. controls: a
     `sampling.Controls`, in place of the Sampling, the seed and the temperatures; or None.
 
+    answered: int32 [batch], how many of the last tokens are of the answer, where a row goes on; None: of none.
+
     Several answers to a prompt: row_ids, left and temperatures are [batch * copies], the copies of a prompt together.
     Prompts are computed once then, and their cache repeated.
     """
@@ -43,6 +47,7 @@ class Prompts(NamedTuple):
     left: Any
     temperatures: Any = None
     controls: Any = None
+    answered: Any = None
 
 
 class State(NamedTuple):
@@ -88,14 +93,29 @@ def slots_in_front(model: Model | None) -> int:
     return cache.cache.segment_ids.shape[1] - 1 if isinstance(cache, Unfilled) else 0
 
 
-@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk", "top"))
+@lru_cache(maxsize=16)
+def turning(model: Model | None) -> int:
+    """A row of so many tokens, prompt and answer, goes through the model anew before more come; 0: none ever does.
+
+    For models whose keys depend on the whole length of a document (longrope): up to the original length they are those
+    of short documents, and a row that crosses it is put in again, as a longer prompt. So do transformers' Phi-3 models.
+    """
+    if model is None:
+        return 0
+    cache = jax.eval_shape(lambda: model.init_cache(1, 1))
+    cache = cache.cache if isinstance(cache, Unfilled) else cache
+    turn = cache.turn if isinstance(cache, KVCache) else 0
+    return max(turn + 1 - slots_in_front(model), 0) if turn else 0
+
+
+@partial(jax.jit, static_argnames=("model", "sampling", "capacity", "chunk", "top", "kv_cache"))
 def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Model, sampling: Sampling, capacity: int,
-            chunk: int = CHUNK, top: int = 0):  # fmt: skip
+            chunk: int = CHUNK, top: int = 0, kv_cache: str = ""):  # fmt: skip
     """Fills a new cache of `capacity` slots with the prompts and draws every row's first token.
 
     seed: uint32. stop_ids: int32 [n]; a row ends with any of them. chunk: prompt tokens that go through the model at
     once. first: int32, the chunk to begin with, where those before it are padding in all rows; None: all are computed.
-    top: alternatives that are told of each token.
+    top: alternatives that are told of each token. kv_cache: what keys and values are kept in, see `models.cache.KINDS`.
     Returns (State, Block of one token).
     """
     rows, width = prompts.tokens.shape
@@ -106,6 +126,8 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
         "segment_ids": (positions >= 0).astype(jnp.int32),
         "positions": jnp.maximum(positions, 0),
     }
+    if turning(model):
+        batch["lengths"] = jnp.broadcast_to(prompts.lengths[:, None], positions.shape)
 
     def advance(i, carry):
         part = {k: jax.lax.dynamic_slice_in_dim(v, i * chunk, chunk, axis=1) for k, v in batch.items()}
@@ -113,8 +135,8 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
         return hidden[:, -1], pin(cache)
 
     # The first call stands outside the loop: a model may begin with another kind of cache than it keeps.
-    first = 0 if first is None else first
-    carry = advance(first, (None, pin(model.init_cache(rows, capacity))))
+    first, kind = 0 if first is None else first, (kv_cache,) if kv_cache else ()
+    carry = advance(first, (None, pin(model.init_cache(rows, capacity, *kind))))
     last, cache = jax.lax.fori_loop(first + 1, width // chunk, advance, carry) if width > chunk else carry
     logits = model.unembed(params, last)
     seen = None
@@ -130,6 +152,9 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     row_state = (token, position, prompts.left, prompts.row_ids)
     counted = counts_tokens(sampling) or prompts.controls is not None
     generated = jnp.zeros(logits.shape, jnp.int32) if counted else None
+    if counted and prompts.answered is not None:
+        mine = (positions >= prompts.lengths[:, None] - prompts.answered[:, None]) & (positions >= 0)
+        generated = generated.at[jnp.arange(rows)[:, None], prompts.tokens].add(mine.astype(jnp.int32))
     state = State(cache, *row_state, jax.random.key(seed), seen, prompts.temperatures, generated, prompts.controls)
     counts = (state.left > 0).astype(jnp.int32)
     state, logprobs = _draw(logits, state, stop_ids, sampling)
@@ -137,12 +162,42 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
     return state, replicate(Block(state.token[:, None], logprobs[:, None], counts, state.left, best))
 
 
+def advance(model: Model, params, batch, cache):
+    """(logits [batch, vocab] of the last tokens of a batch, the cache with all of them)."""
+    hidden, cache = model.hidden(params, batch, cache)
+    return model.unembed(params, hidden[:, -1]), cache
+
+
+def prepare(params, state: State, *, model: Model) -> Any:
+    """Parameters for many calls of `decode`, with states of any size.
+
+    On a CPU the layers are cut out of their stacks, which takes as much memory again; elsewhere a cut costs nothing,
+    and where memory is short these are the parameters as they are.
+    """
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+    if jax.default_backend() != "cpu" or 2 * size > host_memory.available():
+        return params
+    return _cut(params, state, model=model).beside(params)
+
+
+@partial(jax.jit, static_argnames="model")
+def _cut(params, state: State, *, model: Model):
+    return hoist.move(partial(advance, model), params, _next(state), state.cache)
+
+
+def _next(state: State) -> dict[str, Any]:
+    """The batch of the tokens that were chosen last."""
+    tokens = state.token[:, None]
+    return {"tokens": tokens, "segment_ids": jnp.ones_like(tokens), "positions": state.position[:, None]}
+
+
 @partial(jax.jit, static_argnames=("model", "sampling", "top"), donate_argnames="state")
 def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, sampling: Sampling, top: int = 0):
     """Appends up to `limit` (at most BLOCK) tokens to every row that is neither finished nor `stopped`.
 
-    stopped: bool [batch]. Returns (State, Block of BLOCK columns). `state` is donated: its cache is written
-    in place, and the old one cannot be read again. top: see `prefill`.
+    params: the model's, or what `prepare` made of them. stopped: bool [batch]. Returns (State, Block of BLOCK
+    columns). `state` is donated: its cache is written in place, and the old one cannot be read again. top: see
+    `prefill`.
     """
     rows = stopped.shape[0]
     state = state._replace(left=jnp.where(stopped, 0, state.left))
@@ -155,13 +210,7 @@ def decode(params, state: State, stop_ids, stopped, limit, *, model: Model, samp
 
     def step(carry):
         i, state, (tokens, logprobs, counts, best) = carry
-        batch = {
-            "tokens": state.token[:, None],
-            "segment_ids": jnp.ones((rows, 1), jnp.int32),
-            "positions": state.position[:, None],
-        }
-        hidden, cache = model.hidden(params, batch, state.cache)
-        logits = model.unembed(params, hidden[:, -1])
+        logits, cache = hoist.call(partial(advance, model), params, _next(state), state.cache)
         counts += state.left > 0
         state, new = _draw(logits, state._replace(cache=pin(cache)), stop_ids, sampling)
         best = jax.tree.map(lambda old, x: old.at[:, i].set(x[:, 0]), best,
@@ -199,18 +248,13 @@ def no_likeliest(rows: int, width: int, top: int):
 
 def repeat_rows(cache, copies: int):
     """A cache with every row `copies` times, the copies of a row together."""
-    repeated = {
-        name: jnp.repeat(x, copies, axis=0 if name == "segment_ids" else 1)
-        for name, x in cache._asdict().items() if name != "length"
-    }
-    return cache._replace(**repeated)
+    return caches.repeat(cache, copies)
 
 
 @partial(jax.jit, static_argnames="more")
 def grow(cache: KVCache, more: int) -> KVCache:
-    """A copy of a cache with `more` empty slots at its end."""
-    k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0), (0, 0))) for x in (cache.k, cache.v))
-    return pin(cache._replace(k=k, v=v, segment_ids=jnp.pad(cache.segment_ids, ((0, 0), (0, more)))))
+    """A copy of a cache with `more` empty places at its end."""
+    return pin(caches.grow(cache, more))
 
 
 def _draw(logits, state: State, stop_ids, sampling: Sampling):
@@ -259,9 +303,14 @@ def pin(cache):
         return Unfilled(pin(cache.cache))
     if not isinstance(cache, KVCache) or not _on_batch_mesh():
         return cache
-    spec = P(None, BATCH_AXES, None, P.UNCONSTRAINED, None)
-    specs = cache._replace(k=spec, v=spec, segment_ids=P(BATCH_AXES), length=P())
-    return jax.tree.map(jax.lax.with_sharding_constraint, cache, specs)
+
+    def one(x):
+        spec = P(BATCH_AXES, None, P.UNCONSTRAINED, *(None,) * (x.ndim - 3))
+        return jax.lax.with_sharding_constraint(x, spec)
+
+    segment_ids = jax.lax.with_sharding_constraint(cache.segment_ids, P(BATCH_AXES))
+    length = jax.lax.with_sharding_constraint(cache.length, P())
+    return cache._replace(layers=jax.tree.map(one, cache.layers), segment_ids=segment_ids, length=length)
 
 
 def replicate(block):

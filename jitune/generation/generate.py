@@ -29,13 +29,16 @@ from jitune.generation.batches import (
     pad,
     pieces,
     power_of_two,
+    queue_shape,
     round_up,
     sort_stops,
 )
 from jitune.generation.decode_loop import BLOCK, slots_in_front
 from jitune.generation.prompts import check_prompt
-from jitune.generation.rows import generate_each, read_prompts
+from jitune.generation.rows import FIELDS, generate_each, read_prompts
 from jitune.generation.sampling import GREEDY, Sampling
+from jitune.generation.slots import Waiting, serve
+from jitune.models.cache import check_kind
 from jitune.types import Model, Params, Pretrained, UserError
 
 STREAM_BLOCK = 8
@@ -56,9 +59,12 @@ def generate(
     max_positions: int = 0,
     row_ids: Sequence[int] | None = None,
     top_logprobs: int = 0,
+    kv_cache: str = "",
     on_done: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Generates an answer to every prompt, in their order.
+
+    Where there are more prompts than rows, and answers may end early, a row that is done takes the next prompt.
 
     Args:
       params: as the model takes them (a pair, after `transform.apply`). If they lie on a mesh, the rows are
@@ -73,12 +79,15 @@ def generate(
       max_positions: the model's context, with what is trained in front; answers end there with `length`; 0: none.
       row_ids: numbers that seed the prompts' samples; by default their places in `prompts`.
       top_logprobs: alternatives that are told of each token, see `Generation`.
-      on_done: called with the number of answers after each batch.
+      kv_cache: `int8` keeps keys and values in 8 bits, with a scale a head and token; empty: as the model computes.
+      on_done: called with the number of answers whenever some are done.
 
     Raises:
-      UserError: an empty prompt, one that fills the context, or logits that are not finite.
+      UserError: a kind of cache that is not known, an empty prompt, one that fills the context, or logits that are not
+        finite.
     """
     check_options(tokenizer, max_new_tokens, stop_strings, top_logprobs)
+    check_kind(kv_cache, "generate: kv_cache")
     taken = slots_in_front(model)
     for i, prompt in enumerate(prompts):
         check_prompt(prompt, f"prompt {i + 1} of {len(prompts)}", max_positions=max_positions, taken=taken)
@@ -88,19 +97,33 @@ def generate(
     rows = min(max(batch_size, 1), power_of_two(len(prompts)))
     rows = round_up(rows, sharding.batch_shards(mesh) if mesh else 1)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    found: dict[int, Generation] = {}
+    answers = [Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in prompts]
+    limit = max_positions and max_positions - taken
+    if len(prompts) > rows and (stop_ids or stop_strings):
+        longest = max(map(len, prompts)) if prompts else 0
+        waiting = [Waiting(answers[i], row_ids[i], max_new_tokens, sampling.temperature) for i in order]
+        done = serve(model, params, mesh, waiting, sampling=sampling, stop_ids=stop_ids, rows=rows,
+                     limit=min(longest + max_new_tokens, limit or longest + max_new_tokens),
+                     shape=queue_shape(longest, max_new_tokens), top=top_logprobs, kv_cache=kv_cache)  # fmt: skip
+        counts = map(len, done)
+    else:
+        counts = _in_turn(model, params, mesh, answers, order, row_ids, rows, max_new_tokens, limit, sampling, stop_ids,
+                          top_logprobs, kv_cache)  # fmt: skip
+    for count in counts:
+        if on_done:
+            on_done(count)
+    return [answer.generation() for answer in answers]
+
+
+def _in_turn(model, params, mesh, answers, order, row_ids, rows, new, limit, sampling, stop_ids, top, kv_cache):
+    """Grows the answers batch by batch, yielding how many are done after each."""
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
-        batch_prompts, ids = [prompts[i] for i in chosen], [row_ids[i] for i in chosen]
-        batch = pad(batch_prompts, ids, rows, max_new_tokens, max_positions and max_positions - taken)
-        answers = [Answer(tokenizer, prompt, stop_ids, stop_strings) for prompt in batch_prompts]
-        run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, BLOCK, top_logprobs)
-        for _ in follow(run, answers, rows):
+        batch = pad([answers[i].prompt for i in chosen], [row_ids[i] for i in chosen], rows, new, limit)
+        run = blocks(model, params, mesh, batch, new, sampling, stop_ids, BLOCK, top, kv_cache)
+        for _ in follow(run, [answers[i] for i in chosen], rows):
             pass
-        found.update({i: answer.generation() for i, answer in zip(chosen, answers, strict=True)})
-        if on_done:
-            on_done(len(chosen))
-    return [found[i] for i in range(len(prompts))]
+        yield len(chosen)
 
 
 def stream(
@@ -115,6 +138,7 @@ def stream(
     stop_strings: Sequence[str] = (),
     max_positions: int = 0,
     block: int = STREAM_BLOCK,
+    kv_cache: str = "",
 ) -> Iterator[str]:
     """Yields the text of one answer as it grows; the pieces join to `Generation.text`. See `generate`.
 
@@ -122,6 +146,7 @@ def stream(
     is the Generation. block: tokens between two pieces, at most 32.
     """
     check_options(tokenizer, max_new_tokens, stop_strings)
+    check_kind(kv_cache, "generate: kv_cache")
     taken = slots_in_front(model)
     check_prompt(prompt, "prompt", max_positions=max_positions, taken=taken)
     stop_ids, stop_strings = sort_stops(tokenizer, stop_ids, stop_strings)
@@ -129,7 +154,8 @@ def stream(
     rows = sharding.batch_shards(mesh) if mesh else 1
     batch = pad([prompt], [0], rows, max_new_tokens, max_positions and max_positions - taken)
     answer = Answer(tokenizer, prompt, stop_ids, stop_strings)
-    run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK))
+    run = blocks(model, params, mesh, batch, max_new_tokens, sampling, stop_ids, min(max(block, 1), BLOCK),
+                 kv_cache=kv_cache)  # fmt: skip
     return (yield from pieces(run, answer, rows))
 
 
@@ -158,6 +184,10 @@ def generate_file(
     chat_template: str | None = None,
     adapters: Mapping[str, Pretrained] | None = None,
     progress: bool = True,
+    n: int = 1,
+    top_logprobs: int = 0,
+    kv_cache: str = "",
+    answer: Callable = generate,
 ) -> list[Generation]:
     """Answers every row of a file (see `encode_prompt`) and writes JSON lines: the row with those of the answer added.
 
@@ -165,33 +195,50 @@ def generate_file(
     rows choose from by name, see `generation.rows`. The output is written beside out_path and moved there at the end.
     Log-probabilities are rounded to six digits.
 
+    n: answers to every row, each in a line of its own, those of a row one after another, with `sample`, 0 to n - 1.
+    top_logprobs: with k, a line has `top_logprobs`, for each token k pairs [id, logprob]. kv_cache: see `generate`.
+    answer: in the place of `generate`; with n > 1 it takes n and gives a list for each prompt, as
+    `several.generate_several` does.
+
     Raises:
       UserError: `file:row: ...`, before anything is generated.
     """
-    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template)
+    fields = (*FIELDS, *(["sample"] if n > 1 else []), *(["top_logprobs"] if top_logprobs else []))
+    rows, models, prompts = read_prompts(pretrained, adapters or {}, in_path, chat_template, fields)
+    optional = (("n", n, 1), ("top_logprobs", top_logprobs, 0), ("kv_cache", kv_cache, ""))
+    more = {name: value for name, value, off in optional if value != off}
     draft = Path(f"{out_path}.partial")
     writer = jax.process_index() == 0
     try:
         if writer:
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.touch()
-        with _bar(len(rows), progress and writer) as on_done:
+        with _bar(len(rows) * n, progress and writer) as on_done:
             answers = generate_each(
-                generate, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
+                answer, models, prompts, stop_ids=stop_ids, chat_template=chat_template, sampling=sampling,
                 max_new_tokens=max_new_tokens, stop_strings=stop_strings, batch_size=batch_size, on_done=on_done,
+                **more,
             )  # fmt: skip
         if writer:
             with draft.open("w", encoding="utf-8") as file:
-                for row, answer in zip(rows, answers, strict=True):
-                    answer = answer._replace(logprobs=[round(x, 6) for x in answer.logprobs])
-                    file.write(json.dumps({**row, **answer._asdict()}, ensure_ascii=False) + "\n")
+                for row, found in zip(rows, answers, strict=True):
+                    for sample, one in enumerate(found) if n > 1 else ((None, found),):
+                        file.write(json.dumps({**row, **_line(one, sample)}, ensure_ascii=False) + "\n")
             os.replace(draft, out_path)
     except OSError as error:
         raise UserError(f"{out_path}: cannot be written: {error.strerror}") from error
     finally:
         with suppress(OSError):
             draft.unlink()
-    return answers
+    return [one for several in answers for one in several] if n > 1 else answers
+
+
+def _line(answer: Generation, sample: int | None) -> dict:
+    """What a line of the output has of an answer."""
+    found = {"sample": sample, **answer._asdict(), "logprobs": [round(x, 6) for x in answer.logprobs]}
+    if answer.top_logprobs:
+        found["top_logprobs"] = [[(i, round(x, 6)) for i, x in pairs] for pairs in answer.top_logprobs]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager

@@ -72,18 +72,20 @@ def render_messages(tokenizer, row: dict, chat_template: str | None, where: str)
 
 
 def check_prompt(
-    tokens: Sequence[int], where: str, *, max_positions: int = 0, vocab_size: int = 0, taken: int = 0
+    tokens: Sequence[int], where: str, *, max_positions: int = 0, vocab_size: int = 0, taken: int = 0,
+    more: str = "",
 ) -> None:
     """Raises UserError, beginning with `where`, for a prompt that a model cannot answer; 0 means no limit.
 
-    taken: positions of the context that a trained prefix or prompt has.
+    taken: positions of the context that a trained prefix or prompt has. more: what the error about it ends with, see
+    `limits.hint`.
     """
     if not len(tokens):
         raise UserError(f"{where}: the prompt is empty; at least one token is needed")
     if max_positions and len(tokens) + taken >= max_positions:
         less = f", of which {taken} are trained ones in front," if taken else ""
         raise UserError(f"{where}: the prompt has {len(tokens)} tokens, and the model's context of "
-                        f"{max_positions}{less} leaves no room for an answer")  # fmt: skip
+                        f"{max_positions}{less} leaves no room for an answer{more}")  # fmt: skip
     if vocab_size and not 0 <= min(tokens) <= max(tokens) < vocab_size:
         raise UserError(f"{where}: token ids {min(tokens)} to {max(tokens)} are not all in the model's "
                         f"vocabulary of {vocab_size}; is this the model's own tokenizer?")  # fmt: skip

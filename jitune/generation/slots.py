@@ -27,6 +27,7 @@ from jitune.generation import decode_loop
 from jitune.generation.batches import Answer, Shape, pad, pad_stops
 from jitune.generation.decode_loop import BLOCK, State, slots_in_front
 from jitune.generation.sampling import GREEDY, Sampling, stack
+from jitune.models import cache as caches
 
 FEWER = 4  # prompts go in by groups of so many parts of the rows
 OFTEN, LEAST = 8, 4  # tokens of a block while prompts wait: a row that ends within it is idle to its end
@@ -51,10 +52,8 @@ class Waiting(NamedTuple):
 def align(state: State, target, *, front: int) -> State:
     """Moves what all rows hold so that `target` slots are in use behind the `front` ones; what falls out is lost."""
     cache = state.cache
-    slots = jnp.arange(cache.k.shape[2])
-    source = slots - (target + front - cache.length)
-    whole = (slots >= front) & (source >= front) & (source < cache.length)
-    return state._replace(cache=_moved(cache, source, whole, front)._replace(length=jnp.int32(target + front)))
+    moved = caches.move(cache, target + front - cache.length, source=cache)
+    return state._replace(cache=decode_loop.pin(moved))
 
 
 @partial(jax.jit, static_argnames="front", donate_argnames="state")
@@ -63,32 +62,17 @@ def insert(state: State, new: State, rows, *, front: int) -> State:
 
     rows: int32, the place of each new row (beyond the last: it is left out); or bool, which of as many rows to take.
     """
-    slots = jnp.arange(state.cache.k.shape[2])
-    source = slots - (state.cache.length - new.cache.length)
-    whole = (slots >= front) & (source >= front) & (source < new.cache.length)
-    fresh = _moved(new.cache, source, whole, front)
+    fresh = caches.move(state.cache, state.cache.length - new.cache.length, source=new.cache)
 
-    def put(old, young, axis=0):
+    def put(old, young):
         if rows.dtype == bool:  # rows that lie on several devices stay where they are
-            return jnp.where(jnp.expand_dims(rows, [i for i in range(old.ndim) if i != axis]), young, old)
-        return old.at[(slice(None),) * axis + (rows,)].set(young, mode="drop")
+            return jnp.where(jnp.expand_dims(rows, range(1, old.ndim)), young, old)
+        return old.at[rows].set(young, mode="drop")
 
-    cache = state.cache._replace(
-        k=put(state.cache.k, fresh.k, 1), v=put(state.cache.v, fresh.v, 1),
-        segment_ids=put(state.cache.segment_ids, fresh.segment_ids),
-    )  # fmt: skip
+    cache = caches.put_rows(state.cache, fresh, put)
     shared = {"cache": None, "key": None}
     rest = jax.tree.map(put, state._replace(**shared), new._replace(**shared))
     return rest._replace(cache=decode_loop.pin(cache), key=state.key)
-
-
-def _moved(cache, source, whole, front: int):
-    """A cache whose slot i holds what slot source[i] did where it is whole; those in front stay."""
-    slots = jnp.arange(len(source))
-    places = jnp.where(slots < front, slots, jnp.clip(source, 0, cache.k.shape[2] - 1))
-    segments = jnp.where(whole | (slots < front), jnp.take(cache.segment_ids, places, axis=1), 0)
-    k, v = (jnp.take(x, places, axis=2) for x in (cache.k, cache.v))
-    return decode_loop.pin(cache._replace(k=k, v=v, segment_ids=segments))
 
 
 class Device:
@@ -98,14 +82,14 @@ class Device:
     """
 
     def __init__(self, model, params, mesh, sampling: Sampling, stop_ids: Sequence[int], rows: int, limit: int,
-                 shape: Shape, *, each: bool = False, top: int = 0):  # fmt: skip
+                 shape: Shape, *, each: bool = False, top: int = 0, kv_cache: str = ""):  # fmt: skip
         self.model, self.params, self.mesh = model, params, mesh
         self.sampling, self.rows, self.limit, self.shape = sampling, rows, limit, shape
         self.ids, self.front = pad_stops(stop_ids), slots_in_front(model)
         self.shards = sharding.batch_shards(mesh) if mesh else 1
         self.group = rows if self.shards > 1 else max(1, rows // FEWER)
-        self.state, self.used, self.capacity, self.each = None, 0, 0, each
-        self.top = top
+        self.state, self.prepared, self.used, self.capacity, self.each = None, None, 0, 0, each
+        self.top, self.kv_cache, self.turn = top, kv_cache, decode_loop.turning(model)
         self.options = {"model": model, "sampling": replace(sampling, seed=0)}  # a seed is no reason to compile anew
 
     def _context(self):
@@ -116,20 +100,25 @@ class Device:
         """
         prompts, ids, most, heat = ([filler] * rows for filler in ([0], 0, 0, 0.0))
         for entry, place in zip(entries, places, strict=True):
-            prompts[place], ids[place] = entry.answer.prompt, entry.row_id
-            most[place], heat[place] = entry.new, entry.temperature
+            prompts[place], ids[place] = entry.answer.so_far(), entry.row_id
+            most[place], heat[place] = entry.new - len(entry.answer.tokens), entry.temperature
+            if len(prompts[place]) < self.turn:
+                most[place] = min(most[place], self.turn - len(prompts[place]))
         given = {"temperatures": heat}
         if self.each:
             asked = dict(zip(places, (entry.controls for entry in entries), strict=True))
             given = {"controls": stack([asked.get(row) or (GREEDY, {}, False) for row in range(rows)])}
         batch = pad(prompts, ids, rows, most, self.limit, shape=self.shape, **given)
+        if self.turn:
+            gone = dict(zip(places, (len(entry.answer.tokens) for entry in entries), strict=True))
+            batch = batch._replace(answered=np.asarray([gone.get(row, 0) for row in range(rows)], np.int32))
         chunk = self.shape.chunk
         first = np.int32((batch.tokens.shape[1] - batch.lengths.max()) // chunk)
         used = batch.tokens.shape[1] - int(first) * chunk
         seed, capacity = np.uint32(self.sampling.seed), self._rung(max(used, least))
         state, block = decode_loop.prefill(
             self.params, sharding.put_whole(batch, self.mesh), seed, self.ids, first, chunk=chunk,
-            capacity=capacity, top=self.top, **self.options,
+            capacity=capacity, top=self.top, kv_cache=self.kv_cache, **self.options,
         )  # fmt: skip
         return state, block, used
 
@@ -142,6 +131,7 @@ class Device:
         with self._context():
             self.state, block, self.used = self._prefill(entries, range(len(entries)), self.rows)
             self.capacity = self._rung(self.used)
+            self.prepared = self.prepared or decode_loop.prepare(self.params, self.state, model=self.model)
             return jax.device_get(block)
 
     def refill(self, entries: Sequence[Waiting], places: Sequence[int], extent: int, *, least: int = 0):
@@ -153,7 +143,7 @@ class Device:
             whole = self.shards > 1
             inside = list(places) if whole else list(range(len(entries)))
             new, block, _ = self._prefill(entries, inside, self.rows if whole else self.group, least)
-            needed = max(extent, *(len(entry.answer.prompt) for entry in entries))
+            needed = max(extent, *(len(entry.answer.so_far()) for entry in entries))
             # Without a live row the device may have stopped before `used`: where it stands is set anew.
             if not extent or self.used < needed or self.used - needed >= WASTE:
                 self.move(needed)
@@ -184,8 +174,8 @@ class Device:
                 self.move(extent)
             self.grow(self.used + limit)
             stopped, most = sharding.put_whole(stopped, self.mesh), np.int32(limit)
-            self.state, block = decode_loop.decode(self.params, self.state, self.ids, stopped, most, top=self.top,
-                                                    **self.options)  # fmt: skip
+            self.state, block = decode_loop.decode(self.prepared, self.state, self.ids, stopped, most, top=self.top,
+                                                     **self.options)  # fmt: skip
             self.used += limit
             return jax.device_get(block)
 
@@ -195,10 +185,11 @@ class Rows:
 
     live: {row: its entry}. Entries are `Waiting`; those that are done are handed back, and their rows are free.
     steady: entries come one by one rather than all at once, and a group of rows is filled even where none is live.
+    turned: the rows of those that go through the model anew at the next step, see `decode_loop.turning`.
     """
 
     def __init__(self, device: Device, *, steady: bool = False):
-        self.device, self.live, self.steady = device, {}, steady
+        self.device, self.live, self.steady, self.turned = device, {}, steady, []
 
     def room(self, waiting: int) -> int:
         """How many of so many entries are to be put in now; 0: none, and a step is due."""
@@ -223,6 +214,12 @@ class Rows:
 
     def step(self, limit: int = BLOCK) -> list[Waiting]:
         """Up to `limit` more tokens for each live entry."""
+        self.turned = [row for row in self.turned if row in self.live]
+        if self.turned:
+            places, self.turned = self.turned[: self.device.group], self.turned[self.device.group :]
+            entries = [self.live[row] for row in places]
+            block, inside = self.device.refill(entries, places, self.extent())
+            return self._feed(block, dict(zip(places, inside, strict=True)))
         stopped = np.asarray([row not in self.live for row in range(self.device.rows)])
         block = self.device.decode(stopped, self.extent(), limit)
         return self._feed(block, {place: place for place in self.live})
@@ -244,21 +241,34 @@ class Rows:
         done = []
         for place, row in places.items():
             entry = self.live[place]
+            if self._turns(entry, block, row):
+                self.turned.append(place)
+                block = block._replace(left=np.where(np.arange(len(block.left)) == row, 1, block.left))
             entry.answer.take(block, row)
             if entry.answer.done:
                 done.append(self.live.pop(place))
         return done
 
 
+    def _turns(self, entry: Waiting, block, row: int) -> bool:
+        """Whether a row has come, with this block, to where it goes through the model anew."""
+        answer, n = entry.answer, block.counts[row]
+        whole = len(answer.prompt) + len(answer.tokens) + n
+        more = len(answer.tokens) + n < entry.new and whole < self.device.limit
+        return bool(n and whole == self.device.turn and more and block.tokens[row, n - 1] not in self.device.ids)
+
+
 def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling, stop_ids: Sequence[int], rows: int,
-          limit: int, shape: Shape) -> Iterator[list[int]]:  # fmt: skip
+          limit: int, shape: Shape, top: int = 0, kv_cache: str = "") -> Iterator[list[int]]:  # fmt: skip
     """Answers a queue in its order, growing its answers; yields the indices of those that are done, as they are.
 
     stop_ids: of all of them. rows: that are computed at once, a multiple of the mesh's batch shards. limit: the most
-    slots of a prompt with its answer. shape: of the longest prompt. Raises UserError, beginning with an answer's
+    slots of a prompt with its answer. shape: of the longest prompt. top: likeliest tokens that are told of each token.
+    kv_cache: see `models.cache.KINDS`. Raises UserError, beginning with an answer's
     `where`, for logits that are not finite.
     """
-    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape))
+    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape, kv_cache=kv_cache))
+    there.device.top = top
     queue, places = deque(waiting), {id(entry): i for i, entry in enumerate(waiting)}
     while queue or there.live:
         if count := there.room(len(queue)):

@@ -14,26 +14,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jitune import sharding
 from jitune.generation import decode_loop, speculative_loop
-from jitune.generation.batches import Answer, Generation, pad, pad_stops, pieces, power_of_two, round_up, sort_stops
-from jitune.generation.decode_loop import Prompts, slots_in_front
+from jitune.generation.batches import (
+    Answer,
+    Generation,
+    bucket,
+    first_capacity,
+    pad,
+    pad_stops,
+    pieces,
+    sort_stops,
+    turned,
+)
+from jitune.generation.decode_loop import Prompts, slots_in_front, turning
 from jitune.generation.generate import check_options
 from jitune.generation.prompts import check_prompt
 from jitune.generation.sampling import GREEDY, Sampling
 from jitune.generation.several import answer_batches
 from jitune.generation.speculative_loop import Setup
 from jitune.hub.vocabulary import check_vocabulary
+from jitune.models.cache import check_kind
 from jitune.types import Pretrained, UserError
 
 MOST_DRAFT_TOKENS = 31
 WASTE = 128  # empty slots between tokens before they are moved together
-ROOM = 64  # slots for new tokens that a cache begins with
 
 
 class Speculation(NamedTuple):
@@ -74,6 +84,7 @@ def generate_speculative(
     max_positions: int | None = None,
     row_ids: Sequence[int] | None = None,
     top_logprobs: int = 0,
+    kv_cache: str = "",
     on_done: Callable[[int], None] | None = None,
 ) -> tuple[list[list[Generation]], Speculation]:
     """n answers to every prompt, in their order, and how many proposals were accepted.
@@ -88,20 +99,24 @@ def generate_speculative(
     limit = target.config.max_positions if max_positions is None else max_positions
     setup = _setup(target, draft, draft_tokens, sampling, top_logprobs)
     check_options(target.tokenizer, max_new_tokens, stop_strings, top_logprobs)
-    _check_context(draft, prompts, max_new_tokens, limit, setup)
-    mesh, told = sharding.mesh_of(target.params), Speculation()
+    check_kind(kv_cache, "generate: kv_cache")
+    taken = _check_context(target, draft, prompts, max_new_tokens, limit)
+    mesh, turn, told = sharding.mesh_of(target.params), turning(target.model), Speculation()
 
     def tell(more: Speculation) -> None:
         nonlocal told
         told += more
 
     def start(batch: Prompts, stop_ids):
-        return _blocks(target, draft, mesh, batch, max_new_tokens, sampling.seed, stop_ids, setup, tell)
+        def run(batch):
+            return _blocks(target, draft, mesh, batch, max_new_tokens, sampling.seed, stop_ids, setup, tell, kv_cache)
+
+        return turned(run, batch, turn, stop_ids)
 
     answers = answer_batches(
         start, target.tokenizer, prompts, n=n, max_new_tokens=max_new_tokens, stop_ids=stop_ids,
         stop_strings=stop_strings, batch_size=batch_size, shards=sharding.batch_shards(mesh) if mesh else 1,
-        max_positions=limit, taken=setup.fronts[0], row_ids=row_ids, on_done=on_done,
+        max_positions=limit, taken=taken, row_ids=row_ids, copied=not turn, on_done=on_done,
     )  # fmt: skip
     return answers, told
 
@@ -117,6 +132,7 @@ def stream_speculative(
     stop_ids: Sequence[int] = (),
     stop_strings: Sequence[str] = (),
     max_positions: int | None = None,
+    kv_cache: str = "",
     tell: Callable[[Speculation], None] = lambda told: None,
 ) -> Iterator[str]:
     """Yields the text of one answer as it grows, as `generate.stream` does; every round is a block.
@@ -126,15 +142,46 @@ def stream_speculative(
     limit = target.config.max_positions if max_positions is None else max_positions
     setup = _setup(target, draft, draft_tokens, sampling, 0)
     check_options(target.tokenizer, max_new_tokens, stop_strings)
-    check_prompt(prompt, "prompt", max_positions=limit, taken=setup.fronts[0])
-    _check_context(draft, [prompt], max_new_tokens, limit, setup)
+    check_kind(kv_cache, "generate: kv_cache")
+    taken = _check_context(target, draft, [prompt], max_new_tokens, limit)
+    check_prompt(prompt, "prompt", max_positions=limit, taken=taken)
     stop_ids, stop_strings = sort_stops(target.tokenizer, stop_ids, stop_strings)
     mesh = sharding.mesh_of(target.params)
     rows = sharding.batch_shards(mesh) if mesh else 1
-    batch = pad([prompt], [0], rows, max_new_tokens, limit and limit - setup.fronts[0])
+    batch = pad([prompt], [0], rows, max_new_tokens, limit and limit - taken)
     answer = Answer(target.tokenizer, prompt, stop_ids, stop_strings)
-    run = _blocks(target, draft, mesh, batch, max_new_tokens, sampling.seed, stop_ids, setup, tell, rounds=1)
-    return (yield from pieces(run, answer, rows))
+
+    def run(batch):
+        rest = sampling.seed, stop_ids, setup, tell, kv_cache, 1
+        return _blocks(target, draft, mesh, batch, max_new_tokens, *rest)
+
+    return (yield from pieces(turned(run, batch, turning(target.model), stop_ids), answer, rows))
+
+
+class Drafted(NamedTuple):
+    """A draft with what `generate` and `stream` of `generation.generate` take: `Drafted(draft, config).generate(...)`.
+
+    config: the targets'. tell: gets the Speculation of each call, or of each block of a stream.
+    """
+
+    draft: Pretrained
+    config: Any
+    draft_tokens: int = 4
+    tell: Callable[[Speculation], None] = lambda told: None
+
+    def generate(self, model, params, tokenizer, prompts, *, n: int | None = None, **options) -> list:
+        """A Generation for every prompt; with n a list of them."""
+        target = Pretrained(model, params, tokenizer, self.config)
+        options["draft_tokens"] = self.draft_tokens
+        answers, told = generate_speculative(target, self.draft, prompts, n=1 if n is None else n, **options)
+        self.tell(told)
+        return [several[0] for several in answers] if n is None else answers
+
+    def stream(self, model, params, tokenizer, prompt, **options) -> Iterator[str]:
+        """The text of one answer as it grows."""
+        target = Pretrained(model, params, tokenizer, self.config)
+        options |= {"draft_tokens": self.draft_tokens, "tell": self.tell}
+        return stream_speculative(target, self.draft, prompt, **options)
 
 
 def check_draft(target: Pretrained, draft: Pretrained, *, names: tuple[str, str] = ("target", "draft")) -> None:
@@ -157,37 +204,45 @@ def _setup(target, draft, draft_tokens, sampling, top) -> Setup:
         raise UserError(f"speculative decoding: draft_tokens={draft_tokens} is not allowed; it is from 1 to "
                         f"{MOST_DRAFT_TOKENS}")  # fmt: skip
     check_draft(target, draft)
-    fronts = tuple(slots_in_front(p.model) for p in (target, draft))
     windows = any(any(p.config.windows) for p in (target, draft))
     # A seed is no reason to compile anew.
-    return Setup(target.model, draft.model, replace(sampling, seed=0), draft_tokens, fronts, windows, top)
+    sampling = replace(sampling, seed=0)
+    return Setup(target.model, draft.model, sampling, target.config.vocab_size, draft_tokens, windows, top)
 
 
-def _check_context(draft: Pretrained, prompts, max_new_tokens: int, limit: int, setup: Setup) -> None:
-    """The draft must be able to read all that the target may write."""
+def _check_context(target: Pretrained, draft: Pretrained, prompts, max_new_tokens: int, limit: int) -> int:
+    """The draft must be able to read all that the target may write. Returns what is in front of the target's tokens."""
+    taken, others = (slots_in_front(p.model) for p in (target, draft))
     longest = max(map(len, prompts), default=0) + max_new_tokens
-    needed = min(longest, limit - setup.fronts[0]) if limit else longest
-    most = draft.config.max_positions - setup.fronts[1]
+    needed = min(longest, limit - taken) if limit else longest
+    most = draft.config.max_positions - others
     if draft.config.max_positions and needed > most:
         raise UserError(f"speculative decoding: the draft's context of {most} tokens is too small for a prompt with "
                         f"its answer of {needed}; lower max_new_tokens to {max(most - longest + max_new_tokens, 0)}, "
                         "or take another draft")  # fmt: skip
+    return taken
 
 
-def _blocks(target, draft, mesh, batch: Prompts, max_new_tokens, seed, stop_ids, setup: Setup, tell, rounds=None):
+def _blocks(target, draft, mesh, batch: Prompts, max_new_tokens, seed, stop_ids, setup: Setup, tell, kv_cache="",
+            rounds=None):  # fmt: skip
     """As `batches.blocks`, of two models. rounds: of a block; tell: gets the Speculation of each block."""
     ids, width = pad_stops(stop_ids), batch.tokens.shape[1]
     rounds = min(rounds or setup.rounds, setup.rounds)
     need = rounds * (setup.k + 1)  # slots that a block may take
-    most = round_up(width + max_new_tokens + need, 128)
-    capacity = min(power_of_two(width + ROOM), most)
+    most = bucket(width + max_new_tokens + need)
+    capacity = first_capacity(target.model, batch.left.shape[0], width, most, kv_cache)
     context = (lambda: jax.set_mesh(mesh)) if mesh else nullcontext
     with context():
         batch, seed = sharding.put_whole(batch, mesh), np.uint32(seed)
-        options = {"model": target.model, "sampling": setup.sampling, "top": setup.top}
-        state, block = decode_loop.prefill(target.params, batch, seed, ids, capacity=capacity, **options)
-        options = {"model": draft.model, "sampling": GREEDY}  # what the draft draws here is not used
-        other, _ = decode_loop.prefill(draft.params, batch, seed, ids, capacity=capacity, **options)
+        shared = {"capacity": capacity, "kv_cache": kv_cache}
+        options = {"model": target.model, "sampling": setup.sampling, "top": setup.top, **shared}
+        state, block = decode_loop.prefill(target.params, batch, seed, ids, **options)
+        options = {"model": draft.model, "sampling": GREEDY, **shared}  # what the draft draws here is not used
+        other, _ = decode_loop.prefill(draft.params, batch, seed, ids, **options)
+        params, draft_params = target.params, draft.params
+        if max_new_tokens > 1:
+            params = decode_loop.prepare(params, state, model=target.model)
+            draft_params = decode_loop.prepare(draft_params, other, model=draft.model)
         pair = speculative_loop.join(state, other, batch)
     used = extent = width
     while True:
@@ -195,13 +250,13 @@ def _blocks(target, draft, mesh, batch: Prompts, max_new_tokens, seed, stop_ids,
         with context():
             if used + need > capacity:
                 if used - extent >= WASTE or used + need > most:
-                    pair, used = speculative_loop.pack(pair, np.int32(extent), fronts=setup.fronts), extent
+                    pair, used = speculative_loop.pack(pair, np.int32(extent)), extent
                 while used + need > capacity:
-                    more = min(2 * capacity, most) - capacity
+                    more = min(bucket(capacity + 1), most) - capacity
                     pair, capacity = _grow(pair, more), capacity + more
             stopped = sharding.put_whole(stopped, mesh)
             pair, block, told = speculative_loop.decode(
-                target.params, draft.params, pair, ids, stopped, np.int32(rounds), setup=setup
+                params, draft_params, pair, ids, stopped, np.int32(rounds), setup=setup
             )
             told = jax.device_get(told)
         used, extent = int(told.used), int(told.extent)

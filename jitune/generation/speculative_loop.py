@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jitune import hoist
+from jitune.generation import decode_loop
 from jitune.generation.decode_loop import (
     BLOCK,
     Block,
@@ -30,6 +32,7 @@ from jitune.generation.decode_loop import (
     replicate,
 )
 from jitune.generation.sampling import Sampling, choose, process, row_keys
+from jitune.models import cache as caches
 from jitune.types import Model
 
 DRAFT, ACCEPT, REST = 1, 2, 3  # what a row's random numbers are for
@@ -38,15 +41,16 @@ DRAFT, ACCEPT, REST = 1, 2, 3  # what a row's random numbers are for
 class Setup(NamedTuple):
     """What is compiled for: the models and how tokens are chosen.
 
-    k: proposals of a round. fronts: slots that a prefix has in front, in the target's cache and in the draft's.
-    windows: whether either model has sliding windows. top: alternatives that are told of each token.
+    vocab: tokens that the target has logits for. k: proposals of a round, fewer than a ring of a cache has slots to
+    spare (`models.cache.SLACK`). windows: whether either model has sliding windows. top: alternatives that are told of
+    each token.
     """
 
     target: Model
     draft: Model
     sampling: Sampling
+    vocab: int
     k: int
-    fronts: tuple[int, int] = (0, 0)
     windows: bool = False
     top: int = 0
 
@@ -99,12 +103,13 @@ def join(state: State, draft: State, prompts: Prompts) -> Pair:
 def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup: Setup):
     """Up to `limit` rounds, at most `setup.rounds`, for every row that is neither finished nor `stopped`.
 
-    stopped: bool [batch]. Returns (Pair, Block of `setup.width` columns, Told). `pair` is donated.
+    params, draft_params: the models', or what `decode_loop.prepare` made of them. stopped: bool [batch]. Returns
+    (Pair, Block of `setup.width` columns, Told). `pair` is donated.
     """
     rows = stopped.shape[0]
     pair = pair._replace(state=pair.state._replace(left=jnp.where(stopped, 0, pair.state.left)))
     zeros = jnp.zeros(rows, jnp.int32)
-    shape, vocab = (rows, setup.width), _vocab(params, pair.state, setup.target)
+    shape = (rows, setup.width)
     nothing = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), no_likeliest(*shape, setup.top)
 
     def going(carry):
@@ -114,7 +119,7 @@ def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup:
     def step(carry):
         i, pair, out, counts, rounds, accepted = carry
         live = pair.state.left > 0
-        drafts, shares, cache = _propose(draft_params, pair, vocab, setup)
+        drafts, shares, cache = _propose(draft_params, pair, setup)
         pair, new, count, agreed = _verify(params, pair._replace(draft=cache), drafts, shares, stop_ids, setup)
         offsets = jnp.arange(setup.k + 1)
         places = jnp.where(offsets < count[:, None], counts[:, None] + offsets, setup.width)  # beyond: left out
@@ -124,22 +129,12 @@ def decode(params, draft_params, pair: Pair, stop_ids, stopped, limit, *, setup:
     carry = (0, pair, nothing, zeros, zeros, zeros)
     _, pair, (tokens, logprobs, best), counts, rounds, accepted = jax.lax.while_loop(going, step, carry)
     state = pair.state
-    used = state.cache.length - setup.fronts[0]
+    used = state.cache.length - state.cache.front
     told = Told(used, jnp.max(jnp.where(state.left > 0, state.position, 0)), rounds, accepted)
     return pair, replicate(Block(tokens, logprobs, counts, state.left, best)), replicate(told)
 
 
-def _vocab(params, state: State, model: Model) -> int:
-    """How many tokens the target has logits for."""
-
-    def logits(params, cache):
-        batch = {"tokens": state.token[:, None], "positions": state.position[:, None]}
-        return model.unembed(params, model.hidden(params, batch, cache)[0])
-
-    return jax.eval_shape(logits, params, state.cache).shape[-1]
-
-
-def _propose(params, pair: Pair, vocab: int, setup: Setup):
+def _propose(params, pair: Pair, setup: Setup):
     """The draft's next k tokens [batch, k], the probabilities that they were drawn with [k, batch, vocab], its cache.
 
     Greedy decoding needs no probabilities; they are [k, batch, 0] then.
@@ -148,9 +143,8 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
     key = jax.random.fold_in(state.key, DRAFT)
     last = state.position + state.left  # beyond it a row's tokens are never used, nor may the model's context end
 
-    def draw(hidden, seen, counts, offset):
-        logits = _fit(model.unembed(params, hidden[:, -1]), vocab)
-        scores = process(logits, seen, sampling, counts)
+    def draw(logits, seen, counts, offset):
+        scores = process(_fit(logits, setup.vocab), seen, sampling, counts)
         if sampling.temperature == 0:
             token, shares = choose(scores, None, sampling), scores[:, :0]
         else:
@@ -164,8 +158,9 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
         "segment_ids": jnp.stack([pair.held, jnp.ones_like(pair.held)], axis=1).astype(jnp.int32),
         "positions": jnp.stack([jnp.maximum(state.position - 1, 0), state.position], axis=1),
     }
-    hidden, cache = model.hidden(params, batch, _behind(pair.draft, state.cache, setup.fronts))
-    token, shares, seen, counts = draw(hidden, state.seen, state.counts, 1)
+    forward = partial(hoist.call, partial(decode_loop.advance, model), params)
+    logits, cache = forward(batch, _behind(pair.draft, state.cache))
+    token, shares, seen, counts = draw(logits, state.seen, state.counts, 1)
 
     def step(carry, offset):
         cache, token, seen, counts = carry
@@ -174,13 +169,19 @@ def _propose(params, pair: Pair, vocab: int, setup: Setup):
             "segment_ids": jnp.ones((token.size, 1), jnp.int32),
             "positions": jnp.minimum(state.position + offset, last)[:, None],
         }
-        hidden, cache = model.hidden(params, batch, cache)
-        token, shares, seen, counts = draw(hidden, seen, counts, offset + 1)
+        logits, cache = forward(batch, cache)
+        token, shares, seen, counts = draw(logits, seen, counts, offset + 1)
         return (pin(cache), token, seen, counts), (token, shares)
 
     carry = (pin(cache), token, seen, counts)
     (cache, *_), (tokens, more) = jax.lax.scan(step, carry, jnp.arange(1, setup.k))
     return jnp.concatenate([token[None], tokens]).T, jnp.concatenate([shares[None], more]), cache
+
+
+def _advance_all(model: Model, params, batch, cache):
+    """(logits [batch, t, vocab] of all tokens of a batch, the cache with them)."""
+    hidden, cache = model.hidden(params, batch, cache)
+    return model.unembed(params, hidden), cache
 
 
 def _verify(params, pair: Pair, drafts, shares, stop_ids, setup: Setup):
@@ -198,8 +199,7 @@ def _verify(params, pair: Pair, drafts, shares, stop_ids, setup: Setup):
         "segment_ids": jnp.ones((rows, k + 1), jnp.int32),
         "positions": jnp.minimum(state.position[:, None] + offsets, (state.position + state.left)[:, None]),
     }
-    hidden, cache = setup.target.hidden(params, batch, state.cache)
-    logits = setup.target.unembed(params, hidden)
+    logits, cache = hoist.call(partial(_advance_all, setup.target), params, batch, state.cache)
     seen, counts = _along(state, drafts)
     flat = [None if x is None else x.reshape(-1, logits.shape[-1]) for x in (logits, seen, counts)]
     scores = process(flat[0], flat[1], sampling, flat[2]).reshape(logits.shape)
@@ -240,7 +240,7 @@ def _accept(scores, drafts, shares, state: State, sampling: Sampling):
 
 def _advance(pair: Pair, cache, tokens, new, accepted, stop_ids, setup: Setup):
     """The pair behind a round, and how many of its tokens [batch, k + 1] each row takes."""
-    state, front = pair.state, setup.fronts[0]
+    state, front = pair.state, cache.front
     offsets, index = jnp.arange(setup.k + 1), jnp.arange(accepted.size)
     ends = jnp.isin(new, stop_ids) & (offsets <= accepted[:, None])
     count = jnp.where(ends.any(axis=1), jnp.argmax(ends, axis=1) + 1, accepted + 1)
@@ -262,41 +262,51 @@ def _advance(pair: Pair, cache, tokens, new, accepted, stop_ids, setup: Setup):
     pair = Pair(state, pair.draft, tokens[index, accepted], accepted + 1 == advance)
     if setup.windows:
         apart = jnp.any(live & ~pair.held)
-        pair = jax.lax.cond(apart, lambda p: _packed(p, used - front, setup.fronts), lambda p: p, pair)
+        pair = jax.lax.cond(apart, lambda p: _packed(p, used - front), lambda p: p, pair)
     return pair, count
 
 
-@partial(jax.jit, static_argnames="fronts", donate_argnames="pair")
-def pack(pair: Pair, target, *, fronts: tuple[int, int]) -> Pair:
+@partial(jax.jit, donate_argnames="pair")
+def pack(pair: Pair, target) -> Pair:
     """Moves the tokens of each row together, so that they end where `target` slots are in use behind the front."""
-    return _packed(pair, target, fronts)
+    return _packed(pair, target)
 
 
-def _packed(pair: Pair, target, fronts) -> Pair:
+def _packed(pair: Pair, target) -> Pair:
     state = pair.state
-    segments = state.cache.segment_ids[:, fronts[0] :]
+    segments = state.cache.segment_ids[:, state.cache.front :]
     most = segments.shape[1]
     order = jnp.argsort(segments != 0, axis=1, stable=True)  # empty slots first, the others in their order
     slots = jnp.arange(most)
     source = jnp.take(order, jnp.clip(slots + most - target, 0, most - 1), axis=1)
     segments = jnp.where(slots < target, jnp.take_along_axis(segments, source, axis=1), 0)
 
-    def moved(cache, front):
-        def move(x):
-            tail = jnp.take_along_axis(x[:, :, front:], source[None, :, :, None, None], axis=2)
-            return jax.lax.dynamic_update_slice_in_dim(x, tail, front, axis=2)
-
-        ids = jax.lax.dynamic_update_slice_in_dim(cache.segment_ids, segments, front, axis=1)
-        return pin(cache._replace(k=move(cache.k), v=move(cache.v), segment_ids=ids))
-
-    cache = moved(state.cache, fronts[0])._replace(length=jnp.asarray(target + fronts[0], jnp.int32))
-    return Pair(state._replace(cache=cache), moved(pair.draft, fronts[1]), pair.previous, jnp.ones_like(pair.held))
+    cache, draft = (_gathered(x, source, segments, target) for x in (state.cache, pair.draft))
+    return Pair(state._replace(cache=cache), draft, pair.previous, jnp.ones_like(pair.held))
 
 
-def _behind(draft, cache, fronts):
-    """The draft's cache, with the slots in use that the target's has, but for the last of them."""
-    ids = jax.lax.dynamic_update_slice_in_dim(draft.segment_ids, cache.segment_ids[:, fronts[0] :], fronts[1], axis=1)
-    return draft._replace(segment_ids=ids, length=cache.length - fronts[0] + fronts[1] - 1)
+def _gathered(cache, source, segments, target):
+    """A cache with `target` places in use behind its front, in which place p of a row has what source[row, p] had.
+
+    source, segments: [batch, places], of those behind the front.
+    """
+    front, length = cache.front, jnp.asarray(target + cache.front, jnp.int32)
+    inside = jnp.broadcast_to(jnp.arange(front), (source.shape[0], front))
+    places, layers = jnp.concatenate([inside, front + source], axis=1), []
+    for i, layer in enumerate(cache.layers):
+        mine = jnp.maximum(caches.held(cache, i, length), 0)
+        slots = caches.slot_of(cache, i, places[:, mine])
+        layers.append(jax.tree.map(
+            lambda x, at=slots: jnp.take_along_axis(x, at.reshape(at.shape + (1,) * (x.ndim - 2)), axis=1), layer
+        ))  # fmt: skip
+    ids = jnp.concatenate([cache.segment_ids[:, :front], segments], axis=1)
+    return pin(cache._replace(layers=tuple(layers), segment_ids=ids, length=length))
+
+
+def _behind(draft, cache):
+    """The draft's cache, with the places in use that the target's has, but for the last of them."""
+    ids = jnp.concatenate([draft.segment_ids[:, : draft.front], cache.segment_ids[:, cache.front :]], axis=1)
+    return draft._replace(segment_ids=ids, length=cache.length - cache.front + draft.front - 1)
 
 
 def _fit(logits, vocab: int):

@@ -23,10 +23,11 @@ LEAST_ROOM = 16  # tokens of an answer, if it may have so many, that a prompt mu
 
 
 def open_local(path: str, *, adapter: str = "", batch_size: int = 8, dtype: str = "float32", mesh: Any = None,
-               max_length: int = 0, template: str = "", what: str = "model") -> Local:
+               max_length: int = 0, template: str = "", kv_cache: str = "", what: str = "model") -> Local:
     """The model of a directory, an adapter's directory, or a hub name.
 
-    mesh: of jax; None: one device. template: as `read_template` takes it. what: names the option in errors. Raises
+    mesh: of jax; None: one device. template: as `read_template` takes it. kv_cache: see
+    `models.cache.KINDS`. what: names the option in errors. Raises
     UserError for what cannot be loaded.
     """
     if not Path(path).expanduser().is_dir() and "/" not in path:
@@ -43,7 +44,7 @@ def open_local(path: str, *, adapter: str = "", batch_size: int = 8, dtype: str 
     if pretrained.tokenizer is None:
         raise UserError(f"{what} {path}: has no tokenizer")
     identity = {"kind": "local", "model": path.rstrip("/"), "digest": identify(base, chosen), "dtype": dtype}
-    return Local(pretrained, identity, batch_size=batch_size, max_length=max_length,
+    return Local(pretrained, identity, batch_size=batch_size, max_length=max_length, kv_cache=kv_cache,
                  chat_template=read_template(template, pretrained.tokenizer))
 
 
@@ -73,20 +74,21 @@ class Local:
 
     Args:
       pretrained: with an adapter, its model is `transform.apply(model)` and its params the pair.
-      identity: as `call.Generator` has it; the template and a max_length are added.
+      identity: as `call.Generator` has it; the template, a max_length and a kind of cache are added.
     """
 
     raw = True
     shared = True  # all processes of a run ask the same
 
     def __init__(self, pretrained: Pretrained, identity: dict, *, batch_size: int = 8, max_length: int = 0,
-                 chat_template: str | None = None, engine: Any = None):
+                 chat_template: str | None = None, engine: Any = None, kv_cache: str = ""):
         from jitune.evals.engine.engine import open_engine
 
-        self.engine = engine or open_engine(pretrained, batch_size, max_length, chat_template)
+        self.engine = engine or open_engine(pretrained, batch_size, max_length, chat_template, kv_cache)
         self.tokenizer, self.chat_template = pretrained.tokenizer, chat_template
         self.identity = {**identity, "chat_template": chat_template}
         self.identity |= {"max_length": max_length} if max_length else {}
+        self.identity |= {"kv_cache": kv_cache} if kv_cache else {}
         self.controls = sorted({str(t) for t in getattr(self.tokenizer, "all_special_tokens", ()) if len(str(t)) > 1},
                                key=len, reverse=True)
 

@@ -8,6 +8,7 @@ Between the two lie file formats (see `peft`) and changes of form, such as one r
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -17,9 +18,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from jitune import sharding, tree
-from jitune.hub import weights
+from jitune.hub import stored, weights
+from jitune.hub.fused import Factors, fuse, split
 from jitune.models.config import ModelConfig
-from jitune.models.families import NAMES
+from jitune.models.names import names
 from jitune.transforms.chain import chain
 from jitune.transforms.dora import dora
 from jitune.transforms.lora import lora
@@ -27,20 +29,8 @@ from jitune.transforms.partial import select
 from jitune.transforms.prefix import prefix, project
 from jitune.transforms.prompt import prompt
 from jitune.transforms.tokens import tokens
-from jitune.transforms.weights import by_path, dense, flatten
+from jitune.transforms.weights import base_of, by_path, dense, flatten
 from jitune.types import Pretrained, Transform, UserError
-
-
-class Factors(NamedTuple):
-    """Low-rank factors of one module, float32: W' = W + scale A B, with a magnitude DoRA's.
-
-    a: [in, r] (of an embedding [vocab, r]). b: [r, out]. magnitude: [out] or None.
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    scale: float
-    magnitude: np.ndarray | None = None
 
 
 class Parts(NamedTuple):
@@ -59,19 +49,32 @@ class Parts(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a tensor lies: the parameter's path, and the layer of a stacked one."""
+    """What a tensor holds: parameters by path, in order, at (layer, expert); `shape` is that of all together here.
 
-    path: str
-    layer: int | None
+    A kernel's shape is [in, out] here, and turned says that it is stored [out, in]; widths are those of the parts.
+    """
+
+    paths: tuple[str, ...]
+    at: tuple[int, ...]
     shape: tuple[int, ...]
+    turned: bool
+    widths: tuple[int, ...]
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The tensor's shape on disk."""
+        return self.shape[::-1] if self.turned else self.shape
 
 
+@functools.lru_cache(maxsize=4)
 def places(config: ModelConfig) -> dict[str, Place]:
-    """{name of the tensor in a checkpoint: its place}; shapes are those of one layer, kernels [in, out]."""
+    """{name of the tensor in a checkpoint: its place}; do not change what comes back."""
+    table, leaves = names(config), tree.flatten(weights.abstract_params(config))
     found = {}
-    for path, leaf in tree.flatten(weights.abstract_params(config)).items():
-        for name, layer in _names(path, leaf.shape):
-            found[name] = Place(path, layer, leaf.shape if layer is None else leaf.shape[1:])
+    for name, held in stored.holders(table, {path: leaf.shape for path, leaf in leaves.items()}).items():
+        turned = table[held.paths[0]].transposed
+        widths = tuple(leaves[path].shape[-1] for path in held.paths)
+        found[name] = Place(held.paths, held.at, held.shape[::-1] if turned else held.shape, turned, widths)
     return found
 
 
@@ -79,17 +82,15 @@ def modules(config: ModelConfig) -> dict[str, str]:
     """{module: linear | embedding | other} of a model; a tied head is a module of its own."""
     found = {}
     for name, place in places(config).items():
-        kind = {"kernel": "linear", "embedding": "embedding"}.get(place.path.rpartition("/")[2], "other")
+        kind = {"kernel": "linear", "embedding": "embedding"}.get(place.paths[0].rpartition("/")[2], "other")
         module = name.rpartition(".")[0]
         found[module] = kind if found.get(module, "other") == "other" else found[module]
     return found | ({"lm_head": "linear"} if config.tied else {})
 
 
-def _names(path: str, shape) -> list[tuple[str, int | None]]:
-    if path not in NAMES:
-        raise UserError(f"{path}: has no name in a Hugging Face checkpoint")
-    stacked = path.startswith("layers/")
-    return [(NAMES[path].format(i=i), i) for i in range(shape[0])] if stacked else [(NAMES[path], None)]
+def embedding(config: ModelConfig) -> str:
+    """The module of the embedding: model.embed_tokens, or what the family calls it."""
+    return names(config)["embed/embedding"].name.removesuffix(".weight")
 
 
 # From trees to parts.
@@ -100,7 +101,7 @@ def take(frozen, trainable, config: ModelConfig) -> Parts:
 
     Raises UserError where every parameter is trained, for then there is no adapter.
     """
-    parts = Parts({}, {}, {})
+    parts, base = Parts({}, {}, {}), flatten(base_of(frozen) or {})
     for still, moving in _links(frozen, trainable):
         leaves = tree.flatten(moving)
         ends = {path.rpartition("/")[2] for path in leaves}
@@ -110,14 +111,31 @@ def take(frozen, trainable, config: ModelConfig) -> Parts:
         elif "prompt" in moving:
             parts = parts._replace(prompt=weights.to_host(moving["prompt"]).astype(np.float32))
         elif "lora_a" in ends:
-            parts.factors.update(_take_factors(still, moving))
+            parts.factors.update(_by_module(_take_factors(still, moving), base, config))
         elif "rows" in ends:
-            parts.rows.update(_take_rows(still, moving))
+            parts.rows.update(_take_rows(still, moving, config))
         elif leaves.keys() == tree.flatten(weights.abstract_params(config)).keys():
             raise UserError("every parameter is trained, so there is no adapter; export the whole model (--to merged)")
         else:
-            parts.saved.update(weights.export_tensors(moving, config))
+            whole = {p for place in places(config).values() if {*place.paths} & leaves.keys() for p in place.paths}
+            rest = {path: dense(base[path]).astype("float32") for path in whole - leaves.keys()}
+            parts.saved.update(weights.export_tensors(tree.unflatten({**leaves, **rest}), config))
     return parts
+
+
+def _by_module(found: dict, base: dict, config: ModelConfig) -> dict[str, Factors]:
+    """Factors by module from those by (path, layer and expert), those of fused weights together."""
+
+    def norms(path, at):
+        return np.linalg.norm(weights.to_host(dense(base[path])[at]).astype(np.float32), axis=0)
+
+    made = {}
+    for name, place in places(config).items():
+        parts = [found.get((path, place.at)) for path in place.paths]
+        if any(parts):
+            lengths = functools.partial(lambda place, i: norms(place.paths[i], place.at), place)
+            made[name.removesuffix(".weight")] = fuse(parts, place.widths, lengths)
+    return made
 
 
 def _links(frozen, trainable):
@@ -129,26 +147,24 @@ def _links(frozen, trainable):
         yield frozen, trainable
 
 
-def _take_factors(frozen, trainable) -> dict[str, Factors]:
+def _take_factors(frozen, trainable) -> dict[tuple[str, tuple], Factors]:
     scales, minus = tree.flatten(frozen["scale"]), by_path(frozen.get("minus", {}), "lora_a")
     found = {}
     for path, arrays in by_path(trainable, "lora_a").items():
         arrays = {name: weights.to_host(x).astype(np.float32) for name, x in arrays.items()}
         first = {name: weights.to_host(x).astype(np.float32) for name, x in minus.get(path, {}).items()}
-        names = _names(path, arrays["lora_a"].shape)
-        layers = [tuple(x[i] if i is not None else x for x in (arrays["lora_a"], arrays["lora_b"])) for _, i in names]
-        kept = _ranks(layers, always="magnitude" in arrays)
+        a, b, magnitude = (arrays.get(name) for name in ("lora_a", "lora_b", "magnitude"))
+        spots = list(np.ndindex(a.shape[:-2]))
+        kept = _ranks([(a[at], b[at]) for at in spots], always=magnitude is not None)
         scale = weights.to_host(scales[path])
-        for (name, i), (a, b), rank in zip(names, layers, kept, strict=True):
-            a, b = a[:, :rank], b[:rank]
+        for at, rank in zip(spots, kept, strict=True):
+            left, right = a[at][:, :rank], b[at][:rank]
             if first:
-                at = () if i is None else i
-                a, b = np.concatenate([a, first["lora_a"][at]], 1), np.concatenate([b, -first["lora_b"][at]])
-            magnitude = arrays.get("magnitude")
+                left = np.concatenate([left, first["lora_a"][at]], 1)
+                right = np.concatenate([right, -first["lora_b"][at]])
             if rank:
-                found[name.removesuffix(".weight")] = Factors(
-                    a, b, float(scale if i is None else scale[i]),
-                    magnitude if magnitude is None or i is None else magnitude[i])  # fmt: skip
+                own = None if magnitude is None else magnitude[at]
+                found[path, at] = Factors(left, right, float(scale[at[: scale.ndim]]), own)
     return found
 
 
@@ -163,12 +179,12 @@ def _ranks(layers, *, always: bool) -> list[int]:
     return [width if r == widest else max(r, int(always)) for r in ranks]
 
 
-def _take_rows(frozen, trainable) -> dict[str, tuple[list[int], np.ndarray]]:
+def _take_rows(frozen, trainable, config: ModelConfig) -> dict[str, tuple[list[int], np.ndarray]]:
     ids = weights.to_host(frozen["ids"]).tolist()
     found = {}
     for path, arrays in by_path(trainable, "rows").items():
         rows = weights.to_host(arrays["rows"]).astype(np.float32)
-        ((name, _),) = _names(path, rows.shape)
+        name = names(config)[path].name
         found[name.removesuffix(".weight")] = ids, rows.T if path.endswith("/kernel") else rows
     return found
 
@@ -208,10 +224,12 @@ def _pattern(paths) -> str:
 
 def _build_factors(parts: Parts, pretrained: Pretrained):
     where = places(pretrained.config)
-    by_weight: dict[str, dict[int | None, Factors]] = {}
+    by_weight: dict[str, dict[tuple, Factors]] = {}
     for module, factors in parts.factors.items():
         place = where[f"{module}.weight"]
-        by_weight.setdefault(place.path, {})[place.layer] = factors
+        for path, own in zip(place.paths, split(factors, place.widths), strict=True):
+            if own is not None:
+                by_weight.setdefault(path, {})[place.at] = own
     method = dora if next(iter(parts.factors.values())).magnitude is not None else lora
     ranks = {path: max(f.a.shape[1] for f in group.values()) for path, group in by_weight.items()}
     firsts = {path: next(iter(group.values())) for path, group in by_weight.items()}
@@ -221,28 +239,35 @@ def _build_factors(parts: Parts, pretrained: Pretrained):
         "rank_pattern": {_pattern([p]): r for p, r in ranks.items() if r != rank},
         "alpha_pattern": {_pattern([p]): a for p, a in alphas.items() if a != alpha},
     }
+    leads = _leads(by_weight, pretrained.config)
 
     def fill(fresh):
         """The loaded factors; of layers without any the magnitude that changes nothing."""
         arrays, scales = {}, {}
         for path, group in by_weight.items():
-            layers = [None] if None in group else range(pretrained.config.num_layers)
-            found = [group.get(i) for i in layers]
-            scale = [(f or firsts[path]).scale for f in found]
-            arrays[f"{path}/lora_a"] = [_fill_up(f or firsts[path], "a", ranks[path], f is None) for f in found]
-            arrays[f"{path}/lora_b"] = [_fill_up(f or firsts[path], "b", ranks[path], f is None) for f in found]
+            spots = list(np.ndindex(leads[path]))
+            found = [group.get(at) for at in spots]
+            lists = {
+                "lora_a": [_fill_up(f or firsts[path], "a", ranks[path], f is None) for f in found],
+                "lora_b": [_fill_up(f or firsts[path], "b", ranks[path], f is None) for f in found],
+            }
             if method is dora:
                 same = weights.to_host(by_path(fresh, "lora_a")[path]["magnitude"])
-                arrays[f"{path}/magnitude"] = [
-                    f.magnitude if f else same[i] for f, i in zip(found, layers, strict=True)]
-            stack = (lambda xs: xs[0]) if None in group else np.stack
-            scales[path] = np.asarray(stack([np.float32(s) for s in scale]))
-            for name in [n for n in arrays if n.startswith(f"{path}/")]:
-                arrays[name] = np.asarray(stack(arrays[name]), np.float32)
+                lists["magnitude"] = [f.magnitude if f else same[at] for f, at in zip(found, spots, strict=True)]
+            scale = [np.float32((f or firsts[path]).scale) for f in found]
+            scales[path] = np.asarray(scale, np.float32).reshape(leads[path])
+            for name, own in lists.items():
+                arrays[f"{path}/{name}"] = np.stack(own).reshape(*leads[path], *own[0].shape).astype(np.float32)
         return {"scale": tree.unflatten(scales)}, tree.unflatten(arrays)
 
     pattern = _pattern(by_weight)
     return method(rank, alpha, select=pattern, **options), method(1, 1.0, select=pattern), fill
+
+
+def _leads(paths, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """{path: the axes of layers and experts in front of a parameter}."""
+    table, leaves = names(config), tree.flatten(weights.abstract_params(config))
+    return {path: leaves[path].shape[: stored.depth(table[path])] for path in paths}
 
 
 def _fill_up(factors: Factors, which: str, rank: int, zero: bool) -> np.ndarray:
@@ -254,19 +279,19 @@ def _fill_up(factors: Factors, which: str, rank: int, zero: bool) -> np.ndarray:
 
 def _build_saved(parts: Parts, pretrained: Pretrained):
     where = places(pretrained.config)
-    by_weight: dict[str, dict[int | None, np.ndarray]] = {}
+    by_weight: dict[str, dict[tuple, np.ndarray]] = {}
     for name, array in parts.saved.items():
         place = where[name]
-        by_weight.setdefault(place.path, {})[place.layer] = array.T if place.path.endswith("/kernel") else array
-    base = flatten(pretrained.params)
-    arrays = {}
-    for path, group in by_weight.items():
-        if None in group:
-            arrays[path] = np.asarray(group[None], np.float32)
-        else:  # a stacked weight is trained as a whole; layers that were not are the base's
-            layers = range(pretrained.config.num_layers)
-            rest = None if len(group) == len(layers) else weights.to_host(dense(base[path]))
-            arrays[path] = np.stack([np.asarray(group[i] if i in group else rest[i], np.float32) for i in layers])
+        pieces = np.split(array.T if place.turned else array, np.cumsum(place.widths)[:-1], axis=-1)
+        for path, piece in zip(place.paths, pieces, strict=True):
+            by_weight.setdefault(path, {})[place.at] = piece
+    base, arrays = flatten(pretrained.params), {}
+    for path, lead in _leads(by_weight, pretrained.config).items():
+        # A stacked weight is trained as a whole; layers that were not are the base's.
+        group, spots = by_weight[path], list(np.ndindex(lead))
+        rest = None if len(group) == len(spots) else weights.to_host(dense(base[path]))
+        found = [np.asarray(group[at] if at in group else rest[at], np.float32) for at in spots]
+        arrays[path] = np.stack(found).reshape(*lead, *found[0].shape)
     transform = select(_pattern(arrays))
     return transform, transform, lambda fresh: ({}, tree.unflatten(arrays))
 
@@ -280,7 +305,7 @@ def _build_rows(parts: Parts, pretrained: Pretrained):
         """Rows that only the other table trains keep their values."""
         arrays = {path: np.array(weights.to_host(x)) for path, x in tree.flatten(fresh).items()}
         for module, (own, rows) in parts.rows.items():
-            path = where[f"{module}.weight"].path
+            (path,) = where[f"{module}.weight"].paths
             at = [ids.index(i) for i in own]
             if path.endswith("/kernel"):
                 arrays[f"{path}/rows"][:, at] = rows.T

@@ -20,8 +20,8 @@ from jitune import tree
 from jitune.generation.decode_loop import slots_in_front
 from jitune.hub import adapter, files, peft_config, peft_read, resize, weights
 from jitune.hub.adapter import Parts
-from jitune.hub.peft_config import HEAD
-from jitune.hub.peft_read import EMBEDDING, PREFIX, WEIGHTS
+from jitune.hub.peft_config import HEAD, TYING
+from jitune.hub.peft_read import PREFIX, WEIGHTS
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.structured import is_leaf
@@ -191,7 +191,7 @@ def _check(parts: Parts, model) -> None:
     with_norm = [m for m, f in parts.factors.items() if f.magnitude is not None]
     if with_norm and len(with_norm) < len(parts.factors):
         raise UserError("PEFT has no adapter with LoRA and DoRA in one; use one of them for all weights")
-    if model.tied and EMBEDDING in with_norm:
+    if model.tied and adapter.embedding(model) in with_norm:
         raise UserError("PEFT has no DoRA of an embedding that is the head too; leave it out of select, or use lora")
 
 
@@ -203,9 +203,9 @@ def _with_siblings(parts: Parts, pretrained: Pretrained) -> tuple[Parts, list[st
     base = flatten(pretrained.params) if idle else {}
     more = {}
     for name in idle:
-        path, layer, _ = places[name]
-        array = weights.to_host(dense(base[path])[() if layer is None else layer])
-        more[name] = array.T if path.endswith("/kernel") else array
+        place = places[name]
+        array = np.concatenate([weights.to_host(dense(base[path])[place.at]) for path in place.paths], axis=-1)
+        more[name] = array.T if place.turned else array
     return parts._replace(saved={**parts.saved, **more}), idle
 
 
@@ -220,24 +220,28 @@ def _export(parts: Parts, model, base: str, rslora: bool | None) -> tuple[dict[s
         config = peft_config.write_prompt(base, "PREFIX_TUNING", count, layers, heads, heads * size)
         return {"prompt_embeddings": parts.prefix.reshape(count, -1)}, config
     factors, saved = dict(parts.factors), dict(parts.saved)
-    tied = model.tied and (EMBEDDING in factors or f"{EMBEDDING}.weight" in saved)
-    if tied and EMBEDDING in factors:
-        f = factors[EMBEDDING]
+    embedding = adapter.embedding(model)
+    tied = model.tied and (embedding in factors or f"{embedding}.weight" in saved)
+    if tied and embedding in factors:
+        f = factors[embedding]
         factors[HEAD] = f._replace(a=f.b.T, b=f.a.T)
-    kinds, found = adapter.modules(model), {}
+    kinds, found, places = adapter.modules(model), {}, adapter.places(model)
+    linear = [places[f"{m}.weight"] for m in factors if kinds[m] == "linear" and f"{m}.weight" in places]
     for module, f in factors.items():
         a, b = ("lora_embedding_A", "lora_embedding_B") if kinds[module] == "embedding" else (
             "lora_A.weight", "lora_B.weight")  # fmt: skip
         found |= {f"{module}.{a}": f.a.T, f"{module}.{b}": f.b.T}
         if f.magnitude is not None:
             found[f"{module}.lora_magnitude_vector"] = f.magnitude
+    if tied and f"{embedding}.weight" in saved:
+        saved[f"{HEAD}.weight"] = saved[f"{embedding}.weight"]
+    told = [m for m in (n.rpartition(".")[0] for n in saved) if m != HEAD or embedding.rpartition(".")[2] not in TYING]
     config = peft_config.write_lora(
         base, {m: f.a.shape[1] for m, f in factors.items()}, {m: f.scale for m, f in factors.items()}, kinds,
-        dora=any(f.magnitude is not None for f in factors.values()), saved=[n.rpartition(".")[0] for n in saved],
+        dora=any(f.magnitude is not None for f in factors.values()), saved=told,
         rows={m: ids for m, (ids, _) in parts.rows.items()}, tied=tied, rslora=rslora,
+        fan_in_fan_out=not all(place.turned for place in linear),
     )  # fmt: skip
-    if tied and f"{EMBEDDING}.weight" in saved:
-        saved[f"{HEAD}.weight"] = saved[f"{EMBEDDING}.weight"]
     found |= saved
     found |= {f"{m}.token_adapter.trainable_tokens_delta": rows for m, (_, rows) in parts.rows.items()}
     return {PREFIX + name: array for name, array in found.items()}, config

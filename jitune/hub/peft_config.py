@@ -25,6 +25,8 @@ TYPES = ("LORA", "PREFIX_TUNING", "PROMPT_TUNING", "TRAINABLE_TOKENS")
 # PEFT's name for "no module has factors": the adapter is made of saved modules or token rows alone.
 NO_TARGETS = "dummy-target-modules"
 HEAD = "lm_head"
+# Names of modules that make PEFT keep embedding and head one weight (ensure_weight_tying); GPT-2's wte does not.
+TYING = ("embed_tokens", HEAD)
 # Initializations that leave the base as it is, so that the factors alone say what was trained.
 PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 UNDERSTOOD = frozenset(
@@ -33,7 +35,7 @@ UNDERSTOOD = frozenset(
     init_lora_weights base_model_name_or_path token_indices num_virtual_tokens num_transformer_submodules
     num_attention_heads num_layers token_dim""".split()
 )
-# Of training only, or bookkeeping. fan_in_fan_out is about how a base of Conv1D modules is stored: there are none here.
+# Of training only, or bookkeeping. fan_in_fan_out is about how a base is stored, which the family tells.
 NEUTRAL = frozenset(
     """auto_mapping peft_version revision inference_mode lora_dropout fan_in_fan_out loftq_config eva_config
     corda_config lora_ga_config velora_config qalora_group_size megatron_core runtime_config init_weights
@@ -206,22 +208,25 @@ def _common(base: str) -> dict[str, Any]:
 def write_lora(
     base: str, ranks: dict[str, int], scales: dict[str, float], modules: dict[str, str], *, dora: bool,
     saved: Sequence[str], rows: dict[str, list[int]], tied: bool, rslora: bool | None = None,
+    fan_in_fan_out: bool = False,
 ) -> dict:  # fmt: skip
     """The config of factors, saved modules and token rows, as PEFT 0.21 writes it.
 
     ranks, scales: of each module that has factors; modules: all of the base. tied: the head is the embedding, and one
     of them is changed. rslora: whether scales are alpha / sqrt(r); None: if that makes every alpha a round number and
-    alpha / r does not.
+    alpha / r does not. fan_in_fan_out: the weights of some modules with factors are stored [in, out].
     """
     if rslora is None:
         plain, root = ([_is_round(_alpha(s, ranks[m], rs)) for m, s in scales.items()] for rs in (False, True))
         rslora = all(root) and not all(plain)
     alphas = {m: _alpha(s, ranks[m], rslora) for m, s in scales.items()}
     rank, alpha = (Counter(v.values()).most_common(1)[0][0] if v else 8 for v in (ranks, alphas))
-    targets, ids = [m for m in ranks if not (tied and m == HEAD)], list(rows.values())
+    named = any(m.rpartition(".")[2] in TYING for m in (*ranks, *saved) if m != HEAD)
+    targets, ids = [m for m in ranks if not (tied and named and m == HEAD)], list(rows.values())
     return {
-        **_common(base), "peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
-        "layers_pattern": None, "layers_to_transform": None, "lora_dropout": 0.0, "exclude_modules": None,
+        **_common(base), "peft_type": "LORA", "bias": "none", "fan_in_fan_out": fan_in_fan_out,
+        "init_lora_weights": True, "layers_pattern": None, "layers_to_transform": None, "lora_dropout": 0.0,
+        "exclude_modules": None,
         "target_modules": shorten(targets, modules, _names) if targets else NO_TARGETS, "r": rank, "lora_alpha": alpha,
         "rank_pattern": _exceptions(ranks, rank), "alpha_pattern": _exceptions(alphas, alpha),
         "use_rslora": rslora, "use_dora": dora, "ensure_weight_tying": tied,

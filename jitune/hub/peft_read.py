@@ -14,15 +14,12 @@ import numpy as np
 from jitune import tree
 from jitune.hub import adapter, files, peft_config, weights
 from jitune.hub.adapter import Factors, Parts, Place
-from jitune.hub.peft_config import HEAD
-from jitune.models.families import NAMES
+from jitune.hub.peft_config import HEAD, TYING
 from jitune.transforms.weights import dense, flatten
 from jitune.types import Pretrained, UserError
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # what PEFT writes before the names of modules
-EMBEDDING = NAMES["embed/embedding"].removesuffix(".weight")
-TABLES = (EMBEDDING, HEAD)
 
 
 class _Wanted(NamedTuple):
@@ -43,18 +40,21 @@ def read(directory: Path, config: dict, pretrained: Pretrained) -> Parts:
     if config["peft_type"] in ("PREFIX_TUNING", "PROMPT_TUNING"):
         return _read_prompt(config, tensors, pretrained.config, directory)
     model, where = pretrained.config, directory / peft_config.FILE
+    embedding = adapter.embedding(model)
     kinds = adapter.modules(model)
     targets = peft_config.target_modules(config, kinds, where) if config["peft_type"] == "LORA" else []
     if targets is None:
         targets = [m for m in kinds if any(n.startswith(f"{m}.lora_") for n in tensors)]
     saved = peft_config.saved_modules(config, kinds, where)
-    mirrored = model.tied and bool(config.get("ensure_weight_tying"))
+    mirrored = model.tied and bool(config.get("ensure_weight_tying")) and (
+        embedding.rpartition(".")[2] in TYING or HEAD in (*targets, *saved)
+        or any(n.startswith(f"{HEAD}.") for n in tensors))  # fmt: skip
     if mirrored:  # a change of one of the two is one of both, though the file may hold only the embedding's
-        targets, saved = (_with_both(found, tensors) for found in (targets, saved))
-    rows = peft_config.token_rows(config, TABLES, where)
+        targets, saved = (_with_both(found, tensors, embedding) for found in (targets, saved))
+    rows = peft_config.token_rows(config, (embedding, HEAD), where)
     wanted = _wanted(config, targets, saved, rows, model)
     if model.tied:
-        _tie_rows(wanted, tensors, directory)
+        _tie_rows(wanted, tensors, embedding, directory)
     tensors = _drop_base_layers(tensors, wanted, pretrained, directory)
     _compare(wanted.shapes, tensors, directory)
     factors = {}
@@ -64,7 +64,7 @@ def read(directory: Path, config: dict, pretrained: Pretrained) -> Parts:
         factors[module] = Factors(np.ascontiguousarray(a.T), np.ascontiguousarray(b.T), scale, magnitude)
     parts = Parts(factors, {n: tensors[n] for n in wanted.saved},
                   {m: (ids, tensors[name]) for m, (ids, name) in wanted.rows.items()})  # fmt: skip
-    return _tie(parts, mirrored, directory) if model.tied else parts
+    return _tie(parts, mirrored, embedding, directory) if model.tied else parts
 
 
 def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
@@ -108,8 +108,8 @@ def _read_prompt(config: dict, tensors: dict, model, directory: Path) -> Parts:
 def _wanted(config, targets, saved, rows, model) -> _Wanted:
     """The tensors that the config asks for, by PEFT's names."""
     found, places, kinds = _Wanted({}, {}, [], {}), adapter.places(model), adapter.modules(model)
-    table = places[f"{EMBEDDING}.weight"].shape
-    places = {f"{HEAD}.weight": Place("lm_head/kernel", None, table[::-1]), **places}
+    table = places[f"{adapter.embedding(model)}.weight"].shape
+    places = {f"{HEAD}.weight": Place(("lm_head/kernel",), (), table[::-1], True, (table[0],)), **places}
     for module in targets:
         rank, (size_in, size_out) = peft_config.rank_of(config, module), places[f"{module}.weight"].shape
         ends = ("lora_embedding_A", "lora_embedding_B") if kinds[module] == "embedding" else (
@@ -122,8 +122,7 @@ def _wanted(config, targets, saved, rows, model) -> _Wanted:
             found.shapes[f"{module}.lora_magnitude_vector"] = (size_out,)
     for module in saved:
         for name in (n for n in places if n.rpartition(".")[0] == module):
-            turned = places[name].path.endswith("/kernel")
-            found.shapes[name] = places[name].shape[::-1] if turned else places[name].shape
+            found.shapes[name] = places[name].stored_shape
             found.saved.append(name)
     middle = "" if config["peft_type"] == "TRAINABLE_TOKENS" else "token_adapter."
     for module, ids in rows.items():
@@ -139,10 +138,10 @@ def _drop_base_layers(tensors: dict, wanted: _Wanted, pretrained: Pretrained, di
 
     Raises UserError for copies that are not the base's own: then the vocabulary was changed, or the base is another.
     """
-    left, base = {}, flatten(pretrained.params)
+    left, base, tables = {}, flatten(pretrained.params), (adapter.embedding(pretrained.config), HEAD)
     for name, array in tensors.items():
         module, _, last = name.rpartition(".base_layer.")
-        if module not in TABLES or last != "weight" or module not in wanted.factors:
+        if module not in tables or last != "weight" or module not in wanted.factors:
             left[name] = array
             continue
         head = module == HEAD and "lm_head/kernel" in base
@@ -172,45 +171,47 @@ def _compare(shapes: dict, tensors: dict, directory: Path) -> None:
 
 # A head that is the embedding: PEFT has two modules there, this model one weight.
 
-_DIFFERENT = ("changes one of embed_tokens and lm_head, or both differently; in this base they are one weight "
-              "(PEFT's ensure_weight_tying keeps them so)")  # fmt: skip
+
+def _different(embedding: str, directory: Path) -> UserError:
+    return UserError(f"{directory}: changes one of {embedding.rpartition('.')[2]} and {HEAD}, or both differently; in "
+                     "this base they are one weight (PEFT's ensure_weight_tying keeps them so)")  # fmt: skip
 
 
-def _with_both(found: list[str], tensors: dict) -> list[str]:
+def _with_both(found: list[str], tensors: dict, embedding: str) -> list[str]:
     """Modules, with the embedding for the head, and the head where the file has it."""
-    rest = [m for m in found if m not in TABLES]
+    rest = [m for m in found if m not in (embedding, HEAD)]
     if len(rest) == len(found):
         return found
-    return [*rest, EMBEDDING, *([HEAD] if any(n.startswith(f"{HEAD}.") for n in tensors) else [])]
+    return [*rest, embedding, *([HEAD] if any(n.startswith(f"{HEAD}.") for n in tensors) else [])]
 
 
-def _tie_rows(wanted: _Wanted, tensors: dict, directory: Path) -> None:
+def _tie_rows(wanted: _Wanted, tensors: dict, embedding: str, directory: Path) -> None:
     """Takes the head's rows out of what is wanted, and of the file where it has them."""
-    head, own = wanted.rows.pop(HEAD, None), wanted.rows.get(EMBEDDING)
+    head, own = wanted.rows.pop(HEAD, None), wanted.rows.get(embedding)
     if head:
         wanted.shapes.pop(head[1])
     if not own:
         if head:
-            raise UserError(f"{directory}: {_DIFFERENT}")
+            raise _different(embedding, directory)
         return
-    copy = tensors.pop(own[1].replace(EMBEDDING, HEAD, 1), None)
+    copy = tensors.pop(own[1].replace(embedding, HEAD, 1), None)
     if (head and head[0] != own[0]) or (copy is not None and not np.array_equal(copy, tensors.get(own[1]))):
-        raise UserError(f"{directory}: {_DIFFERENT}")
+        raise _different(embedding, directory)
 
 
-def _tie(parts: Parts, mirrored: bool, directory: Path) -> Parts:
+def _tie(parts: Parts, mirrored: bool, embedding: str, directory: Path) -> Parts:
     """The parts without the head's factors and weight. Raises UserError where they are not the embedding's."""
-    e, h = parts.factors.pop(EMBEDDING, None), parts.factors.pop(HEAD, None)
+    e, h = parts.factors.pop(embedding, None), parts.factors.pop(HEAD, None)
     if h is None and e and mirrored:
         h = Factors(e.b.T, e.a.T, e.scale)
     if e or h:
         if not (e and h) or e.scale != h.scale or e.magnitude is not None or not (
                 np.array_equal(e.a, h.b.T) and np.array_equal(e.b, h.a.T)):  # fmt: skip
-            raise UserError(f"{directory}: {_DIFFERENT}")
-        parts.factors[EMBEDDING] = e
+            raise _different(embedding, directory)
+        parts.factors[embedding] = e
     copy = parts.saved.pop(f"{HEAD}.weight", None)
-    own = parts.saved.get(f"{EMBEDDING}.weight")
+    own = parts.saved.get(f"{embedding}.weight")
     copy = own if copy is None and mirrored else copy
     if (own is None) != (copy is None) or (own is not None and not np.array_equal(own, copy)):
-        raise UserError(f"{directory}: {_DIFFERENT}")
+        raise _different(embedding, directory)
     return parts

@@ -15,18 +15,19 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jitune import sharding, tree
-from jitune.hub import files
+from jitune import limits, sharding, tree
+from jitune.hub import files, stored
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
-from jitune.models.families import IGNORED_TENSORS
+from jitune.models.names import Stored, ignored
 from jitune.models.names import names as name_table
 from jitune.types import Params, Pretrained, UserError
 
@@ -64,12 +65,13 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def load(path: str | Path, *, dtype: str, mesh: Mesh | None = None, param_dtype: str | None = None,
-         scan_layers: bool = True, remat: str = "none") -> Pretrained:
+         scan_layers: bool = True, remat: str = "none", allow_longer_context: bool = False) -> Pretrained:
     """Loads a checkpoint directory (or a hub name).
 
     dtype: of the computation and, unless param_dtype says otherwise, of the weights. mesh: where the
-    weights lie, by `sharding.RULES`; the default is one device. Raises UserError for unknown config keys,
-    missing, extra or wrongly shaped tensors, and broken files.
+    weights lie, by `sharding.RULES`; the default is one device. allow_longer_context: texts may be longer than the
+    model was made for. Raises UserError for unknown config keys, missing, extra or wrongly shaped tensors, broken
+    files, and a longer context where positions are learned.
     """
     directory = resolve(path)
     for name in (dtype, param_dtype or dtype):
@@ -78,6 +80,7 @@ def load(path: str | Path, *, dtype: str, mesh: Mesh | None = None, param_dtype:
     config = read_config(directory).replace(
         dtype=dtype, param_dtype=param_dtype or dtype, scan_layers=scan_layers, remat=remat
     )
+    config = limits.lift(config, allow_longer_context, limits.IN_COMMANDS)
     model = decoder.build(config)
     return Pretrained(model, load_params(directory, config, mesh), load_tokenizer(directory), config)
 
@@ -101,7 +104,7 @@ def load_params(directory: Path, config: ModelConfig, mesh: Mesh | None, *, keep
     leaves = tree.flatten(abstract)
     params = {}
     for path, leaf in leaves.items():
-        params[path] = _load_leaf(path, plan[path], leaf, homes[path])
+        params[path] = _load_leaf(plan[path], leaf, homes[path])
         if keep is not None:
             params[path] = _keep(keep, path, params[path], mesh)
     return tree.unflatten(params)
@@ -115,27 +118,33 @@ def _keep(keep, path: str, array: jax.Array, mesh: Mesh):
     return jax.block_until_ready(jax.jit(functools.partial(keep, path), out_shardings=homes)(array))
 
 
-def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelConfig, where) -> dict:
-    """Pairs every parameter with its tensors, {path: [Tensor, one a layer]}, and refuses what is left."""
-    plan, missing, used = {}, [], set()
-    table = name_table(config)
-    for path, leaf in tree.flatten(abstract).items():
-        stacked = path.startswith("layers/")
-        names = [table[path].name.format(i=i) for i in range(leaf.shape[0])] if stacked else [table[path].name]
-        shape = leaf.shape[1:] if stacked else leaf.shape
-        shape = shape[::-1] if path.endswith("/kernel") else shape
-        missing += [n for n in names if n not in found]
-        for name in names:
-            if name in found and found[name].shape != shape:
-                raise UserError(f"{where}: {name} has shape {found[name].shape}, the config asks for {shape}")
-            if name in found and found[name].dtype not in files.FLOAT_DTYPES:
-                raise UserError(f"{where}: {name} has dtype {found[name].dtype}, only floats are loaded")
-        plan[path] = [found.get(n) for n in names]
-        used |= set(names)
-    extra = sorted(n for n in found.keys() - used if not re.search(IGNORED_TENSORS, n))
-    if config.tied and "lm_head.weight" in extra:
-        _check_tied(found, table["embed/embedding"].name, where)
-        extra.remove("lm_head.weight")
+class Source(NamedTuple):
+    """Where a parameter is read from: its place in the table, and its tensors by their leading index (see `stored`)."""
+
+    place: Stored
+    tensors: dict[tuple[int, ...], files.Tensor]
+
+
+def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelConfig, where) -> dict[str, Source]:
+    """Pairs every parameter with its tensors, and refuses what is missing, left over, or of another shape or type."""
+    table = stored.localize(name_table(config), found)
+    held = stored.holders(table, {path: leaf.shape for path, leaf in tree.flatten(abstract).items()})
+    plan = {path: Source(table[path], {}) for one in held.values() for path in one.paths}
+    for name, one in held.items():
+        if (tensor := found.get(name)) is None:
+            continue
+        if tensor.shape != one.shape:
+            raise UserError(f"{where}: {name} has shape {tensor.shape}, the config asks for {one.shape}")
+        if tensor.dtype not in files.FLOAT_DTYPES:
+            raise UserError(f"{where}: {name} has dtype {tensor.dtype}, only floats are loaded")
+        for path in one.paths:
+            plan[path].tensors[one.at] = tensor
+    missing = [n for n in held if n not in found]
+    extra = sorted(n for n in found.keys() - held.keys() if not re.search(ignored(config), n))
+    head = table["lm_head/kernel"].name
+    if config.tied and head in extra:
+        _check_tied(found, head, table["embed/embedding"].name, where)
+        extra.remove(head)
     for kind, names in (("missing", missing), ("extra", extra)):
         if names:
             near = tree.nearest(names[0], extra if kind == "missing" else missing, 1)
@@ -145,17 +154,15 @@ def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelC
     return plan
 
 
-def _check_tied(found, embedding: str, where):
-    head, embedding = (files.read_slice(found[n], ()) for n in ("lm_head.weight", embedding))
-    if not np.array_equal(head, embedding):
+def _check_tied(found, head: str, embedding: str, where):
+    if not np.array_equal(*(files.read_slice(found[n], ()) for n in (head, embedding))):
         raise UserError(f"{where}: the config ties lm_head to the embedding, but the file holds another lm_head")
 
 
-def _load_leaf(path: str, tensors: list[files.Tensor], leaf, home: NamedSharding) -> jax.Array:
+def _load_leaf(source: Source, leaf, home: NamedSharding) -> jax.Array:
     """Reads one parameter; a stacked one is filled in place, a layer at a time."""
-    transposed = path.endswith("/kernel")
-    if not path.startswith("layers/"):
-        return _read(tensors[0], leaf.shape, leaf.dtype, home, transposed)
+    if not stored.depth(source.place):
+        return _read(source, leaf.shape, leaf.dtype, home)
     inner = NamedSharding(home.mesh, PartitionSpec(*home.spec[1:]))
     stacked = jax.jit(lambda: jnp.zeros(leaf.shape, leaf.dtype), out_shardings=home)()
     fill = jax.jit(
@@ -163,19 +170,31 @@ def _load_leaf(path: str, tensors: list[files.Tensor], leaf, home: NamedSharding
         donate_argnums=0,
         out_shardings=home,
     )
-    for i, tensor in enumerate(tensors):
-        one = _read(tensor, leaf.shape[1:], leaf.dtype, inner, transposed)
+    for i in range(leaf.shape[0]):
+        layer = {at[1:]: tensor for at, tensor in source.tensors.items() if at[0] == i}
+        one = _read(source._replace(tensors=layer), leaf.shape[1:], leaf.dtype, inner)
         stacked = fill(stacked, one, i)
         stacked.block_until_ready()
     return stacked
 
 
-def _read(tensor: files.Tensor, shape, dtype, home: NamedSharding, transposed: bool) -> jax.Array:
-    """One tensor as a sharded array: each process reads the slices of its own devices only."""
+def _read(source: Source, shape, dtype, home: NamedSharding) -> jax.Array:
+    """One layer, or what has none, as a sharded array: each process reads the slices of its own devices only."""
+    levels = len(next(iter(source.tensors)))
 
     def read(index):
-        part = files.read_slice(tensor, index[::-1] if transposed else index)
-        return np.ascontiguousarray(part.T if transposed else part, dtype=dtype)
+        rest = stored.index_on_disk(source.place, index[levels:])
+
+        def one(*at):
+            return stored.on_disk(source.place, files.read_slice(source.tensors[at], rest))
+
+        if not levels:
+            return np.ascontiguousarray(one(), dtype=dtype)
+        experts = range(*index[0].indices(shape[0]))
+        whole = np.empty((len(experts), *home.shard_shape(shape)[1:]), dtype)
+        for row, expert in zip(whole, experts, strict=True):
+            row[...] = one(expert)
+        return whole
 
     return jax.make_array_from_callback(shape, home, read)
 
@@ -223,12 +242,13 @@ def put_directory(target: Path, fill, follow=lambda: None, *, mark: str, holds: 
 
 
 def export_tensors(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (Hugging Face name, array as stored there), gathering one tensor at a time to the host."""
-    table = name_table(config)
-    for path, leaf in tree.flatten(params).items():
-        for i in range(leaf.shape[0]) if path.startswith("layers/") else (None,):
-            array = to_host(leaf if i is None else leaf[i])
-            yield table[path].name.format(i=i), array.T if path.endswith("/kernel") else array
+    """Yields (Hugging Face name, array as stored there), gathering one tensor at a time to the host.
+
+    Raises UserError where a tensor would hold parameters that are not among these.
+    """
+    table, leaves = name_table(config), tree.flatten(params)
+    for name, held in stored.holders(table, {path: leaf.shape for path, leaf in leaves.items()}).items():
+        yield name, stored.join(table[held.paths[0]], [to_host(leaves[p][held.at]) for p in held.paths])
 
 
 def to_host(x: jax.Array | np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jitune.leaves.parts import NoRule, Part, Parts, Product, spread
+from jitune.leaves.parts import Grouped, NoRule, Part, Parts, Product, spread
 
 
 @partial(
@@ -87,6 +87,18 @@ class Factored(Parts):
         inner = p.contract((p.x_letters, self._drop(x)), (letters, first.array), kept)
         y = y + self._sum(p, inner, kept, second).astype(y.dtype)
         return y if gain is None else (y * gain).astype(y.dtype)
+
+    def grouped(self, p: Grouped):
+        """x W_g + scale (x A_g) B_g, each group's factors with its own rows."""
+        if self.gain is not None:
+            raise NoRule("magnitudes (DoRA) have no product by groups")
+        a, b = (part.cast(self.dtype).sort() for part in (self.a, self.b))
+        if (a.axes, b.axes) != ((0, 1, None), (0, 2, None)) or self.scale.axes not in ((0,), ()):
+            raise NoRule("its factors are not those of groups of matrices")
+        scale = spread(self.scale.array, self.scale.letters("gio"), "gzo")
+        second = (jnp.swapaxes(b.array, 1, 2) * scale).astype(self.dtype)
+        inner = p.plain(self._drop(p.x), a.array, p.ins, None)
+        return p.plain(p.x, self.base.array, p.ins, p.outs) + p.plain(inner, second, None, p.outs)
 
     def _order(self, p: Product):
         """(A, B) or (B, A), whichever leaves the smaller array in between."""

@@ -32,12 +32,16 @@ class Leaf:
 
     merge() gives the dense weight; dot(product) and take(...) a product and a look-up; transpose, reshape, squeeze,
     slice, cast and times(number) leaves; check_first() and slice_first() what a scan over the first axis needs. All
-    raise NoRule where they cannot without merging.
+    raise NoRule where they cannot without merging. grouped(...) is a product by groups.
     """
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def grouped(self, p: Grouped):
+        """The products of rows with their groups' matrices, where the weight is [groups, in, out]."""
+        raise NoRule("it has no product by groups")
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("array",), meta_fields=("axes",))
@@ -152,6 +156,19 @@ class Product:
     def contract(self, x, factor, out: str, dtype=None):
         """The product of two (letters, array) pairs, the second of them a weight's factor."""
         return _contract(x[1], factor[1], (x[0], factor[0], out), self.precision, dtype)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Products of rows x with the matrices of their groups: see `leaves.grouped`, and there for ins and outs.
+
+    plain: `(x, array [groups, in, out], ins, outs) -> the products with a dense weight`.
+    """
+
+    x: Any
+    ins: str | None
+    outs: str | None
+    plain: Callable
 
 
 def product(first, second, out: str, precision=None, dtype=None) -> jax.Array:

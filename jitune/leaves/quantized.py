@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jitune.leaves.parts import Leaf, NoRule, Part, Product
+from jitune.leaves.parts import Grouped, Leaf, NoRule, Part, Product
 
 
 @partial(
@@ -96,6 +96,10 @@ class Quantized(Leaf):
     def dot(self, p: Product):
         """The product with the dense weight, which is kept by nobody: the backward pass decodes it again."""
         return jax.checkpoint(lambda x, leaf: p.plain(x, leaf.merge()))(p.x, self)
+
+    def grouped(self, p: Grouped):
+        """As `dot`: the matrices of one layer's groups are dense while they are multiplied with."""
+        return jax.checkpoint(lambda x, leaf: p.plain(x, leaf.merge(), p.ins, p.outs))(p.x, self)
 
     def take(self, gather, axis: int, index, index_letters: str, names: str, out: str, **how):
         if self.views or axis != 0 or out[: len(index_letters)] != index_letters:

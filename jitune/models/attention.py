@@ -1,27 +1,38 @@
-"""Causal attention inside documents: the plain form, the one in blocks of queries, cuDNN's, and a cache's on a CPU.
+"""Causal attention inside documents, by whichever backend is asked for: `attend(q, k, v, ..., kind="auto")`.
 
-`attend(q, k, v, ...)` chooses among them by name. Letters in einsums: b batch, t query positions, s key positions,
-k kv heads, g query heads for each kv head, d head_dim.
+| kind | what it is |
+|---|---|
+| auto | xla, or chunked for long rows: see `backends.form` |
+| xla | products by XLA: blocks for rows above BLOCK tokens, else plain |
+| plain | all scores at once; the form that the others are compared with |
+| blocks | a block of queries at a time over the keys up to its end |
+| chunked | chunks of queries and of keys; memory grows with the row, not with its square: see `chunked` |
+| cudnn, pallas, splash, tokamax | kernels: see `kernels` |
+
+Letters in einsums: b batch, t query positions, s key positions, k kv heads, g query heads for each kv head, d head_dim.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from jitune.types import EVERYONE, UserError
+from jitune.models import backends, kernels
+from jitune.models.chunked import attend_chunked
+from jitune.models.masks import LOWEST, allowed, capped
+from jitune.types import EVERYONE, FallsBack, UserError
 
 # Queries in a block: fewer save more of the products above the diagonal, and take longer to compile.
 BLOCK, MOST_BLOCKS = 128, 8
-KEYS = 128  # keys of a cache that are read at once
-LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
     q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None, ends=None,
-    scale=None, softcap=0.0,
+    scale=None, softcap=0.0, windows=None,
 ) -> jax.Array:  # fmt: skip
     """Causal attention inside segments.
 
@@ -40,27 +51,51 @@ def attend(
     scale: of the scores, head_dim ** -0.5 by default. softcap: a score s becomes softcap * tanh(s / softcap) before the
     mask (Gemma 2); 0: it stays.
 
-    kind, which holds where start is None (it is plain elsewhere): plain; blocks, of queries, each over the keys up
-    to its end; auto (blocks); cudnn. All of them honour segments. Raises UserError for cudnn without a GPU or in
-    float32.
+    kind, which holds where start is None (it is plain elsewhere): see above. All honour all of these: where a kernel
+    has no form of one, the call runs as auto, and a `FallsBack` warns of it. windows: all that a traced window can be,
+    which kernels need to know. Raises UserError for a kernel that cannot run here at all: see `backends.refused`.
     """
-    if scale is not None:
-        q = (q.astype(jnp.float32) * (scale * q.shape[-1] ** 0.5)).astype(q.dtype)
-    if softcap:
-        raise NotImplementedError("soft caps")
+    scale = scale or q.shape[-1] ** -0.5
+    if start is None and kind in backends.BACKENDS:
+        if isinstance(window, jax.Array) and windows and "traced window" in backends.BACKENDS[kind].lacks:
+            each = [partial(attend, segments=segments, kv_segments=kv_segments, start=None, window=w, kind=kind,
+                            prefix=prefix, positions=positions, ends=ends, scale=scale, softcap=softcap)
+                    for w in windows]  # fmt: skip
+            return jax.lax.switch(jnp.argmax(jnp.asarray(windows) == window), each, q, k, v)
+        kind = "auto" if _falls_back(kind, q, window, prefix, ends, softcap) else kind
     front = 0
     if prefix is not None:
         front = prefix[0].shape[0]
         k, v = (_prepend(a, b) for a, b in zip(prefix, (k, v), strict=True))
         kv_segments = jnp.pad(kv_segments, ((0, 0), (front, 0)), constant_values=EVERYONE)
     kv_tree = None if ends is None else _tree(ends, positions, front)
-    if start is None and kind != "plain" and kind != "cudnn" and q.shape[1] > BLOCK:
+    kind = "plain" if start is not None else backends.form(kind, q.shape[1], jax.default_backend())
+    see = partial(allowed, segments, kv_segments, front if start is None else start, window, positions, kv_tree)
+    if kind in backends.BACKENDS:
+        return kernels.run(kind, q, k, v, segments, see, window=window, scale=scale, softcap=softcap)
+    if kind == "chunked" or (kind in ("xla", "blocks") and q.shape[1] > BLOCK):
+        parts = attend_chunked if kind == "chunked" else attend_blocks
         more = {"kv_segments": kv_segments, "positions": positions, "kv_tree": kv_tree} if front or kv_tree else {}
-        return attend_blocks(q, k, v, segments=segments, window=window, **more)
-    mask = allowed(segments, kv_segments, front if start is None else start, window, positions, kv_tree)
-    if start is None and kind == "cudnn":
-        return _attend_cudnn(q, k, v, mask)
-    return attend_plain(q, k, v, mask)
+        return parts(q, k, v, segments=segments, window=window, scale=scale, softcap=softcap, **more)
+    return attend_plain(q, k, v, see(), scale=scale, softcap=softcap)
+
+
+def _falls_back(kind: str, q, window, prefix, ends, softcap: float) -> bool:
+    """Whether a call runs as auto, of which a warning tells. Raises UserError where the kernel could run none."""
+    reason = backends.refused(
+        kind, platform=jax.default_backend(), dtype=str(q.dtype), head_dim=q.shape[-1], softcap=softcap)
+    if reason:
+        raise UserError(reason)
+    traced = isinstance(window, jax.Array)
+    # A kernel would gather sequences that are split over devices.
+    split = jax.sharding.get_abstract_mesh().shape.get("context", 1) > 1
+    needs = {"window": not traced and window, "traced window": traced, "prefix": prefix is not None,
+             "tree": ends is not None, "split": split}  # fmt: skip
+    reason = backends.lacking(kind, {name for name, needed in needs.items() if needed})
+    if reason:
+        warnings.warn(f"config.model.attention={kind} {reason}: where they are, attention runs as auto", FallsBack,
+                      stacklevel=1)  # fmt: skip
+    return bool(reason)
 
 
 def _prepend(first, rest) -> jax.Array:
@@ -76,48 +111,30 @@ def _tree(ends, positions, front: int):
     return jnp.pad(ends, ((0, 0), (front, 0)), constant_values=EVERYONE), jnp.concatenate([places, positions], axis=1)
 
 
-def allowed(segments, kv_segments, start, window, positions=None, kv_tree=None) -> jax.Array:
-    """Which keys a query sees, [batch, t, s] bool; see `attend`. Without positions no key is for EVERYONE.
+def attend_plain(q, k, v, mask, *, scale: float | None = None, softcap: float = 0.0) -> jax.Array:
+    """Attention with all scores at once: the form that the others are compared with. mask: [batch, t, s].
 
-    kv_tree: (ends, positions) of the keys where segments share tokens; else None.
+    scale, softcap: see `attend`.
     """
-    distance = (start + jnp.arange(segments.shape[1]))[:, None] - jnp.arange(kv_segments.shape[1])[None, :]
-    near = distance >= 0
-    if positions is not None:
-        everyone = (kv_segments == EVERYONE)[:, None, :]
-        # Other documents, or padding, lie between a prefix and most of the queries.
-        distance = jnp.where(everyone, positions[:, :, None] - jnp.arange(kv_segments.shape[1]), distance)
-    if kv_tree is not None:
-        # Between a token and those that it continues, others lie in the row.
-        distance = positions[:, :, None] - kv_tree[1][:, None, :]
-    if window is not None:
-        near &= (distance < window) | (jnp.asarray(window) == 0)
-    same = segments[:, :, None] == kv_segments[:, None, :]
-    if kv_tree is not None:
-        same = (kv_segments[:, None, :] <= segments[:, :, None]) & (segments[:, :, None] <= kv_tree[0][:, None, :])
-    return near & (same if positions is None else same | everyone)
-
-
-def attend_plain(q, k, v, mask) -> jax.Array:
-    """Attention with all scores at once: the form that the others are compared with. mask: [batch, t, s]."""
     b, t, heads, d = q.shape
     kv_heads = k.shape[2]
     q = q.reshape(b, t, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
-    scores = jnp.where(mask[:, None, None], scores, LOWEST)
+    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], capped(scores * (scale or d**-0.5), softcap), LOWEST)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, heads, d)
 
 
 def attend_blocks(
-    q, k, v, *, segments, window, kv_segments=None, positions=None, kv_tree=None, size: int | None = None
-) -> jax.Array:
+    q, k, v, *, segments, window, kv_segments=None, positions=None, kv_tree=None, size: int | None = None,
+    scale=None, softcap=0.0,
+) -> jax.Array:  # fmt: skip
     """Attention of a sequence to itself, a block of queries at a time over the keys up to the block's end.
 
     Leaves out most of the products above the diagonal, and no array has [t, t] elements a head. size: queries
     in a block; the last one is filled up. The shares of a softmax are divided after the product with v.
     kv_segments, with positions: of the keys where these are more than the queries, by those of a prefix in front.
-    kv_tree: see `allowed`; it needs positions.
+    kv_tree: see `allowed`; it needs positions. scale, softcap: see `attend`.
     """
     b, t, heads, d = q.shape
     front = k.shape[1] - t
@@ -140,8 +157,8 @@ def attend_blocks(
         tree = None if kv_tree is None else tuple(x[:, :end] for x in kv_tree)
         mask = allowed(queries[:, first : first + size], kv_segments[:, :end], front + first, window, places, tree)
         mask = jnp.tile(mask, (1, groups, 1))[:, None]
-        scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32) * d**-0.5
-        scores = jnp.where(mask, scores, LOWEST)
+        scores = jnp.einsum("bktd,bksd->bkts", q[i], k[:, :, :end], preferred_element_type=jnp.float32)
+        scores = jnp.where(mask, capped(scores * (scale or d**-0.5), softcap), LOWEST)
         shares = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
         out = jnp.einsum("bkts,bksd->bktd", shares.astype(v.dtype), v[:, :, :end], preferred_element_type=jnp.float32)
         blocks.append((out / shares.sum(axis=-1, keepdims=True)).astype(v.dtype))
@@ -149,58 +166,3 @@ def attend_blocks(
     return out.reshape(b, count * size, heads, d)[:, :t]
 
 
-def attend_cache(q, keys, values, layer, mask, used) -> jax.Array:
-    """Attention to the first `used` slots of a cache, rounded up to blocks: the form for CPUs.
-
-    q: [batch, t, heads, head_dim]; keys, values: [layers, batch, s, kv_heads, head_dim], s a multiple of KEYS; mask:
-    [batch, t, s]; used: a scalar. Its time is that of what the cache holds, not of what it could. It has no gradient.
-    """
-    b, t, heads, d = q.shape
-    kv_heads = keys.shape[3]
-    groups = heads // kv_heads
-    q = q.reshape(b, t, kv_heads, groups, d).transpose(0, 2, 3, 1, 4).reshape(b, kv_heads, groups * t, d)
-
-    def block(i, carry):
-        highest, total, out = carry
-        at, size = (layer, 0, i * KEYS, 0, 0), (1, b, KEYS, kv_heads, d)
-        k, v = (jax.lax.dynamic_slice(x, at, size)[0] for x in (keys, values))
-        seen = jax.lax.dynamic_slice_in_dim(mask, i * KEYS, KEYS, axis=2)
-        scores = jnp.where(jnp.tile(seen, (1, groups, 1))[:, None], _scores(q, k, t) * d**-0.5, LOWEST)
-        new = jnp.maximum(highest, scores.max(-1))
-        shares, less = jnp.exp(scores - new[..., None]), jnp.exp(highest - new)
-        return new, total * less + shares.sum(-1), out * less[..., None] + _mix(shares, v, t)
-
-    start = jnp.zeros(q.shape, jnp.float32)
-    carry = jnp.full(q.shape[:3], LOWEST), start[..., 0], start
-    _, total, out = jax.lax.fori_loop(0, (used + KEYS - 1) // KEYS, block, carry)
-    out = (out / total[..., None]).astype(values.dtype).reshape(b, kv_heads, groups, t, d)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, heads, d)
-
-
-# For one query, sums over the cache as it lies: before a product of matrices XLA copies it, transposed.
-def _scores(q, k, t: int) -> jax.Array:
-    """[batch, kv_heads, n, d] x [batch, s, kv_heads, d] -> [batch, kv_heads, n, s] float32."""
-    if t == 1:
-        return jnp.moveaxis((q[:, None].astype(jnp.float32) * k[:, :, :, None]).sum(-1), 1, 3)
-    return jnp.einsum("bknd,bskd->bkns", q, k, preferred_element_type=jnp.float32)
-
-
-def _mix(shares, v, t: int) -> jax.Array:
-    """[batch, kv_heads, n, s] float32 x [batch, s, kv_heads, d] -> [batch, kv_heads, n, d] float32."""
-    if t == 1:
-        return (jnp.moveaxis(shares, 3, 1)[..., None] * v[:, :, :, None]).sum(1)
-    return jnp.einsum("bkns,bskd->bknd", shares.astype(v.dtype), v, preferred_element_type=jnp.float32)
-
-
-def _attend_cudnn(q, k, v, mask) -> jax.Array:
-    """cuDNN's attention; documents go in as a mask, since jax's public call has no segment ids."""
-    if q.dtype == jnp.float32 or jax.default_backend() != "gpu":
-        raise UserError(
-            "config.model.attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; "
-            f"here are {jax.default_backend()} and {q.dtype}. auto works everywhere"
-        )
-    if k.shape[1] % 2 > q.shape[1] % 2:
-        # Behind a prefix of odd length. Its backward pass takes even lengths only.
-        k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (k, v))
-        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))
-    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="cudnn")

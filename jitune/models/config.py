@@ -10,53 +10,23 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jitune.models.families import FAMILIES, Family
+from jitune.models.families import FAMILIES
+from jitune.models.keys import Keys
+from jitune.models.rope import LAYER_TYPES, Rope, read_ropes, turned_layers
 from jitune.types import UserError
 
-# Keys that do not change what the model computes: names, bookkeeping, generation and training defaults.
-NEUTRAL_KEYS = frozenset(
-    """architectures model_type _name_or_path name_or_path transformers_version torch_dtype dtype use_cache
-    bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id decoder_start_token_id
-    initializer_range max_position_embeddings is_llama_config transformers.js_config unsloth_fixed
-    unsloth_version id2label label2id return_dict output_hidden_states output_attentions
-    chunk_size_feed_forward problem_type task_specific_params _attn_implementation return_dict_in_generate
-    _attn_implementation_autoset attn_implementation finetuning_task is_encoder_decoder is_decoder
-    max_length min_length do_sample temperature top_k top_p num_beams repetition_penalty output_scores""".split()
-)
-# Keys that a config may carry only with the value that means "not used".
-REQUIRED_VALUES = {
-    "pretraining_tp": (1, None),
-    "attention_dropout": (0, 0.0, None),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "rope_interleaved": (False, None),
-    "add_cross_attention": (False, None),
-    "cross_attention_hidden_size": (None,),
-    "pruned_heads": ({}, None),
-    "tie_encoder_decoder": (False, None),
-    "torchscript": (False, None),
-}
-REFUSALS = {
-    "quantization_config": "quantized checkpoints are not loaded; bring the unquantized weights",
-    "auto_map": "the checkpoint asks for code of its own, and remote code is never loaded",
-}
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding: kind is default, linear or llama3; theta is the base."""
-
-    kind: str = "default"
-    theta: float = 10_000.0
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position: int = 0
+# Names of activations in configs, and which of `models.layers.ACTIVATIONS` each is.
+ACTIVATIONS = {
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "relu": "relu",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """What the decoder computes. Sizes are counts; `windows` has one entry a layer (0: full attention).
+
+    ropes: the different ones; rope_of_layer: each layer's index among them.
 
     dtype is the dtype of the computation, param_dtype that of the stored weights; scan_layers, remat
     and attention choose how the layers run, never what they compute. hf and generation keep the JSON texts of
@@ -72,16 +42,22 @@ class ModelConfig:
     head_dim: int
     mlp_dim: int
     norm_eps: float
-    rope: Rope
+    ropes: tuple[Rope, ...]
+    rope_of_layer: tuple[int, ...]
     windows: tuple[int, ...]
     activation: str
     qkv_bias: bool
     out_bias: bool
     mlp_bias: bool
-    qk_norm: bool
+    qk_norm: str
     tied: bool
     init_std: float
     max_positions: int
+    norm: str = "rms"  # kind, see `models.layers`
+    norms: str = "pre"  # of attention and MLP: pre, post or both
+    gated: bool = True  # the MLP: down(act(gate(x)) * up(x)), else down(act(up(x)))
+    embed_scale: float = 0.0  # embeddings are multiplied by it; 0: they stay
+    learned_positions: bool = False  # max_positions vectors, which are added to the embeddings
     attn_scale: float = 0.0  # of the scores; 0: head_dim ** -0.5
     attn_softcap: float = 0.0  # scores become cap * tanh(score / cap); 0: they stay
     final_softcap: float = 0.0  # the same of the logits
@@ -102,18 +78,17 @@ class ModelConfig:
     @classmethod
     def from_hf(cls, raw: dict[str, Any], *, where: str = "config.json", generation: dict | None = None):
         """Reads a config.json. Raises UserError for families, keys and values that are not understood."""
-        raw = dict(raw)
-        family = _family(raw, where)
-        keys = _Keys(raw, family, where)
+        keys = Keys(raw, where)
+        raw, family = keys.raw, keys.family
         dim, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
         head_dim = keys.get("head_dim") or dim // heads
         layers = keys.size("num_hidden_layers")
         kv_heads = keys.get("num_key_value_heads") or heads
         if heads % kv_heads:
             raise UserError(f"{where}: {heads} attention heads do not divide by {kv_heads} key-value heads")
-        attention_bias, mlp_bias = (
-            bool(keys.get(k)) if k in family.defaults else False for k in ("attention_bias", "mlp_bias")
-        )
+        attention_bias, mlp_bias = (bool(keys.optional(k)) for k in ("attention_bias", "mlp_bias"))
+        windows = _windows(keys, layers)
+        ropes, rope_of_layer = read_ropes(keys, head_dim=head_dim, sliding=tuple(map(bool, windows)))
         config = cls(
             family=family.name,
             vocab_size=keys.size("vocab_size"),
@@ -122,18 +97,28 @@ class ModelConfig:
             num_heads=heads,
             num_kv_heads=kv_heads,
             head_dim=head_dim,
-            mlp_dim=keys.size("intermediate_size"),
+            mlp_dim=_mlp_dim(keys, dim),
             norm_eps=float(keys.get("rms_norm_eps")),
-            rope=_rope(keys, where),
-            windows=_windows(keys, family, layers, where),
-            activation=_activation(keys, where),
-            qkv_bias=attention_bias or family.qkv_bias,
-            out_bias=attention_bias and family.out_bias_follows,
-            mlp_bias=mlp_bias,
+            ropes=ropes,
+            rope_of_layer=rope_of_layer,
+            windows=windows,
+            activation=_activation(keys),
+            qkv_bias=attention_bias or family.qkv_bias or bool(keys.optional("qkv_bias")),
+            out_bias=attention_bias and family.out_bias_follows or family.out_bias,
+            mlp_bias=mlp_bias or family.mlp_bias,
             qk_norm=family.qk_norm,
             tied=bool(keys.get("tie_word_embeddings")),
             init_std=float(raw.get("initializer_range", 0.02)),
-            max_positions=int(raw.get("max_position_embeddings", 0) or 0),
+            max_positions=int(keys.get("max_position_embeddings") or 0),
+            norm=family.norm,
+            norms=family.norms,
+            gated=family.gated,
+            embed_scale=dim**0.5 if family.embed_scale else 0.0,
+            learned_positions=family.learned_positions,
+            attn_scale=_attn_scale(keys),
+            attn_softcap=float(keys.optional("attn_logit_softcapping") or 0),
+            final_softcap=float(keys.optional("final_logit_softcapping") or 0),
+            **_experts(keys, layers),
             hf=json.dumps(raw),
             generation=json.dumps(generation or {}),
         )
@@ -167,112 +152,97 @@ class ModelConfig:
         return replace(self, **changes)
 
 
-class _Keys:
-    """Reads the keys of one config, remembers which were used, and refuses the rest."""
-
-    def __init__(self, raw: dict, family: Family, where: str):
-        self.raw, self.family, self.where = raw, family, where
-        self.used: set[str] = set()
-
-    def get(self, key: str):
-        self.used.add(key)
-        return self.raw[key] if key in self.raw else self.family.defaults.get(key)
-
-    def size(self, key: str) -> int:
-        value = self.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{self.where}: {key} is {value!r}, a positive integer is needed")
-        return value
-
-    def finish(self):
-        from jitune.tree import nearest
-
-        known = self.used | NEUTRAL_KEYS
-        for key, allowed in REQUIRED_VALUES.items():
-            if key in self.raw and key not in self.used and self.raw[key] not in allowed:
-                raise UserError(
-                    f"{self.where}: {key}={self.raw[key]!r} is not supported, only {allowed[0]!r} is"
-                )
-        for key in sorted(self.raw.keys() - known - REQUIRED_VALUES.keys()):
-            hint = nearest(key, known, 2)
-            like = f"; the nearest known keys are {', '.join(hint)}" if hint else ""
-            reason = REFUSALS.get(key, f"it is not a key of the {self.family.name} family{like}")
-            raise UserError(f"{self.where}: unknown key {key!r} ({self.raw[key]!r:.60}): {reason}")
+def _mlp_dim(keys: Keys, dim: int) -> int:
+    """The width of the MLP; a model without gates (GPT-2) may leave it to be four times its own."""
+    if not keys.family.gated and keys.get("intermediate_size") is None:
+        return 4 * dim
+    return keys.size("intermediate_size")
 
 
-def _family(raw: dict, where: str) -> Family:
-    name = raw.get("model_type")
-    if name not in FAMILIES:
-        raise UserError(f"{where}: model_type {name!r} is not supported; known are {', '.join(FAMILIES)}")
-    for key in ("auto_map", "quantization_config"):
-        if raw.get(key):
-            raise UserError(f"{where}: {key} is set: {REFUSALS[key]}")
-        raw.pop(key, None)
-    return FAMILIES[name]
+def _experts(keys: Keys, layers: int) -> dict[str, Any]:
+    """The fields of a config with experts in all of its layers; none where the family has no experts."""
+    if "num_experts" not in keys.family.defaults:
+        return {}
+    count, chosen = _num_experts(keys), keys.size("num_experts_per_tok")
+    if chosen > count:
+        raise UserError(f"{keys.where}: num_experts_per_tok={chosen} is more than the {count} experts")
+    step, dense = keys.optional("decoder_sparse_step") or 1, keys.optional("mlp_only_layers") or ()
+    if step != 1 or set(dense) & set(range(layers)):
+        raise UserError(f"{keys.where}: decoder_sparse_step={step}, mlp_only_layers={list(dense)}: layers without "
+                        "experts beside layers with them are not supported")  # fmt: skip
+    return {
+        "num_experts": count,
+        "experts_per_token": chosen,
+        "expert_dim": keys.size("moe_intermediate_size"),
+        "norm_topk": bool(keys.get("norm_topk_prob")),
+        "shared_dim": keys.optional("shared_expert_intermediate_size") or 0,
+        "router_coef": float(keys.get("router_aux_loss_coef") or 0),
+    }
 
 
-def _activation(keys: _Keys, where: str) -> str:
+def _num_experts(keys: Keys) -> int:
+    """The number of experts, under either of its names: published files have one, saved by transformers 5 another."""
+    given = {name: keys.raw[name] for name in ("num_experts", "num_local_experts") if name in keys.raw}
+    keys.used.update(given)
+    if len(set(given.values())) > 1:
+        raise UserError(f"{keys.where}: num_experts={given['num_experts']} and num_local_experts="
+                        f"{given['num_local_experts']} are two numbers of one thing")  # fmt: skip
+    count = next(iter(given.values()), keys.family.defaults["num_experts"])
+    if not isinstance(count, int) or count < 1:
+        raise UserError(f"{keys.where}: {next(iter(given))} is {count!r}, a positive integer is needed")
+    return count
+
+
+def _activation(keys: Keys) -> str:
     name = keys.get("hidden_act")
-    if name not in ("silu", "swish"):
-        raise UserError(f"{where}: hidden_act={name!r} is not supported by the {keys.family.name} family, "
-                        "only 'silu' is")
-    return "silu"
+    if name not in ACTIVATIONS:
+        raise UserError(f"{keys.where}: {keys.name('hidden_act')}={name!r} is not supported; known are "
+                        f"{', '.join(ACTIVATIONS)}")  # fmt: skip
+    return ACTIVATIONS[name]
 
 
-def _rope(keys: _Keys, where: str) -> Rope:
-    """Reads v5's rope_parameters and the older rope_theta with rope_scaling, which wins if both are there."""
-    merged = dict(keys.get("rope_parameters") or {})
-    scaling = keys.get("rope_scaling")
-    if keys.get("rope_theta") is not None and "rope_theta" not in merged:
-        merged["rope_theta"] = keys.get("rope_theta")
-    if scaling:
-        merged = {**{k: v for k, v in merged.items() if k == "rope_theta"}, **scaling}
-    kind = merged.pop("rope_type", None) or merged.pop("type", None) or "default"
-    merged.pop("type", None)
-    theta = float(merged.pop("rope_theta", keys.family.defaults.get("rope_theta", 10_000.0)))
-    try:
-        if kind == "default":
-            rope = Rope(theta=theta)
-            merged.pop("factor", None)
-        elif kind == "linear":
-            rope = Rope("linear", theta, float(merged.pop("factor")))
-        elif kind == "llama3":
-            rope = Rope(
-                "llama3",
-                theta,
-                float(merged.pop("factor")),
-                float(merged.pop("low_freq_factor")),
-                float(merged.pop("high_freq_factor")),
-                int(merged.pop("original_max_position_embeddings")),
-            )
-        else:
-            raise UserError(f"{where}: rope type {kind!r} is not supported; known are default, linear, llama3")
-    except KeyError as missing:
-        raise UserError(f"{where}: rope type {kind!r} needs {missing}") from None
-    if merged.pop("partial_rotary_factor", 1.0) not in (1, 1.0, None):
-        raise UserError(f"{where}: partial_rotary_factor other than 1 is not supported")
-    if merged:
-        raise UserError(f"{where}: rope settings not understood: {', '.join(sorted(merged))}")
-    return rope
+def _attn_scale(keys: Keys) -> float:
+    """What scores are multiplied by, 0 for the usual head_dim ** -0.5."""
+    if keys.optional("scale_attn_weights") is False:
+        return 1.0
+    scalar = keys.optional("query_pre_attn_scalar")
+    return float(scalar) ** -0.5 if scalar else 0.0
 
 
-def _windows(keys: _Keys, family: Family, layers: int, where: str) -> tuple[int, ...]:
+def _windows(keys: Keys, layers: int) -> tuple[int, ...]:
     """One sliding window a layer, 0 for full attention, from sliding_window and layer_types."""
+    family = keys.family
     if not family.sliding:
         return (0,) * layers
     window = keys.get("sliding_window") or 0
     if family.sliding == "always":
         return (window,) * layers
-    use, first, types = (keys.get(k) for k in ("use_sliding_window", "max_window_layers", "layer_types"))
+    use = keys.get("use_sliding_window") if family.sliding != "pattern" else True
     window = window if use else 0
-    if types is None:
-        return tuple(window if i >= first else 0 for i in range(layers))
-    if len(types) != layers or set(types) - {"full_attention", "sliding_attention"}:
-        raise UserError(f"{where}: layer_types must name full_attention or sliding_attention for each of "
-                        f"{layers} layers")
+    if family.sliding == "all":
+        return (window,) * layers
+    otherwise = _layer_types(keys, layers, window)
+    types = keys.get("layer_types") or otherwise
+    if len(types) != layers or set(types) - set(LAYER_TYPES):
+        raise UserError(f"{keys.where}: layer_types must name full_attention or sliding_attention for each of "
+                        f"{layers} layers")  # fmt: skip
     if "sliding_attention" in types and not window:
-        raise UserError(f"{where}: layer_types has sliding_attention but sliding_window is not set")
+        raise UserError(f"{keys.where}: layer_types has sliding_attention but sliding_window is not set")
     return tuple(window if t == "sliding_attention" else 0 for t in types)
+
+
+def _layer_types(keys: Keys, layers: int, window: int) -> list[str]:
+    """The types of layers where the config does not list them."""
+    first, every = keys.optional("max_window_layers"), keys.optional("sliding_window_pattern")
+    if keys.family.sliding == "even":
+        slides = [i % 2 == 0 and i < first for i in range(layers)]
+    elif every:
+        slides = [(i + 1) % every != 0 for i in range(layers)]
+    elif first is None:
+        slides = [not t for t in turned_layers(keys, layers)]  # SmolLM3: those that RoPE does not turn
+    else:
+        slides = [i >= first for i in range(layers)]
+    return [LAYER_TYPES[bool(window and s)] for s in slides]
 
 
 def preset_sizes(family: str, preset: str) -> dict[str, Any]:

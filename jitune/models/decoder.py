@@ -12,9 +12,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jitune.models import cache as caches
+from jitune.models.attention import capped
+from jitune.models.cached_attention import view
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
-from jitune.models.layers import Context, Layer, RMSNorm, constrain, rope_frequencies
+from jitune.models.layers import Context, Layer, constrain, make_norm
+from jitune.models.moe import routed
+from jitune.models.rotary import document_lengths, tables
 from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
 
 # What a layer keeps for its backward pass; the rest is computed again.
@@ -33,7 +38,8 @@ class Decoder(nn.Module):
 
     def setup(self):
         c = self.config
-        self.embedding = _Weight("embedding", (c.vocab_size, c.dim), c.init_std, c.param_dtype, name="embed")
+        places = c.max_positions if c.learned_positions else 0
+        self.table = _Table((c.vocab_size, c.dim), places, c.init_std, c.param_dtype, name="embed")
         self.layers = nn.scan(
             _remat(c, in_scan=True),
             variable_axes={"params": 0},
@@ -41,18 +47,20 @@ class Decoder(nn.Module):
             in_axes=(nn.broadcast, 0),
             length=c.num_layers,
         )(c)
-        self.norm = RMSNorm(c.norm_eps, c.dtype, c.param_dtype)
+        self.norm = make_norm(c)
         if not c.tied:
             self.lm_head = _Weight("kernel", (c.dim, c.vocab_size), c.init_std, c.param_dtype)
 
     def embed(self, tokens):
         """tokens [batch, t] -> [batch, t, dim]."""
         # Gathered over fsdp as a whole: looking up in a table cut along its rows' features is far slower.
-        table = constrain(self.embedding().astype(self.config.dtype), "tensor", None)
-        return constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+        c = self.config
+        table = constrain(self.table()[0].astype(c.dtype), "tensor", None)
+        x = constrain(jnp.take(table, tokens, axis=0), BATCH_AXES, None, None)
+        return x * jnp.asarray(c.embed_scale, c.dtype) if c.embed_scale else x
 
     def hidden(self, batch: Batch, cache: KVCache | Prefix | None = None):
-        """Returns (normed hidden states [batch, t, dim], cache or None).
+        """Returns (normed hidden states [batch, t, dim], the cache; without one Routed or None).
 
         With a cache the batch's positions count those of its prefix; with a Prefix they are added here.
         """
@@ -61,56 +69,94 @@ class Decoder(nn.Module):
         tokens = batch["tokens"]
         segments = batch.get("segment_ids")
         segments = jnp.ones(tokens.shape, jnp.int32) if segments is None else segments
-        start = 0 if cache is None else cache.length
         positions = batch.get("positions")
         if positions is None:
-            positions = start + restart_positions(segments)
+            positions = (0 if cache is None else cache.length) + restart_positions(segments)
         if prefix is not None:
             positions = positions + prefix.k.shape[1]
         x = batch["embeddings"].astype(c.dtype) if "embeddings" in batch else self.embed(tokens)
         x = constrain(x, BATCH_AXES, None, None)
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(c.rope, c.head_dim)
-        kv_segments = segments
-        if cache is not None:
-            kv_segments = jax.lax.dynamic_update_slice(cache.segment_ids, segments, (0, start))
+        if c.learned_positions:
+            # There is none beyond the last one: NaN tells of it, but not of padding, whose runs may be longer.
+            x = x + jnp.take(self.table()[1].astype(c.dtype), jnp.where(segments == 0, 0, positions), axis=0)
         ends = batch.get("ends")
         if ends is not None and cache is not None:
             raise ValueError("segments that share tokens have no form with a cache")
-        seen = positions if cache is not None or prefix is not None or ends is not None else None
-        ctx = Context(
-            jnp.cos(angles), jnp.sin(angles), segments, kv_segments, None if cache is None else start, seen, ends
-        )
-        carry = (x, None, None) if cache is None else (x, cache.k, cache.v)
-        x, keys, values = self._run_layers(carry, ctx, prefix)
-        if cache is not None:
-            cache = KVCache(keys, values, kv_segments, cache.length + tokens.shape[1])
-        return self.norm(x), cache
+        seen = positions if prefix is not None or ends is not None else None
+        lengths = batch.get("lengths")
+        if lengths is None and any(rope.kind == "longrope" for rope in c.ropes):
+            lengths = document_lengths(positions, segments, 0 if prefix is None else prefix.k.shape[1], ends)
+        cos, sin = tables(c.ropes, c.head_dim, positions, lengths)
+        ctx = Context(cos, sin, segments, seen, ends)
+        if cache is None:
+            x, routers = self._run_layers(x, ctx, prefix)
+            return self.norm(x), routed(*routers, c) if c.num_experts else None
+        cache, start = caches.extend(cache, segments)
+        firsts = {w or 0: i for i, w in reversed(list(enumerate(c.windows)))}
+        views = {w: view(cache, i, start, segments, positions, w) for w, i in firsts.items()}
+        x, layers = self._run_cached(x, ctx._replace(cache=cache, start=start, views=views))
+        return self.norm(x), cache._replace(layers=layers)
 
-    def _run_layers(self, carry, ctx, prefix):
+    def _run_layers(self, x, ctx, prefix):
         c = self.config
+        several = len(c.ropes) > 1
         if c.scan_layers or self.is_initializing():
             windows = jnp.asarray(c.windows, jnp.int32) if any(c.windows) else None
-            return self.layers(carry, ctx, (jnp.arange(c.num_layers), windows, prefix))[0]
+            ropes = jnp.asarray(c.rope_of_layer, jnp.int32) if several else None
+            x, (_, routers) = self.layers(x, ctx, (jnp.arange(c.num_layers), windows, prefix, ropes))
+            return x, routers
         layer = _remat(c, in_scan=False)(c, parent=None)
         prefixes = [None] * c.num_layers if prefix is None else unstack(prefix, c.num_layers)
+        routers = []
         for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
-            carry, _ = layer.apply({"params": params}, carry, ctx, (i, c.windows[i] or None, prefixes[i]))
-        return carry
+            rope = c.rope_of_layer[i] if several else None
+            x, (_, router) = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, prefixes[i], rope))
+            routers.append(router)
+        return x, jax.tree.map(lambda *each: jnp.stack(each), *routers)
+
+    def _run_cached(self, x, ctx):
+        """(x, the layers' parts of the cache). Always a loop: layers differ in what they keep, and a scan copies each
+        one's weights out of the stack for every token."""
+        c, kept = self.config, []
+        layer = Layer(c, parent=None)
+        for i, params in enumerate(unstack(self.variables["params"]["layers"], c.num_layers)):
+            rope = c.rope_of_layer[i] if len(c.ropes) > 1 else None
+            x, (part, _) = layer.apply({"params": params}, x, ctx, (i, c.windows[i] or None, None, rope))
+            kept.append(part)
+        return x, tuple(kept)
 
     def unembed(self, hidden):
         """hidden [..., dim] -> logits [..., vocab] in float32."""
         c = self.config
-        kernel = self.embedding().T if c.tied else self.lm_head()
-        return jnp.matmul(
+        kernel = self.table()[0].T if c.tied else self.lm_head()
+        logits = jnp.matmul(
             hidden.astype(c.dtype), kernel.astype(c.dtype), preferred_element_type=jnp.float32
         )
+        return capped(logits, c.final_softcap)
 
     def __call__(self, tokens):
         return self.unembed(self.hidden({"tokens": tokens})[0])
 
 
+class _Table(nn.Module):
+    """The embedding, and the vectors of positions where they are learned (places: how many there are)."""
+
+    shape: tuple[int, int]
+    places: int
+    std: float
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self):
+        start = nn.initializers.normal(self.std)
+        embedding = self.param("embedding", start, self.shape, self.param_dtype)
+        if not self.places:
+            return embedding, None
+        return embedding, self.param("positions", start, (self.places, self.shape[1]), self.param_dtype)
+
+
 class _Weight(nn.Module):
-    """One matrix with no computation of its own: the embedding, or the head, whose products are taken above."""
+    """One matrix with no computation of its own: the head, whose products are taken above."""
 
     leaf: str
     shape: tuple[int, int]
@@ -150,6 +196,8 @@ def precision(dtype: str):
 
 def build(config: ModelConfig) -> Model:
     """The `Model` of a config, float32 products exact. Nothing is computed until its functions are called."""
+    if config.router_coef and not config.num_experts:
+        raise UserError(f"model.router_coef={config.router_coef}: the model has no experts to balance")
 
     def exact(function):
         def call(*args):
@@ -158,10 +206,14 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
-    def init_cache(batch_size: int, capacity: int) -> KVCache:
-        shape = (config.num_layers, batch_size, capacity, config.num_kv_heads, config.head_dim)
-        zeros = jnp.zeros(shape, config.dtype)
-        return KVCache(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
+    turns = [rope.original_max_position for rope in config.ropes if rope.kind == "longrope"]
+    turn = min(turns, default=0)
+
+    def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
+        return caches.empty(
+            batch_size, capacity, windows=config.windows, kv_heads=config.num_kv_heads, head_dim=config.head_dim,
+            dtype=config.dtype, kind=kind, turn=turn,
+        )  # fmt: skip
 
     model = from_linen(Decoder(config), init_cache)
     return model._replace(hidden=exact(model.hidden), unembed=exact(model.unembed))

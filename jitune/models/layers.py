@@ -1,4 +1,4 @@
-"""The layers of the decoder: RMSNorm, rotary embedding, attention over a KV cache, gated MLP."""
+"""The layers of the decoder: norms, attention over a KV cache, the MLP, and the block that all families share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jitune.models.attention import KEYS, allowed, attend, attend_cache
-from jitune.models.config import ModelConfig, Rope
-from jitune.types import BATCH_AXES
+from jitune.models.attention import attend
+from jitune.models.cached_attention import attend_cached
+from jitune.models.config import ModelConfig
+from jitune.models.moe import MoE
+from jitune.models.rotary import rotate
+from jitune.types import BATCH_AXES, KVCache
 
 
 def constrain(x: jax.Array, *spec) -> jax.Array:
@@ -32,23 +35,51 @@ def constrain(x: jax.Array, *spec) -> jax.Array:
 class Context(NamedTuple):
     """What every layer of one forward shares.
 
-    cos, sin: [batch, t, head_dim // 2] float32. segments: [batch, t]. kv_segments: [batch, s].
-    start: the index of the first query among the keys, a scalar; None where there is no cache.
+    cos, sin: [batch, t, width // 2] float32, [ropes, ...] where layers differ; None where none is turned.
+    segments: [batch, t].
+    cache: one with the places of these tokens, or None; start: the first of these places; views: by window, see
+    `cached_attention.view`.
     positions: [batch, t]; None where no key is for everyone and no segments share tokens. ends: [batch, t], see
     `types.Batch`, or None.
     """
 
-    cos: jax.Array
-    sin: jax.Array
+    cos: jax.Array | None
+    sin: jax.Array | None
     segments: jax.Array
-    kv_segments: jax.Array
-    start: jax.Array | None
     positions: jax.Array | None
     ends: jax.Array | None = None
+    cache: KVCache | None = None
+    start: jax.Array | None = None
+    views: Any = None
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * scale over the last axis; statistics in float32, cast before the scale as Llama does."""
+    """x / rms(x) * scale over the last axis; statistics in float32.
+
+    kind: rms is cast before it is scaled, as Llama's; rms_scaled afterwards (OLMo 2); rms_plus_one too, with the
+    scale counted from one (Gemma).
+    """
+
+    eps: float
+    dtype: Any
+    param_dtype: Any
+    kind: str = "rms"
+
+    @nn.compact
+    def __call__(self, x):
+        plus_one = self.kind == "rms_plus_one"
+        start = nn.initializers.zeros_init() if plus_one else nn.initializers.ones_init()
+        scale = self.param("scale", start, (x.shape[-1],), self.param_dtype)
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        if self.kind == "rms":
+            return y.astype(self.dtype) * scale.astype(self.dtype)
+        scale = scale.astype(self.dtype).astype(jnp.float32)
+        return (y * (1 + scale if plus_one else scale)).astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """(x - mean(x)) / std(x) * scale + bias over the last axis, in float32 (arXiv 1607.06450)."""
 
     eps: float
     dtype: Any
@@ -57,33 +88,19 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), self.param_dtype)
         y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
-        return y.astype(self.dtype) * scale.astype(self.dtype)
+        scale, bias = (p.astype(self.dtype).astype(jnp.float32) for p in (scale, bias))
+        return (y * scale + bias).astype(self.dtype)
 
 
-def rope_frequencies(rope: Rope, head_dim: int) -> jax.Array:
-    """Inverse frequencies [head_dim // 2] in float32 (RoFormer, arXiv 2104.09864; llama3: three bands)."""
-    inverse = 1.0 / rope.theta ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    if rope.kind == "linear":
-        return inverse / rope.factor
-    if rope.kind == "llama3":
-        length = rope.original_max_position
-        wavelength = 2 * math.pi / inverse
-        low, high = rope.low_freq_factor, rope.high_freq_factor
-        smooth = (length / wavelength - low) / (high - low)
-        middle = (1 - smooth) * inverse / rope.factor + smooth * inverse
-        slow = jnp.where(wavelength > length / low, inverse / rope.factor, middle)
-        return jnp.where(wavelength < length / high, inverse, slow)
-    return inverse
-
-
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Applies RoPE to x [batch, t, heads, head_dim], half-split: feature i turns with i + head_dim / 2."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = cos[:, :, None], sin[:, :, None]
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+def make_norm(config: ModelConfig, name: str | None = None) -> nn.Module:
+    """The norm of the config's kind."""
+    if config.norm == "layer":
+        return LayerNorm(config.norm_eps, config.dtype, config.param_dtype, name=name)
+    return RMSNorm(config.norm_eps, config.dtype, config.param_dtype, config.norm, name=name)
 
 
 def _dense(config: ModelConfig, features: int, bias: bool, name: str) -> nn.Dense:
@@ -97,78 +114,114 @@ def _dense(config: ModelConfig, features: int, bias: bool, name: str) -> nn.Dens
     )
 
 
-def _norm(config: ModelConfig, name: str) -> RMSNorm:
-    return RMSNorm(config.norm_eps, config.dtype, config.param_dtype, name=name)
-
-
 class Attention(nn.Module):
-    """Grouped-query attention. keys, values: the cache of all layers, or None; layer: its index there.
+    """Grouped-query attention; gives the layer's part of the cache beside, None where there is none.
 
-    prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache.
+    layer: its number. prefix: that of this layer (k, v: [n, kv_heads, head_dim]), where there is one and no cache.
+    rope: the index of this layer's, where there are several, else None.
     """
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, keys, values, ctx: Context, layer, window, prefix):
+    def __call__(self, x, ctx: Context, layer, window, prefix, rope):
         c = self.config
-        heads = x.shape[:2] + (-1, c.head_dim)
-        q = _dense(c, c.num_heads * c.head_dim, c.qkv_bias, "q_proj")(x).reshape(heads)
-        k = _dense(c, c.num_kv_heads * c.head_dim, c.qkv_bias, "k_proj")(x).reshape(heads)
-        v = _dense(c, c.num_kv_heads * c.head_dim, c.qkv_bias, "v_proj")(x).reshape(heads)
-        if c.qk_norm:
-            q, k = _norm(c, "q_norm")(q), _norm(c, "k_norm")(k)
-        q, k = rotate(q, ctx.cos, ctx.sin), rotate(k, ctx.cos, ctx.sin)
-        if keys is not None:
-            at = (layer, 0, ctx.start, 0, 0)
-            keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), at)
-            values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), at)
-        if keys is not None and keys.shape[2] % KEYS == 0 and jax.default_backend() == "cpu":
-            mask = allowed(ctx.segments, ctx.kv_segments, ctx.start, window, ctx.positions)
-            out = attend_cache(q, keys, values, layer, mask, ctx.start + x.shape[1])
+        q, k, v = self.project(x)
+        if ctx.cos is not None:
+            cos, sin = ctx.cos, ctx.sin
+            if rope is not None:
+                cos, sin = (jax.lax.dynamic_index_in_dim(a, rope, 0, False) for a in (cos, sin))
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        scores, kept = {"scale": c.attn_scale or None, "softcap": c.attn_softcap}, None
+        if ctx.cache is not None:
+            out, kept = attend_cached(q, k, v, ctx.cache, layer, ctx.start, ctx.views[window or 0], **scores)
         else:
-            if keys is not None:
-                k, v = (jax.lax.dynamic_index_in_dim(a, layer, 0, False) for a in (keys, values))
             out = attend(
-                q, k, v, segments=ctx.segments, kv_segments=ctx.kv_segments, start=ctx.start, window=window,
-                kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends,
+                q, k, v, segments=ctx.segments, kv_segments=ctx.segments, start=None, window=window,
+                kind=c.attention, prefix=prefix, positions=ctx.positions, ends=ctx.ends, **scores,
+                windows=tuple(sorted({*c.windows})),
             )
         out = _dense(c, c.dim, c.out_bias, "o_proj")(out.reshape(x.shape[:2] + (-1,)))
-        return out, keys, values
+        return out, kept
+
+    def project(self, x):
+        """Queries, keys and values of x, [batch, t, heads, head_dim] each, with their norms."""
+        c = self.config
+        shape = x.shape[:2] + (-1, c.head_dim)
+        q = _dense(c, c.num_heads * c.head_dim, c.qkv_bias, "q_proj")(x)
+        k = _dense(c, c.num_kv_heads * c.head_dim, c.qkv_bias, "k_proj")(x)
+        v = _dense(c, c.num_kv_heads * c.head_dim, c.qkv_bias, "v_proj")(x).reshape(shape)
+        if c.qk_norm == "width":
+            q, k = make_norm(c, "q_norm")(q), make_norm(c, "k_norm")(k)
+        q, k = q.reshape(shape), k.reshape(shape)
+        if c.qk_norm == "head":
+            q, k = make_norm(c, "q_norm")(q), make_norm(c, "k_norm")(k)
+        return q, k, v
 
 
-@partial(jax.checkpoint, prevent_cse=False)
-def gated(gate, up):
-    """silu(gate) * up, of which the backward pass keeps the two inputs only."""
-    return jax.nn.silu(gate) * up
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": jax.nn.gelu,
+    "relu": jax.nn.relu,
+}
+
+
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=0)
+def gated(activation: str, gate, up):
+    """act(gate) * up, of which the backward pass keeps the two inputs only."""
+    return ACTIVATIONS[activation](gate) * up
+
+
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=0)
+def activated(activation: str, x):
+    """act(x), of which the backward pass keeps x only."""
+    return ACTIVATIONS[activation](x)
 
 
 class MLP(nn.Module):
-    """down(silu(gate(x)) * up(x))."""
+    """down(act(gate(x)) * up(x)), or down(act(up(x))) where the family has no gate."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x):
         c = self.config
-        gate = _dense(c, c.mlp_dim, c.mlp_bias, "gate_proj")(x)
-        up = _dense(c, c.mlp_dim, c.mlp_bias, "up_proj")(x)
-        return _dense(c, c.dim, c.mlp_bias, "down_proj")(gated(gate, up))
+        if c.gated:
+            gate = _dense(c, c.mlp_dim, c.mlp_bias, "gate_proj")(x)
+            inner = gated(c.activation, gate, _dense(c, c.mlp_dim, c.mlp_bias, "up_proj")(x))
+        else:
+            inner = activated(c.activation, _dense(c, c.mlp_dim, c.mlp_bias, "up_proj")(x))
+        return _dense(c, c.dim, c.mlp_bias, "down_proj")(inner)
 
 
 class Layer(nn.Module):
-    """One pre-norm block. The carry is (x, keys, values); `which` is (layer index, window, prefix)."""
+    """One block. `which` is (layer index, window, prefix, index of the rope).
+
+    Returns x, and (the layer's part of the cache, of layers with experts what the router did).
+    """
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, carry, ctx: Context, which):
-        x, keys, values = carry
-        layer, window, prefix = which
+    def __call__(self, x, ctx: Context, which):
+        c = self.config
         x = constrain(x, BATCH_AXES, None, None)
-        out, keys, values = Attention(self.config, name="attn")(
-            _norm(self.config, "attn_norm")(x), keys, values, ctx, layer, window, prefix
-        )
-        x = x + out
-        x = x + MLP(self.config, name="mlp")(_norm(self.config, "mlp_norm")(x))
-        return (x, keys, values), None
+        out, kept = Attention(c, name="attn")(self.before(x, "attn"), ctx, *which)
+        x = x + self.after(out, "attn")
+        out, router = self.feed(self.before(x, "mlp"), ctx.segments)
+        return x + self.after(out, "mlp"), (kept, router)
+
+    def feed(self, x, segments):
+        """(the MLP of x, None), or (the experts of x, what their router did): see `moe.MoE`."""
+        if self.config.num_experts:
+            return MoE(self.config, MLP, gated, name="mlp")(x, segments)
+        return MLP(self.config, name="mlp")(x), None
+
+    def before(self, x, part: str):
+        """What attention or MLP reads of the stream."""
+        return x if self.config.norms == "post" else make_norm(self.config, f"{part}_norm")(x)
+
+    def after(self, out, part: str):
+        """What attention or MLP adds to the stream."""
+        return out if self.config.norms == "pre" else make_norm(self.config, f"{part}_post_norm")(out)

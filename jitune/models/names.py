@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from jitune.models.config import ModelConfig
-from jitune.models.families import FAMILIES, NAMES
+from jitune.models.families import FAMILIES, IGNORED_TENSORS, NAMES
 
 
 class Stored(NamedTuple):
@@ -30,5 +30,28 @@ class Stored(NamedTuple):
 @lru_cache(maxsize=32)
 def names(config: ModelConfig) -> dict[str, Stored]:
     """{path of a parameter in jitune: its place on disk}, for all that a model of this family may have."""
-    table = NAMES | FAMILIES[config.family].names
-    return {path: Stored(name, path.endswith("/kernel")) for path, name in table.items()}
+    family = FAMILIES[config.family]
+    found = {}
+    for path, name in (NAMES | family.names).items():
+        kept = family.conv1d and path.startswith("layers/")
+        found[path] = Stored(name, path.endswith("/kernel") and not kept)
+    for module, parts in family.fused.items():
+        first = 0
+        for part in parts:
+            count = _width(config, part)
+            for leaf, ending in (("kernel", "weight"), ("bias", "bias")):
+                path = f"layers/{part}/{leaf}"
+                found[path] = Stored(f"{module}.{ending}", found[path].transposed, (first, count))
+            first += count
+    return found
+
+
+def _width(config: ModelConfig, part: str) -> int:
+    """The output features of a module that is a part of a fused one: "attn/k_proj"."""
+    heads = {"attn/q_proj": config.num_heads, "attn/k_proj": config.num_kv_heads, "attn/v_proj": config.num_kv_heads}
+    return heads[part] * config.head_dim if part in heads else config.mlp_dim
+
+
+def ignored(config: ModelConfig) -> str:
+    """A regular expression for tensors on disk that hold no parameter: buffers, and parts that are not of the text."""
+    return "|".join(filter(None, (IGNORED_TENSORS, FAMILIES[config.family].ignored)))

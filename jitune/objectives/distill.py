@@ -16,6 +16,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jitune.objectives.balance import balanced
 from jitune.objectives.divergence import dense, sparse
 from jitune.objectives.loss import chunked, score_targets
 from jitune.types import Beside, Model, UserError
@@ -59,7 +60,7 @@ def distill(
         told["targets"] = batch["targets"]
         if key is not None:
             batch = {**batch, "key": jax.random.fold_in(key, 1)}
-        hidden, _ = model.hidden(params, batch)
+        hidden, routed = model.hidden(params, batch)
 
         def loss(hidden, told, weights):
             logits = model.unembed(params, hidden)
@@ -75,7 +76,7 @@ def distill(
 
         weights = batch["loss_weights"].astype(jnp.float32)
         loss_sum, metrics = chunked(loss, hidden, told, weights, chunk=size)
-        return loss_sum, weights.sum(), metrics
+        return balanced((loss_sum, weights.sum(), metrics), routed, training=key is not None)
 
     def compare(other, told, logits):
         options = {"beta": jsd_beta, "temperature": temperature}

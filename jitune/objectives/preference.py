@@ -21,7 +21,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jitune.objectives.sequences import Answers, answers, reference_logprobs, token_logprobs
+from jitune.objectives.balance import balanced
+from jitune.objectives.sequences import Answers, answers, logprobs_and_routed, reference_logprobs
 from jitune.types import MISMATCHED, Model, UserError
 
 LOSSES = ("sigmoid", "hinge", "ipo", "robust")
@@ -118,7 +119,8 @@ def _pairwise(compare: Callable, grade: Callable | None, *, nll_weight: float, c
     """
 
     def objective(model: Model, params, batch, key):
-        ours = answers(batch, token_logprobs(model, params, _with_key(batch, key), chunk))
+        logprobs, routed = logprobs_and_routed(model, params, _with_key(batch, key), chunk)
+        ours = answers(batch, logprobs)
         # A pair is a wanted document with the unwanted one next to it: entry i is of segments i and i + 1.
         is_pair = (ours.side[:, :-1] == 1) & (ours.side[:, 1:] == -1)
         rewards = compare(ours, batch, params)
@@ -140,7 +142,7 @@ def _pairwise(compare: Callable, grade: Callable | None, *, nll_weight: float, c
         if nll_weight:
             nll = total(-ours.mean[:, :-1])
             loss_sum, metrics["nll"] = loss_sum + nll_weight * nll, nll
-        return loss_sum, pairs, metrics
+        return balanced((loss_sum, pairs, metrics), routed, training=key is not None)
 
     return objective
 
@@ -162,7 +164,8 @@ def kto(*, beta: float = 0.1, wanted_weight: float = 1.0, unwanted_weight: float
         _check(name, value, value >= 0, "0 or more")
 
     def objective(model: Model, params, batch, key):
-        ours = answers(batch, token_logprobs(model, params, _with_key(batch, key), chunk))
+        logprobs, routed = logprobs_and_routed(model, params, _with_key(batch, key), chunk)
+        ours = answers(batch, logprobs)
         theirs = answers(batch, reference_logprobs(reference, params, batch, chunk))
         ratios, side = ours.logprob - theirs.logprob, ours.side
         point = jax.lax.stop_gradient(reference_point(ratios, side))
@@ -181,7 +184,7 @@ def kto(*, beta: float = 0.1, wanted_weight: float = 1.0, unwanted_weight: float
                    "rejected_reward": of_side(beta * ratios, unwanted),
                    "margin": margin.sum(), "accuracy": right, "wanted": wanted.astype(jnp.float32).sum(),
                    "reference_point": beta * point * count}  # fmt: skip
-        return losses.sum(), count, metrics
+        return balanced((losses.sum(), count, metrics), routed, training=key is not None)
 
     return objective
 

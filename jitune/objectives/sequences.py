@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jitune.objectives.loss import cut, join, score_targets
-from jitune.types import Array, Model
+from jitune.types import Array, Model, Routed
 
 
 class Answers(NamedTuple):
@@ -37,12 +37,19 @@ class Answers(NamedTuple):
 
 
 def token_logprobs(model: Model, params, batch, chunk: int = 1024) -> jax.Array:
-    """log p(target) of every slot, float32 [batch, seq], differentiable; slots without a target hold that of token 0.
+    """log p(target) of every slot, float32 [batch, seq]: the first of `logprobs_and_routed`."""
+    return logprobs_and_routed(model, params, batch, chunk)[0]
+
+
+def logprobs_and_routed(model: Model, params, batch, chunk: int = 1024) -> tuple[jax.Array, Routed | None]:
+    """(log p(target) of every slot, float32 [batch, seq], what routers did, None where the model has no experts).
+
+    Differentiable; slots without a target hold the log-probability of token 0.
 
     About `chunk` tokens have logits at a time, in the backward pass too, where they are computed anew: no array of
     [batch, seq, vocab] exists. The batch axis stays whole, so that its sharding does.
     """
-    hidden, _ = model.hidden(params, batch)
+    hidden, routed = model.hidden(params, batch)
     targets = batch["targets"]
     parts = cut(hidden, chunk), cut(targets, chunk)
 
@@ -51,8 +58,8 @@ def token_logprobs(model: Model, params, batch, chunk: int = 1024) -> jax.Array:
         return score_targets(model.unembed(params, hidden), targets)[0]
 
     if len(parts[1]) == 1:
-        return score(hidden, targets)
-    return join(jax.lax.map(lambda part: score(*part), parts), targets.shape[1])
+        return score(hidden, targets), routed
+    return join(jax.lax.map(lambda part: score(*part), parts), targets.shape[1]), routed
 
 
 def reference_logprobs(reference: Model | None, params, batch, chunk: int = 1024) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jitune.objectives.balance import balanced
 from jitune.objectives.loss import chunked, score_targets
 from jitune.types import Model
 
@@ -15,7 +16,7 @@ def sft(*, chunk: int = 1024, neftune_alpha: float = 0.0):
     loss_sum is the sum over tokens of loss_weight * -log p(target), weight_sum the sum of the weights: sums,
     so that microbatches and shards add up exactly. key None means evaluation: no noise, and no dropout, for which
     the model finds a key in its batch. metrics: `accuracy`, the weighted number of targets that are the most likely
-    token.
+    token; of a model with experts besides those of `balance.balanced`.
     """
 
     def objective(model: Model, params, batch, key):
@@ -24,7 +25,7 @@ def sft(*, chunk: int = 1024, neftune_alpha: float = 0.0):
             batch = {**batch, "embeddings": noisy}
         if key is not None:
             batch = {**batch, "key": jax.random.fold_in(key, 1)}
-        hidden, _ = model.hidden(params, batch)
+        hidden, routed = model.hidden(params, batch)
 
         def loss(hidden, targets, weights):
             logits = model.unembed(params, hidden)
@@ -33,7 +34,7 @@ def sft(*, chunk: int = 1024, neftune_alpha: float = 0.0):
 
         weights = batch["loss_weights"].astype(jnp.float32)
         loss_sum, correct = chunked(loss, hidden, batch["targets"], weights, chunk=chunk)
-        return loss_sum, weights.sum(), {"accuracy": correct}
+        return balanced((loss_sum, weights.sum(), {"accuracy": correct}), routed, training=key is not None)
 
     return objective
 

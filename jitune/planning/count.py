@@ -15,7 +15,8 @@ import jax
 
 
 def count_products(jaxpr) -> int:
-    """FLOPs of every dot_general of a (closed) jaxpr, 2 for a multiplication and an addition, over all devices.
+    """FLOPs of every product of a (closed) jaxpr, ragged ones too, 2 for a multiplication and an addition, over all
+    devices.
 
     The body of a scan counts as often as it runs, that of a while loop (of unknown length) once, of the branches
     of a cond the most expensive. Raises NotImplementedError for convolutions, which no model here has.
@@ -26,6 +27,8 @@ def count_products(jaxpr) -> int:
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
             total += _product(equation)
+        elif name == "ragged_dot_general":
+            total += _ragged_product(equation)
         elif name == "conv_general_dilated":
             raise NotImplementedError("convolutions are not counted")
         elif name == "scan":
@@ -47,3 +50,13 @@ def _product(equation) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     summed = math.prod(equation.invars[0].aval.shape[d] for d in contracted)
     return 2 * summed * math.prod(equation.outvars[0].aval.shape)
+
+
+def _ragged_product(equation) -> int:
+    """2 x rows x in x out, whatever the groups are: every row meets the matrix of its own group."""
+    dims, left = equation.params["ragged_dot_dimension_numbers"], equation.invars[0].aval.shape
+    (contracted, _), _ = dims.dot_dimension_numbers
+    out = math.prod(equation.outvars[0].aval.shape)
+    if not dims.rhs_group_dimensions:  # sums over the rows of each group
+        out //= equation.outvars[0].aval.shape[0]
+    return 2 * out * math.prod(left[d] for d in contracted)

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jitune import companions, compiling, feed, hardware, rundir, sharding
+from jitune import companions, compiling, feed, hardware, limits, rundir, sharding
 from jitune import config as configs
 from jitune.data import chat, pipeline
 from jitune.hub import weights
@@ -38,7 +38,7 @@ def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
     mesh = sharding.make_mesh(**config.mesh)
     compiling.check_batch(config, mesh)
     base = weights.resolve(config.model.path)
-    model_config = weights.read_config(base)
+    model_config = limits.lift(weights.read_config(base), config.model.allow_longer_context)
     tokenizer = feed.take_tokenizer(base, config, model_config)
     teacher = companions.open_teacher(config)
     if teacher and (note := companions.check_teacher(teacher, tokenizer, model_config, config)[1]):

@@ -14,7 +14,7 @@ import jax
 
 from jitune import companions, compiling, optimizers
 from jitune import state as states
-from jitune.models import decoder
+from jitune.models import backends, decoder
 from jitune.planning import collectives, hlo
 from jitune.planning.count import count_products
 
@@ -72,15 +72,17 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
     float16 as it is but for the operands of products.
     """
     half = elsewhere and config.model.dtype == "bfloat16"
-    model_config = model_config.replace(**compiling.model_options(config))
-    if elsewhere and model_config.attention == "cudnn":  # which only a GPU compiles
-        model_config = model_config.replace(attention="auto")
+    compiled_as = config
+    if elsewhere:
+        compiled_as = config.copy_and_resolve_references()
+        compiled_as.model.attention = stand_in(config.model.attention, config.seq_len)
+    model_config = model_config.replace(**compiling.model_options(compiled_as))
     standing = model_config.replace(dtype="float16") if half else model_config
     with jax.set_mesh(mesh), decoder.precision(config.model.dtype):
         tuning = states.make_tuning(config, standing)
         optimizer, _ = optimizers.make_optimizer(config.optimizer, config.steps or 1000)
         frozen, state = compiling.abstract_state(tuning, mesh, optimizer)
-        company, others = companions.abstract(config, tuning, mesh, dtype=standing.dtype)
+        company, others = companions.abstract(compiled_as, tuning, mesh, dtype=standing.dtype)
         began = time.perf_counter()
         key = jax.random.key(config.seed)
         traced = compiling.trace_step(
@@ -96,6 +98,14 @@ def study(config, model_config, mesh, *, elsewhere: bool = False) -> Study:
         states.count(tuning, state.trainable), states.work(tuning, state.trainable, config.transform),
         company.others,
     )
+
+
+def stand_in(attention: str, length: int) -> str:
+    """The attention to compile on CPUs for other hardware: what auto is there; chunks for a kernel.
+
+    A kernel compiles nowhere else; chunks keep as little as it does for the backward pass.
+    """
+    return "chunked" if attention in backends.BACKENDS else backends.form(attention, length, "")
 
 
 def read_memory(compiled, state, frozen, others=None) -> Memory:

@@ -18,8 +18,9 @@ ROOM = 0.92
 # Assumed wherever a time is shown: the part of the peak FLOP/s at which all products run.
 UTILISATION = 0.4
 GROUPS = (
-    ("embedding", r"^embed/"), ("attention", r"^layers/attn/.*(kernel|bias)$"), ("mlp", r"^layers/mlp/"),
-    ("norms", r"norm/scale$"), ("head", r"^lm_head/"),
+    ("embedding", r"^embed/"), ("attention", r"^layers/attn/.*(kernel|bias)$"), ("experts", r"^layers/mlp/experts/"),
+    ("router", r"^layers/mlp/(router|shared_gate)/"), ("mlp", r"^layers/mlp/"),
+    ("norms", r"norm/(scale|bias)$"), ("head", r"^lm_head/"),
 )
 # What a transform adds.
 ADDED = r"/(lora_[ab]|magnitude|rows)$|^(prefix|prompt)\b"
@@ -77,9 +78,10 @@ def head(study: Study, hardware=None) -> str:
     mesh = " x ".join(f"{name} {count}" for name, count in study.mesh.shape.items())
     parts = f" in {c.microbatches} microbatches" if c.microbatches > 1 else ""
     aim = companions.aim(c)
+    experts = f", {m.experts_per_token} of {m.num_experts} experts a token" if m.num_experts else ""
     return (
         f"{m.family}: {study.counts['parameters']:,} parameters, {m.num_layers} layers "
-        f"of width {m.dim}, vocabulary {m.vocab_size:,}\n"
+        f"of width {m.dim}{experts}, vocabulary {m.vocab_size:,}\n"
         f"{mesh}{f' of {hardware.name}' if hardware else ''}; a step of {c.batch_size} x {c.seq_len} tokens{parts}\n"
         f"{m.dtype} over {kept(c)}, remat {m.remat}, {c.optimizer.name}, loss_chunk {c.loss_chunk}"
         + (f"\nobjective {aim}" if aim else "")
@@ -113,7 +115,7 @@ def parameters(study: Study):
 
 
 def group_of(path: str) -> str:
-    """The group of a parameter: embedding, attention, mlp, norms, head, added (by a transform), or other."""
+    """The group of a parameter: one of GROUPS, added (by a transform), or other."""
     path = _own(path)
     if re.search(ADDED, path):
         return "added"

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from jitune import structured
-from jitune.types import EVERYONE, Batch, KVCache, Model, Params, Prefix, Transform, Unfilled, UserError
+from jitune.models import cache as caches
+from jitune.types import Batch, KVCache, Model, Params, Prefix, Transform, Unfilled, UserError
 
 
 def prefix(
@@ -50,7 +51,8 @@ def prefix(
     if projection < 0 or (projection and init == "text"):
         limit = "a width, or 0 for none" if projection < 0 else "0 with init='text': an MLP cannot start from a text"
         raise UserError(f"prefix: projection={projection} is not possible; it is {limit}")
-    layers, _, _, kv_heads, head_dim = jax.eval_shape(lambda: model.init_cache(1, num_tokens)).k.shape
+    kept = jax.eval_shape(lambda: model.init_cache(1, num_tokens)).layers
+    layers, (kv_heads, head_dim) = len(kept), kept[0].k.shape[2:]
 
     def start(key, params):
         frozen, shape = {"base": params}, (layers, num_tokens, kv_heads, head_dim)
@@ -138,7 +140,9 @@ def keys_and_values(model: Model, params: Params, batch: Batch) -> Prefix:
     """What the model has in its cache for a batch of one row: keys turned to the positions 0, 1, ..."""
     length = batch["tokens"].shape[1]
     _, cache = structured.run(model.hidden, params, batch, model.init_cache(1, length))
-    return Prefix(cache.k[:, 0], cache.v[:, 0])
+    # A row as long as the cache: every layer has the tokens in their places, whatever it would keep of a longer one.
+    k, v = (jnp.stack([x[0] for x in part]) for part in zip(*(layer[:2] for layer in cache.layers), strict=True))
+    return Prefix(k, v)
 
 
 def in_front(name: str, model: Model, num_tokens: int, compute: Callable) -> Model:
@@ -155,11 +159,12 @@ def in_front(name: str, model: Model, num_tokens: int, compute: Callable) -> Mod
         if batch is None:  # asked for the parameters alone, by `weights.parameters`
             return model.hidden(pair[0]["base"], None)
         if isinstance(cache, Unfilled):
-            cache = fill(cache.cache, compute(pair, batch))
+            cache = caches.fill(cache.cache, *compute(pair, batch))
         elif cache is None:
             cache = compute(pair, batch)
         if isinstance(cache, KVCache) and "positions" in batch:
-            batch = {**batch, "positions": batch["positions"] + num_tokens}
+            counted = {name: batch[name] + num_tokens for name in ("positions", "lengths") if name in batch}
+            batch = {**batch, **counted}
         return structured.run(model.hidden, pair[0]["base"], batch, cache)
 
     return Model(
@@ -167,17 +172,5 @@ def in_front(name: str, model: Model, num_tokens: int, compute: Callable) -> Mod
         embed=lambda pair, tokens: structured.run(model.embed, pair[0]["base"], tokens),
         hidden=hidden,
         unembed=lambda pair, hidden: structured.run(model.unembed, pair[0]["base"], hidden),
-        init_cache=lambda batch_size, capacity: Unfilled(model.init_cache(batch_size, num_tokens + capacity)),
+        init_cache=lambda size, capacity, *kind: Unfilled(model.init_cache(size, num_tokens + capacity, *kind)),
     )
-
-
-def fill(cache: KVCache, prefix: Prefix) -> KVCache:
-    """A new cache with the prefix in its first slots, in every row."""
-    count, rows = prefix.k.shape[1], cache.k.shape[1]
-
-    def write(slots, x):
-        x = jnp.broadcast_to(x[:, None], (x.shape[0], rows, *x.shape[1:]))
-        return jax.lax.dynamic_update_slice(slots, x.astype(slots.dtype), (0,) * slots.ndim)
-
-    segments = cache.segment_ids.at[:, :count].set(EVERYONE)
-    return KVCache(write(cache.k, prefix.k), write(cache.v, prefix.v), segments, cache.length + count)

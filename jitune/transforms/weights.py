@@ -14,12 +14,13 @@ import jax
 from jitune import structured, tree
 from jitune.types import Model, Params, Transform, UserError
 
-# All linear layers but the head.
-LINEAR = r"(?<!lm_head/)kernel$"
+# All linear layers but the head, and but what chooses among experts or weighs one.
+LINEAR = r"(?<!lm_head/)(?<!router/)(?<!shared_gate/)kernel$"
 # Vectors, also where those of stacked layers have two axes.
 VECTORS = r"^layers/.*(scale|bias)$"
 # Axes by path, for what the number of axes leaves open: l counts stacked layers, i is of the input, o of the output.
 LAYOUTS = (
+    (r"^layers/.*experts/.*kernel$", "llio"),
     (r"^layers/.*kernel$", "lio"),
     (r"(query|key|value)/kernel$", "ioo"),
     (r"out/kernel$", "iio"),

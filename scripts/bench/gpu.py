@@ -5,11 +5,15 @@
 
 Each line has the seconds of a step, tokens/s, MFU against the data sheet's peak and against the measured one, and the
 peak of memory. The settings are a staircase from the plainest: each changes one thing of the one before; then full
-tuning, LoRA and QLoRA side by side. First, cuDNN's attention is compared with the plain one on packed documents.
+tuning, LoRA and QLoRA side by side. First, every backend of attention is compared with the plain one on packed
+documents, with a sliding window and with soft caps too, and timed; the staircase has a step of training for each.
 """
 
 import argparse
 import gc
+import statistics
+import time
+import warnings
 
 from common import emit, time_steps
 from step import make_step
@@ -17,6 +21,9 @@ from step import make_step
 STAIRCASE = (
     {"attention": "plain", "remat": "full", "chunk": 1024},
     {"attention": "blocks"},
+    {"attention": "chunked"},
+    {"attention": "tokamax"},
+    {"attention": "pallas"},
     {"attention": "cudnn"},
     {"remat": "dots_no_batch"},
     {"remat": "dots"},
@@ -24,6 +31,8 @@ STAIRCASE = (
     {"unrolled": True},
     {"remat": "none"},
 )
+BACKENDS = ("xla", "chunked", "cudnn", "pallas", "splash", "tokamax")
+CASES = {"packed": {}, "packed, window": {"window": 300}, "packed, soft cap": {"softcap": 30.0}}
 # The least of memory first, for the peak that a device gives is the highest so far.
 MODES = tuple({"attention": "auto", "remat": "full", "chunk": 1024, "mode": mode} for mode in ("qlora", "lora", "full"))
 
@@ -49,32 +58,66 @@ def make_batch(a, vocab: int) -> dict:
     return shift(tokens, np.ones(tokens.shape, np.float32), places // length + 1, places % length)
 
 
-def compare_cudnn(a) -> None:
-    """Prints the largest difference of cuDNN's attention and its gradients from the plain ones, or why not."""
+def compare(kind: str, case: str, length: int, repeats: int = 5) -> None:
+    """Prints how far a backend's result and gradients are from the plain ones in float32, beside the plain bfloat16's.
+
+    Its seconds forward and backward and its temporaries too; what is refused, or done by another backend, is said.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from jitune.types import UserError
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (2, length, n, 64), jnp.bfloat16) for key, n in zip(keys, (8, 2, 2), strict=True))
+    wide = tuple(x.astype(jnp.float32) for x in (q, k, v))
+    line = {"check": kind, "case": case, "tokens": length}
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found, compiled = grade(kind, case, q, k, v)
+        with jax.default_matmul_precision("highest"):
+            exact, _ = grade("plain", case, *wide)
+        plain, _ = grade("plain", case, q, k, v)
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(compiled(q, k, v))
+            seconds.append(time.perf_counter() - start)
+        emit(**line, worst_difference=distance(found, exact), plain_difference=distance(plain, exact),
+             ms=round(1e3 * statistics.median(seconds), 2), instead=[str(w.message) for w in said],
+             temporary_mib=round(compiled.memory_analysis().temp_size_in_bytes / 2**20, 1))  # fmt: skip
+    except UserError as error:
+        emit(**line, refused=str(error))
+    except Exception as error:  # whatever a kernel raises is a finding too, and the next one is to be tried
+        emit(**line, failed=f"{type(error).__name__}: {error}".splitlines()[0][:200])
+
+
+def grade(kind: str, case: str, q, k, v):
+    """((result, gradients) as a flat tuple, the compiled function that gives them) of one backend."""
     import jax
     import jax.numpy as jnp
 
     from jitune.models.attention import attend
-    from jitune.types import UserError
 
-    keys = jax.random.split(jax.random.key(0), 3)
-    q, k, v = (jax.random.normal(key, (2, 512, n, 64), jnp.bfloat16) for key, n in zip(keys, (8, 2, 2), strict=True))
-    segments = jnp.broadcast_to(jnp.arange(512) // 100 + 1, (2, 512))
+    segments = jnp.broadcast_to(jnp.arange(q.shape[1]) // 400 + 1, q.shape[:2])
+    options = {"segments": segments, "kv_segments": segments, "start": None, "window": None, **CASES[case]}
 
-    def graded(kind):
-        def loss(*qkv):
-            out = attend(*qkv, segments=segments, kv_segments=segments, start=None, window=None, kind=kind)
-            return jnp.sum(jnp.sin(out.astype(jnp.float32))), out
+    def loss(q, k, v):
+        out = attend(q, k, v, kind=kind, **options)
+        return jnp.sum(jnp.sin(out.astype(jnp.float32))), out
 
-        (_, out), gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(q, k, v)
-        return out, *gradients
+    compiled = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True)).lower(q, k, v).compile()
+    (_, out), gradients = compiled(q, k, v)
+    return (out, *gradients), compiled
 
-    try:
-        pairs = zip(graded("cudnn"), graded("plain"), strict=True)
-        worst = max(float(jnp.abs(x.astype(jnp.float32) - y.astype(jnp.float32)).max()) for x, y in pairs)
-        emit(check="cudnn against plain, packed", worst_difference=worst)
-    except UserError as error:
-        emit(check="cudnn against plain, packed", refused=str(error))
+
+def distance(found, exact) -> float:
+    """The largest difference of arrays, in parts of the largest element of each."""
+    import jax.numpy as jnp
+
+    return max(float(jnp.abs(x.astype(jnp.float32) - y).max() / jnp.abs(y).max())
+               for x, y in zip(found, exact, strict=True))  # fmt: skip
 
 
 def measure(a, options: dict) -> None:
@@ -116,7 +159,9 @@ def count_added(config) -> int:
 def main(a) -> None:
     import jax
 
-    compare_cudnn(a)
+    for case in CASES:
+        for kind in BACKENDS:
+            compare(kind, case, a.seq)
     for options in MODES:
         measure(a, options)
         jax.clear_caches()

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jitune.models import decoder
+from jitune.models.cache import from_stacked
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
-from jitune.types import KVCache, Model
+from jitune.types import Model
 
 
 def tiny(family="llama", *, scan_layers=True, vocab_size=331, **changes):
@@ -40,7 +41,7 @@ def scripted(start: int, vocab_size: int) -> Model:
 
     def init_cache(batch_size, capacity):
         zeros = jnp.zeros((1, batch_size, capacity, 1, 1))
-        return KVCache(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
+        return from_stacked(zeros, zeros, jnp.zeros((batch_size, capacity), jnp.int32), jnp.zeros((), jnp.int32))
 
     return Model(None, None, hidden, unembed, init_cache)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jitune import sharding
-from jitune.generation import decode_loop
+from jitune.generation import batches, decode_loop
 from jitune.generation.detokenize import decode, settled
 from jitune.generation.generate import generate, generate_file, stream
 from jitune.generation.prompts import default_stop_ids, encode_prompt
@@ -118,7 +118,8 @@ def test_a_prompt_of_several_chunks():
         check_greedy(model, params, prompt, answer, 1100)
 
 
-def test_a_cache_that_grows(llama):
+def test_a_cache_that_grows(llama, monkeypatch):
+    monkeypatch.setattr(batches, "AT_ONCE", 0)
     model, params, _ = llama
     prompts = toys.prompts_of((40, 3))
     answers = generate(model, params, None, prompts, max_new_tokens=300)

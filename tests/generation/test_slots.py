@@ -105,21 +105,21 @@ def test_a_row_that_is_free_takes_the_next_prompt_at_once():
 
 def test_what_is_moved_keeps_its_place_behind_those_in_front():
     given = twin.pretrained()
-    cache = given.model.init_cache(1, 8)
+    cache = given.model.init_cache(1, 8)._replace(front=2)
     segments = np.asarray([[EVERYONE, EVERYONE, 0, 0, 1, 1, 1, 9]], np.int32)
-    k = np.broadcast_to(np.arange(8.0)[None, None, :, None, None], cache.k.shape)
+    k = jax.numpy.broadcast_to(jax.numpy.arange(8.0)[None, :, None, None], cache.layers[0].k.shape)
 
     def state():
-        held = cache._replace(k=jax.numpy.asarray(k), v=jax.numpy.asarray(k), length=jax.numpy.int32(7),
-                              segment_ids=jax.numpy.asarray(segments))  # fmt: skip
+        layers = tuple(layer._replace(k=k + 0, v=k + 0) for layer in cache.layers)
+        held = cache._replace(layers=layers, length=jax.numpy.int32(7), segment_ids=jax.numpy.asarray(segments))
         return decode_loop.State(held, *(jax.numpy.zeros(1, jax.numpy.int32) for _ in range(4)), None, None)
 
     left = slots.align(state(), 3, front=2).cache
     assert left.segment_ids.tolist() == [[EVERYONE, EVERYONE, 1, 1, 1, 0, 0, 0]] and left.length == 5
-    assert left.k[0, 0, :5, 0, 0].tolist() == [0, 1, 4, 5, 6]
+    assert left.layers[0].k[0, :5, 0, 0].tolist() == [0, 1, 4, 5, 6]
     right = slots.align(state(), 6, front=2).cache
     assert right.segment_ids.tolist() == [[EVERYONE, EVERYONE, 0, 0, 0, 1, 1, 1]] and right.length == 8
-    assert right.v[0, 0, [0, 1, 5, 6, 7], 0, 0].tolist() == [0, 1, 4, 5, 6]
+    assert right.layers[-1].v[0, [0, 1, 5, 6, 7], 0, 0].tolist() == [0, 1, 4, 5, 6]
 
 
 def test_an_engine_counts_what_it_generates():

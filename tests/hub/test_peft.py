@@ -22,7 +22,7 @@ from jitune.transforms.prefix import prefix
 from jitune.transforms.prompt import prompt
 from jitune.transforms.quantize import quantize
 from jitune.transforms.tokens import tokens
-from jitune.types import UserError
+from jitune.types import MESH_AXES, UserError
 from tests.references import CONFIGS, make_weights, write_checkpoint
 
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "vocab_size": 30, "head_dim": 4}
@@ -140,7 +140,8 @@ def test_saved_from_a_mesh_and_loaded_onto_one(base, tmp_path):
     spread = jitune.load(paths["llama3"], dtype="float32", mesh=make_mesh(data=1, fsdp=4, tensor=2))
     transform, frozen, trainable = peft.load(tmp_path / "a", spread, base=paths["llama3"])
     b = tree.flatten(trainable)["layers/attn/q_proj/kernel/lora_b"]
-    assert b.sharding.mesh.shape == {"data": 1, "fsdp": 4, "tensor": 2} and not b.sharding.is_fully_replicated
+    assert dict(b.sharding.mesh.shape) == {**dict.fromkeys(MESH_AXES, 1), "fsdp": 4, "tensor": 2}
+    assert not b.sharding.is_fully_replicated
     peft.save(tmp_path / "b", spread, transform, trainable, frozen=frozen, base=str(paths["llama3"]))
     assert equal(*(load_file(tmp_path / d / "adapter_model.safetensors") for d in "ab"))
 

@@ -142,9 +142,10 @@ FAULTS = {
     "unknown family": (lambda p: set_config(p, model_type="falcon"), "'falcon' is not supported; known are llama"),
     "remote code": (lambda p: set_config(p, auto_map={"AutoModel": "x.Y"}), "remote code is never loaded"),
     "quantized": (lambda p: set_config(p, quantization_config={"bits": 4}), "quantized checkpoints"),
-    "activation": (lambda p: set_config(p, hidden_act="gelu"), "hidden_act='gelu' is not supported"),
+    "activation": (lambda p: set_config(p, hidden_act="mish"), "hidden_act='mish' is not supported; known are silu"),
     "dropout": (lambda p: set_config(p, attention_dropout=0.1), "attention_dropout=0.1 is not supported"),
-    "rope": (lambda p: set_config(p, rope_scaling={"type": "yarn", "factor": 2.0}), "rope type 'yarn'"),
+    "rope": (lambda p: set_config(p, rope_scaling={"type": "dynamic", "factor": 2.0}),
+             "rope type 'dynamic' is not supported; known are default, linear, llama3, yarn, longrope"),
     "rope key": (lambda p: set_config(p, rope_scaling={"type": "linear", "factor": 2.0, "x": 1}), "not understood: x"),
     "rope incomplete": (lambda p: set_config(p, rope_scaling={"type": "llama3", "factor": 2.0}), "needs 'low_freq"),
     "size": (lambda p: set_config(p, num_hidden_layers="two"), "a positive integer is needed"),
@@ -188,8 +189,9 @@ def test_old_and_new_config_files_mean_the_same():
     new = {**sizes, "rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **scaling}, "dtype": "bfloat16"}
     both = {**new, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
     configs = [ModelConfig.from_hf(raw) for raw in (old, new, both)]
-    assert configs[0].rope == configs[1].rope
-    assert configs[2].rope.kind == "linear" and configs[2].rope.theta == 5e5
+    assert configs[0].ropes == configs[1].ropes
+    (rope,) = configs[2].ropes
+    assert rope.kind == "linear" and rope.theta == 5e5
 
 
 def test_defaults_of_absent_keys():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jitune.models import attention, decoder
-from jitune.models.attention import KEYS, allowed, attend, attend_blocks, attend_cache, attend_plain
+from jitune.models.attention import allowed, attend, attend_blocks, attend_plain
+from jitune.models.cached_attention import View, attend_used
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
-from jitune.types import UserError
+from jitune.types import LayerKV, UserError
 
 pytestmark = pytest.mark.core
 
@@ -70,22 +71,21 @@ def test_a_traced_window_is_that_window():
     np.testing.assert_allclose(found, attend_plain(q, k, v, allowed(segments, segments, 0, 5)), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("used", "queries"), [(1, 1), (128, 1), (129, 1), (300, 1), (128, 128), (300, 40)])
-@pytest.mark.parametrize("window", [None, 50])
-def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
-    keys = jax.random.split(jax.random.key(0), 3)
-    q = jax.random.normal(keys[0], (3, queries, 4, 8))
-    k, v = (jax.random.normal(key, (2, 3, 384, 2, 8)) for key in keys[1:])
-    # Rows that are padded on the left: not at all, by half of what is there before, so far that all of that is padding.
-    before = used - queries
-    front = jnp.asarray([0, before // 2, before])[:, None]
-    held = ((jnp.arange(384) >= front) & (jnp.arange(384) < used)).astype(jnp.int32)
-    mask = allowed(jnp.ones((3, queries), jnp.int32), held, before, window)
-    # Slots in blocks behind the used ones are not read.
-    k, v = (x.at[:, :, -(-used // KEYS) * KEYS :].set(jnp.nan) for x in (k, v))
-    found = jax.jit(attend_cache)(q, k, v, 1, mask, used)
-    expected = attend_plain(q, *(x[1, :, :used] for x in (k, v)), mask[:, :, :used])
-    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize("kind", ["plain", "blocks", "cache"])
+def test_scores_are_scaled_and_capped_by_hand(kind):
+    """Two keys of one feature: scores 3 and -1 by scale 2 are 6 and -2, capped at 4 tanh(1.5) and 4 tanh(-0.5)."""
+    q, k, v = jnp.full((1, 256, 1, 1), 1.0), jnp.tile(jnp.asarray([3.0, -1.0]), 128), jnp.tile(jnp.eye(2)[:, 0], 128)
+    k, v = k.reshape(1, 256, 1, 1), v.reshape(1, 256, 1, 1)
+    segments = jnp.repeat(jnp.arange(128), 2)[None]
+    if kind == "cache":
+        seen = View(allowed(segments, segments, 0, None), 256)
+        found = attend_used(q, LayerKV(k, v), seen, size=128, scale=2.0, softcap=4.0)
+    else:
+        options = {"segments": segments, "kv_segments": segments, "start": None, "window": None, "kind": kind}
+        found = attend(q, k, v, scale=2.0, softcap=4.0, **options)
+    first, second = np.exp(4 * np.tanh(1.5)), np.exp(4 * np.tanh(-0.5))
+    np.testing.assert_allclose(found[0, 1::2, 0, 0], first / (first + second), rtol=1e-5)
+
 
 
 @pytest.mark.parametrize("kind", ["auto", "blocks", "plain"])
@@ -212,9 +212,9 @@ def test_cudnn_is_given_an_even_number_of_keys(front, monkeypatch):
     q, k, v, segments, prefix, positions = prefixed(front=front, dtype="bfloat16")
     xla, given = jax.nn.dot_product_attention, []
 
-    def stand_in(q, k, v, *, mask, implementation):
+    def stand_in(q, k, v, *, mask, scale, implementation):
         given.append((k.shape[1], implementation))
-        return xla(q, k, v, mask=mask, implementation="xla")
+        return xla(q, k, v, mask=mask, scale=scale, implementation="xla")
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)

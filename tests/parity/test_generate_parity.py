@@ -30,19 +30,43 @@ CASES = {
     "qwen2": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1,
               "tie_word_embeddings": True},
     "qwen3": {"head_dim": 32},
-}
+    "gemma2": {"head_dim": 24, "sliding_window": 7, "query_pre_attn_scalar": 20, "attn_logit_softcapping": 2.0,
+               "final_logit_softcapping": 3.0},
+    "gemma3_text": {"head_dim": 24, "sliding_window": 7, "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
+                    "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                                        "full_attention": {"rope_type": "linear", "factor": 4.0,
+                                                           "rope_theta": 10_000.0}}},
+    "phi3": {"sliding_window": 11, "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0,
+                                                       "partial_rotary_factor": 0.5}},
+    "smollm3": {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 9},
+    "olmo2": {"attention_bias": True},
+    "gpt2": {"tie_word_embeddings": False},  # with the embedding as its head it would repeat one token
+    "mixtral": {"num_local_experts": 4, "sliding_window": 9},
+    "qwen2_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+                  "shared_expert_intermediate_size": 80},
+    "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "norm_topk_prob": True},
+}  # fmt: skip
+GPT2 = {"hidden_size": "n_embd", "intermediate_size": "n_inner", "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",
+        "rms_norm_eps": "layer_norm_epsilon"}  # fmt: skip
+
+
+def sizes(family):
+    if family != "gpt2":
+        return SIZES
+    return {GPT2.get(key, key): value for key, value in SIZES.items() if key != "num_key_value_heads"}
 
 
 @pytest.fixture(scope="module")
 def pair(request, tmp_path_factory):
     """A random transformers model, and the same one loaded here."""
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(request.param, **SIZES, **CASES[request.param])
+    config = transformers.AutoConfig.for_model(request.param, **sizes(request.param), **CASES[request.param])
     config._attn_implementation = "eager"
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, weight in theirs.named_parameters():
-            if "norm" in name or name.endswith("bias"):
+            if "norm" in name or "ln_" in name or name.endswith("bias"):
                 weight += 0.3 * torch.randn_like(weight)
     path = tmp_path_factory.mktemp(request.param)
     theirs.save_pretrained(path)

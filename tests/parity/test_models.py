@@ -13,24 +13,30 @@ import jax.numpy as jnp
 import numpy as np
 import transformers
 from jax.sharding import PartitionSpec
+from transformers.models.gemma2 import modeling_gemma2 as gemma2
+from transformers.models.llama import modeling_llama as llama
+from transformers.models.olmo2 import modeling_olmo2 as olmo2
 
 import jitune
 from jitune import tree
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
-from jitune.models.layers import RMSNorm
+from jitune.models.families import FAMILIES
+from jitune.models.layers import make_norm
 from jitune.sharding import make_mesh, shardings
 from scripts import make_golden
 from tests.data import toy
 from tests.references import (
     ATOL,
     CONFIGS,
+    EXPERT_CASES,
     FAMILY_CASES,
     GRADIENT,
     LOSS,
     RTOL,
     documents,
     evaluate,
+    gradients,
     make_tokens,
     make_weights,
     plain_batch,
@@ -77,7 +83,7 @@ def run_torch(directory, tokens):
     ids = torch.tensor(tokens, dtype=torch.long)
     out = model(ids, labels=ids, use_cache=False)
     out.loss.backward()
-    return out.logits.detach().numpy(), out.loss.item(), {n: p.grad.numpy() for n, p in model.named_parameters()}
+    return out.logits.detach().numpy(), out.loss.item(), gradients(model)
 
 
 def check_equal(found, wanted):
@@ -112,7 +118,10 @@ def test_sharded_checkpoint_on_a_mesh(case, checkpoint, tmp_path):
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 3
     mesh = make_mesh(fsdp=4, tensor=2)
     loaded = jitune.load(tmp_path, dtype="float32", mesh=mesh, remat="full")
-    assert loaded.params["layers"]["mlp"]["up_proj"]["kernel"].sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+    up = loaded.params["layers"]["mlp"]
+    up = up.get("experts", up)["up_proj"]["kernel"]
+    expert = ("expert",) if up.ndim == 4 else ()
+    assert up.sharding.spec == PartitionSpec(None, *expert, "fsdp", "tensor")
     with jax.set_mesh(mesh):
         found = evaluate(loaded.model, loaded.params, plain_batch(tokens), loaded.config)
     check_equal(found, run_torch(checkpoint(case), tokens))
@@ -149,7 +158,9 @@ def test_bfloat16_stays_close(case, checkpoint):
     assert found.dtype == jnp.float32
     wanted, _, _ = run_torch(checkpoint(case), tokens)
     log_p, log_q = (torch.log_softmax(torch.tensor(np.asarray(x)), -1) for x in (wanted, found))
-    assert (log_p.exp() * (log_p - log_q)).sum(-1).mean() < KL
+    each = (log_p.exp() * (log_p - log_q)).sum(-1)
+    # A token near the border between experts may go to another one: transformers' own bfloat16 is as far off there.
+    assert (each.median() if case in EXPERT_CASES else each.mean()) < KL
 
 
 @pytest.mark.parametrize("case", CONFIGS)
@@ -163,25 +174,41 @@ def test_golden_files_are_what_torch_computes(case):
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
-def test_norm_is_cast_before_it_is_scaled():
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
+@pytest.mark.parametrize("family", ["llama", "olmo2", "gemma2", "gpt2"])
+def test_norms_are_cast_when_theirs_are(family):
+    kind = {"llama": llama.LlamaRMSNorm, "olmo2": olmo2.Olmo2RMSNorm, "gemma2": gemma2.Gemma2RMSNorm,
+            "gpt2": torch.nn.LayerNorm}[family]  # fmt: skip
     rng = np.random.default_rng(0)
-    x, scale = rng.standard_normal((64, 64), np.float32), rng.standard_normal(64, np.float32)
-    reference = LlamaRMSNorm(64, 1e-5).bfloat16()
+    x, scale, bias = (rng.standard_normal(n, np.float32) for n in ((64, 64), 64, 64))
+    reference = kind(64, eps=1e-5).bfloat16()
+    given = {"scale": scale, "bias": bias} if family == "gpt2" else {"scale": scale}
     reference.weight.data = torch.tensor(scale).bfloat16()
+    if family == "gpt2":
+        reference.bias.data = torch.tensor(bias).bfloat16()
     wanted = reference(torch.tensor(x).bfloat16()).float().detach().numpy()
-    norm = RMSNorm(1e-5, jnp.bfloat16, jnp.bfloat16)
-    found = norm.apply({"params": {"scale": jnp.asarray(scale, jnp.bfloat16)}}, jnp.asarray(x, jnp.bfloat16))
-    # The other order rounds a third of the numbers differently; here only a rare tie may fall otherwise.
+    config = computation(CONFIGS["gpt2"]).replace(norm=FAMILIES[family].norm, dtype="bfloat16", norm_eps=1e-5)
+    given = {name: jnp.asarray(value, jnp.bfloat16) for name, value in given.items()}
+    found = make_norm(config).apply({"params": given}, jnp.asarray(x, jnp.bfloat16))
+    # Another order rounds a third of the numbers differently; here only a rare tie may fall otherwise.
     assert np.mean(np.asarray(found, np.float32) != wanted) < 0.01
+
+
+def test_the_scale_of_embeddings_is_rounded_as_theirs():
+    loaded = decoder.build(computation(CONFIGS["gemma2"]).replace(dtype="bfloat16", param_dtype="bfloat16"))
+    weight = torch.randn(160, 48).bfloat16()
+    reference = gemma2.Gemma2TextScaledWordEmbedding(160, 48, None, embed_scale=48**0.5).bfloat16()
+    reference.weight.data = weight
+    wanted = reference(torch.arange(160)).float().detach().numpy()
+    params = {"embed": {"embedding": jnp.asarray(weight.float().numpy(), jnp.bfloat16)}}
+    np.testing.assert_array_equal(np.asarray(loaded.embed(params, jnp.arange(160)[None])[0], np.float32), wanted)
 
 
 # Saving.
 
 
-@pytest.mark.parametrize("shards", ["single", "sharded"])
-@pytest.mark.parametrize("case", CONFIGS)
+@pytest.mark.parametrize("case, shards", [
+    *((case, "single") for case in CONFIGS), *((case, "sharded") for case in FAMILY_CASES)
+])  # fmt: skip
 def test_saved_checkpoints_load_bit_for_bit(case, shards, checkpoint, pretrained, tmp_path):
     loaded, options = pretrained(case), {}
     if shards == "sharded":
@@ -240,6 +267,37 @@ def test_generation_config_and_tokenizer_travel(checkpoint, tmp_path):
     assert "chat_template" not in read(tmp_path / "out" / "tokenizer_config.json")
 
 
+def test_the_text_model_of_a_multimodal_checkpoint(tmp_path):
+    text = {k: v for k, v in CONFIGS["gemma3"].items() if k not in ("model_type", "torch_dtype")}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=159
+    )
+    model = transformers.Gemma3ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "in")
+    tokens = make_tokens(CONFIGS["gemma3"], 1) % 150
+    loaded = jitune.load(tmp_path / "in", dtype="float32")
+    with torch.no_grad():
+        wanted = model(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
+    np.testing.assert_allclose(jitune.logits(loaded.model, loaded.params, tokens), wanted, RTOL, ATOL)
+    jitune.save(tmp_path / "out", loaded)
+    alone = load_torch(tmp_path / "out")
+    assert type(alone) is transformers.Gemma3ForCausalLM
+    with torch.no_grad():
+        found = alone(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
+    np.testing.assert_allclose(found, wanted, RTOL, ATOL)
+
+
+def test_gpt2_as_it_was_published(checkpoint, pretrained, tmp_path):
+    """Without the prefix of its names, and with the causal mask of each layer."""
+    tensors = {n.removeprefix("transformer."): x for n, x in make_weights(CONFIGS["gpt2"]).items()}
+    masks = {f"h.{i}.attn.bias": np.tril(np.ones((1, 1, 64, 64), np.float32)) for i in range(3)}
+    write_checkpoint(tmp_path, CONFIGS["gpt2"], {**tensors, **masks})
+    found, wanted = (tree.flatten(x.params) for x in (jitune.load(tmp_path, dtype="float32"), pretrained("gpt2")))
+    assert found.keys() == wanted.keys() and all(np.array_equal(found[path], x) for path, x in wanted.items())
+
+
 # Reading configs.
 
 
@@ -252,21 +310,27 @@ def computation(raw):
 def test_old_and_new_config_files_say_the_same(case, checkpoint):
     old = json.loads(json.dumps(CONFIGS[case]))
     new = read(checkpoint(case) / "config.json")
-    assert "rope_parameters" in new and "rope_scaling" not in new and "torch_dtype" not in new
+    assert ("rope_parameters" in new) == (case != "gpt2") and "rope_scaling" not in new and "torch_dtype" not in new
     assert computation(old) == computation(new)
     if "rope_scaling" in old:
-        old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
+        scaling = old["rope_scaling"]
+        was, other = ("type", "rope_type") if "type" in scaling else ("rope_type", "type")
+        scaling[other] = scaling.pop(was)
         assert computation(old) == computation(new)
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_absent_keys_have_the_defaults_of_transformers(family):
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8,
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 8,
              "vocab_size": 160}  # fmt: skip
-    if family != "mistral":  # the default of the other classes is not that of absent keys in old files
+    if family in ("llama", "qwen2", "qwen3"):  # the default of their classes is not that of absent keys in old files
         sizes["num_key_value_heads"] = 4
+    if family == "qwen2_moe":
+        sizes["num_attention_heads"] = 16
+    if family == "gpt2":
+        sizes = {"n_embd": 64}
     full = transformers.AutoConfig.for_model(family, **sizes).to_dict()
-    found, wanted = (computation({"model_type": family, **raw}) for raw in (sizes, full))
+    found, wanted = (computation({"model_type": family, "vocab_size": 50257, **raw}) for raw in (sizes, full))
     assert found == wanted.replace(max_positions=found.max_positions)
 
 
@@ -276,7 +340,7 @@ def test_rope_scaling_wins_over_rope_parameters():
         "rope_scaling": {"rope_type": "linear", "factor": 2.0},
     }
     wanted = transformers.AutoConfig.for_model(**raw).rope_parameters
-    found = ModelConfig.from_hf(raw).rope
+    (found,) = ModelConfig.from_hf(raw).ropes
     assert (found.kind, found.factor, found.theta) == (wanted["rope_type"], wanted["factor"], wanted["rope_theta"])
 
 

@@ -44,6 +44,17 @@ BASES = {
     "qwen2": CONFIGS["qwen2"] | SMALL | {"head_dim": None},
     "qwen3": CONFIGS["qwen3"] | SMALL,  # tied
 }
+_OTHER = {**{k: v for k, v in SMALL.items() if k != "head_dim"}, "num_attention_heads": 4, "num_key_value_heads": 2,
+          "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+# Made by transformers itself: its layouts are what is tested.
+MADE = {
+    "phi3": {"model_type": "phi3", **_OTHER},  # qkv_proj, gate_up_proj
+    "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 64, "vocab_size": 90,
+             "bos_token_id": 1, "eos_token_id": 2},  # Conv1D, tied
+    "gemma2": {"model_type": "gemma2", **_OTHER, "head_dim": 8},  # tied
+    "olmo2": {"model_type": "olmo2", **_OTHER},
+}  # fmt: skip
+BASES |= MADE
 IDS = {name: make_tokens(raw, rows=2, length=11) for name, raw in BASES.items()}
 NEW = 8
 
@@ -52,8 +63,21 @@ NEW = 8
 def base(tmp_path_factory):
     """`base(name) -> directory`, as transformers writes it."""
 
+    def make_by_torch(raw: dict, directory):
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(**raw), dtype=torch.float32)  # fmt: skip
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weight in model.parameters():
+                noise = torch.randn(weight.shape, generator=generator)
+                weight += 0.3 * noise if weight.ndim == 1 else noise * weight.shape[-1] ** -0.5
+        model.save_pretrained(directory)
+        return directory
+
     @functools.cache
     def make(name: str):
+        if name in MADE:
+            return make_by_torch(MADE[name], tmp_path_factory.mktemp(name))
         raw = {k: v for k, v in BASES[name].items() if v is not None}
         return write_checkpoint(tmp_path_factory.mktemp(name), raw, make_weights(raw))
 
@@ -76,6 +100,8 @@ def load_peft(base, directory):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        # Conv1D and Linear in one adapter have no setting without it; PEFT does the right thing.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to True but .*torch.nn.Linear")
         return peft.PeftModel.from_pretrained(model, str(directory)).eval()
 
 
@@ -115,6 +141,17 @@ OURS = {
     "tokens": ("mistral", chain(lora(4, 8, select="q_proj"), tokens([5, 3]))),
     "tokens_tied": ("qwen3", tokens([7, 80, 1])),
     "pissa": ("llama", lora(4, 8, select="(q|up)_proj", init="pissa")),
+    "phi3": ("phi3", lora(4, 8, select="(q|k|up|down)_proj", rank_pattern={"k_proj": 2}, alpha_pattern={"up": 5})),
+    "phi3_rslora": ("phi3", lora(3, 16, rslora=True)),
+    "phi3_dora": ("phi3", dora(3, 8, select="(q|v|gate|o)_proj/kernel")),
+    "phi3_saved": ("phi3", chain(lora(4, 8, select="mlp/.*kernel"), select("k_proj/kernel|norm"))),
+    "gpt2": ("gpt2", lora(4, 8, select="(v|o|up|down)_proj/kernel", rank_pattern={"mlp": 2})),
+    "gpt2_dora": ("gpt2", dora(4, 8, select="(q|k|o|down)_proj/kernel")),
+    "gpt2_tied": ("gpt2", chain(lora(3, 6, select="embed/embedding|q_proj/kernel"), select("positions|norm"))),
+    "gpt2_saved": ("gpt2", select("q_proj/bias|v_proj/kernel|up_proj")),
+    "gpt2_saved_tied": ("gpt2", select("embed/embedding|norm/bias")),
+    "gemma2": ("gemma2", chain(lora(4, 8, select="(q|down)_proj/kernel|embed"), select("post_norm"))),
+    "olmo2": ("olmo2", chain(lora(4, 8, rslora=True), select("(q|k)_norm|lm_head"))),
     "olora": ("qwen3", lora(4, 8, select="(k|down)_proj", init="olora", rslora=True)),
 }
 
@@ -131,10 +168,12 @@ def test_peft_loads_what_is_saved(case, base, pretrained, tmp_path):
     check(our_logits(loaded, transform, frozen, trainable, ids), their_logits(model, ids), plain)
     model.save_pretrained(tmp_path / "b")
     ours, theirs = (json.loads((tmp_path / d / "adapter_config.json").read_text()) for d in "ab")
+    tables = {"model.embed_tokens", *(("wte", "transformer.wte", "lm_head") if name == "gpt2" else ())}
     for config in (ours, theirs):  # sets there; PEFT adds the embedding once more where it is tied
         for key in ("target_modules", "modules_to_save"):
             names = config[key]
-            config[key] = set(names) - {"model.embed_tokens"} if isinstance(names, list) else names
+            config[key] = set(names) - tables if isinstance(names, list) else names
+        config.pop("fan_in_fan_out")  # PEFT keeps that of the last module
     assert ours.items() <= theirs.items()
     again = adapters.load(tmp_path / "b", loaded, base=base(name))[2]
     first = adapters.load(tmp_path / "a", loaded, base=base(name))[2]
@@ -149,6 +188,16 @@ THEIRS = {
     "dora_in_one_layer": ("llama", L(target_modules=["q_proj", "up_proj"], use_dora=True, layers_to_transform=[1])),
     "regex": ("mistral", L(target_modules=r".*\.1\.(self_attn|mlp)\.(q|gate|down)_proj", fan_in_fan_out=True)),
     "layers": ("qwen2", L(target_modules=["k_proj", "down_proj"], layers_to_transform=[0], layers_pattern="layers")),
+    "phi3": ("phi3", L(target_modules=["qkv_proj", "gate_up_proj", "down_proj"], rank_pattern={"gate_up_proj": 2},
+                       alpha_pattern={"layers.0.self_attn.qkv_proj": 3}, use_rslora=True)),
+    "phi3_dora": ("phi3", L(target_modules=["qkv_proj", "gate_up_proj"], use_dora=True)),
+    "phi3_saved": ("phi3", L(target_modules=["o_proj"], modules_to_save=["qkv_proj"], layers_to_transform=[1])),
+    "gpt2": ("gpt2", L(target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True)),
+    "gpt2_dora": ("gpt2", L(target_modules=["c_attn", "mlp.c_proj"], use_dora=True, fan_in_fan_out=True)),
+    "gpt2_saved": ("gpt2", L(target_modules=["c_fc"], modules_to_save=["c_attn", "ln_f"], fan_in_fan_out=True)),
+    "gpt2_tied": ("gpt2", L(target_modules=["lm_head", "c_attn"], ensure_weight_tying=True, fan_in_fan_out=True)),
+    "gemma2": ("gemma2", L(target_modules="all-linear", modules_to_save=["post_feedforward_layernorm"])),
+    "olmo2": ("olmo2", L(target_modules=["k_proj", "up_proj", "lm_head"], modules_to_save=["q_norm"])),
     "excluded": ("llama", L(target_modules=["q_proj", "o_proj", "up_proj"],
                             exclude_modules=["layers.0.mlp.up_proj", "o_proj"])),
     "patterns": ("llama", L(target_modules=["q_proj", "k_proj", "v_proj", "up_proj"],

@@ -61,10 +61,11 @@ def seed(job: Job) -> int:
 
 
 def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *, stop_ids: Sequence[int], rows: int,
-           limit: int) -> Iterator[list[tuple[int, Generation]]]:  # fmt: skip
+           limit: int, kv_cache: str = "") -> Iterator[list[tuple[int, Generation]]]:  # fmt: skip
     """Yields [(index of the job, its answer), ...] as answers are done; a row that is free takes the next job.
 
-    rows: that are computed at once. limit: the model's context, without what is trained in front. Raises UserError,
+    rows: that are computed at once. limit: the model's context, without what is trained in front. kv_cache: see
+    `models.cache.KINDS`. Raises UserError,
     beginning with a job's name, for logits that are not finite.
     """
     mesh = sharding.mesh_of(params)
@@ -80,7 +81,8 @@ def answer(model: Model, params: Params, tokenizer: Any, jobs: Sequence[Job], *,
         shape = shape_of(max(len(jobs[i].prompt) for i in members), limit)
         growing = [_waiting(tokenizer, jobs[i], *stops[i]) for i in members]
         served = serve(model, params, mesh, growing, sampling=replace(jobs[members[0]].sampling, temperature=0.0),
-                       stop_ids=stops[members[0]][0], rows=rows, limit=limit, shape=shape)  # fmt: skip
+                       stop_ids=stops[members[0]][0], rows=rows, limit=limit, shape=shape,
+                       kv_cache=kv_cache)  # fmt: skip
         for done in served:
             yield [(members[k], growing[k].answer.generation()) for k in done]
 

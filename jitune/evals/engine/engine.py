@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jitune import sharding
+from jitune import limits, sharding
 from jitune.evals.engine import answers, plan, pool, scoring, tokens
 from jitune.evals.engine.score import score
 from jitune.evals.task import Generate, Generated, LogLikelihood, Prompt, Request, Response, Rolling, Score
@@ -25,6 +25,7 @@ from jitune.generation.batches import round_up
 from jitune.generation.decode_loop import slots_in_front
 from jitune.generation.prompts import default_stop_ids
 from jitune.generation.sampling import GREEDY, Sampling
+from jitune.models.cache import check_kind
 from jitune.types import Pretrained, UserError
 
 CONTEXT = 8192  # the most of a model's own context that is used, unless max_length asks for more
@@ -35,7 +36,7 @@ COUNTS = ("requests", "unique", "scored_tokens", "input_tokens", "score_slots", 
 
 
 def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0,
-                chat_template: str | None = None) -> Engine:  # fmt: skip
+                chat_template: str | None = None, kv_cache: str = "") -> Engine:  # fmt: skip
     """The engine of a model.
 
     Args:
@@ -43,6 +44,7 @@ def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0
       batch_size: rows of a batch of prompts to answer, rounded up to the mesh's batch shards.
       max_length: tokens of a window, those that are trained in front included; 0: the model's context, at most 8192.
       chat_template: Jinja source in place of the tokenizer's own; `none`: conversations are written plainly.
+      kv_cache: what answers are computed with, see `models.cache.KINDS`; scores know no cache.
 
     Raises:
       UserError: without a tokenizer, for a max_length beyond the context, or where nothing of it is left.
@@ -51,18 +53,21 @@ def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0
         raise UserError("evaluation needs a tokenizer, and the model has none; put its files beside its weights")
     context = pretrained.config.max_positions
     if max_length and context and max_length > context:
-        raise UserError(f"max_length={max_length} is more than the model's context of {context}")
+        limits.check_length(max_length, pretrained.config, f"max_length={max_length}", option=limits.IN_COMMANDS)
     taken, length = slots_in_front(pretrained.model), max_length or min(context or CONTEXT, CONTEXT)
     if length - taken < 2:
         raise UserError(f"max_length={length} leaves no room for a text: {taken} positions are trained ones in front")
-    return Engine(pretrained, batch_size, length - taken, chat_template)
+    check_kind(kv_cache, "kv_cache")
+    return Engine(pretrained, batch_size, length - taken, chat_template, kv_cache)
 
 
 class Engine:
     """See `open_engine`. limit: tokens of a window, without those in front. setup: how windows are scored."""
 
-    def __init__(self, pretrained: Pretrained, batch_size: int, limit: int, chat_template: str | None):
+    def __init__(self, pretrained: Pretrained, batch_size: int, limit: int, chat_template: str | None,
+                 kv_cache: str = ""):  # fmt: skip
         self.pretrained, self.limit, self.chat_template = pretrained, limit, chat_template
+        self.kv_cache = kv_cache
         mesh = sharding.mesh_of(pretrained.params)
         self.rows = round_up(max(batch_size, 1), sharding.batch_shards(mesh) if mesh else 1)
         self.setup = scoring.prepare(pretrained.model, pretrained.params, limit=limit)
@@ -245,7 +250,8 @@ class Engine:
     def _run(self, jobs: list[answers.Job]) -> Iterator[list[tuple[answers.Job, Any]]]:
         """Yields (job, its Generation) of one batch after the other."""
         model, params, tokenizer, _ = self.pretrained
-        run = answers.answer(model, params, tokenizer, jobs, stop_ids=self.stop_ids, rows=self.rows, limit=self.limit)
+        run = answers.answer(model, params, tokenizer, jobs, stop_ids=self.stop_ids, rows=self.rows, limit=self.limit,
+                             kv_cache=self.kv_cache)  # fmt: skip
         for batch in run:
             self.counts["prompt_tokens"] += sum(len(jobs[j].prompt) for j, _ in batch)
             self.counts["generated_tokens"] += sum(len(g.tokens) for _, g in batch)

@@ -1,0 +1,106 @@
+"""What a function only moves of its parameters is moved once: layers cut out of stacks, casts to fewer bytes.
+
+    prepared = jit(partial(move, step))(params, state).beside(params)    # what `step` computes with
+    call(step, prepared, state)                                          # = step(params, state), with no cut in it
+
+Layers lie in stacks [layers, in, out]; a loop that cuts them out again for each token spends more time on copies than
+on products where the cut is a copy, as it is on CPUs. The function is traced, and the equations that only move
+parameters are taken out of its jaxpr, so that it holds for any model and for structured weights alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jitune import structured
+
+MOVES = ("split", "slice", "squeeze", "reshape", "convert_element_type")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Parameters as `call` takes them. pieces: arrays; origin: (tree, shapes and dtypes) of the parameters."""
+
+    pieces: tuple
+    origin: Any
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is."""
+
+    pieces: tuple
+    places: tuple
+    origin: Any
+
+    def beside(self, params) -> Prepared:
+        """With the parameters that are as they were: no copy of theirs is made."""
+        leaves = jax.tree.leaves(params)
+        pieces = (leaves[i] if x is None else x for x, i in zip(self.pieces, self.places, strict=True))
+        return Prepared(tuple(pieces), self.origin)
+
+
+jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("origin",))
+jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("places", "origin"))
+
+
+class _Part(NamedTuple):
+    """A part of a jaxpr, with the fields that `structured.evaluate` reads."""
+
+    eqns: list
+    constvars: list
+    invars: list
+    outvars: list
+
+
+def move(function: Callable, params: Any, *args) -> Moved:
+    """The pieces of `params` that `function(params, *args)` computes with, to be put under jit."""
+    leaves, treedef = jax.tree.flatten(params)
+    origin = treedef, tuple((x.shape, np.dtype(x.dtype)) for x in leaves)
+    closed, _, moves, _ = _split(function, origin, args)
+    place = {v: i for i, v in enumerate(moves.invars)}
+    found = structured.evaluate(moves, closed.consts, leaves)
+    pieces = tuple(None if v in place else x for v, x in zip(moves.outvars, found, strict=True))
+    return Moved(pieces, tuple(place.get(v) for v in moves.outvars), origin)
+
+
+def call(function: Callable, params: Any, *args) -> Any:
+    """`function(params, *args)`; params: what `beside` gave, or any other."""
+    if not isinstance(params, Prepared):
+        return function(params, *args)
+    closed, tree, _, rest = _split(function, params.origin, args)
+    return tree.unflatten(structured.evaluate(rest, closed.consts, [*params.pieces, *jax.tree.leaves(args)]))
+
+
+def _split(function, origin, args):
+    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it)."""
+    treedef, shapes = origin
+    params = treedef.unflatten([jax.ShapeDtypeStruct(*x) for x in shapes])
+    closed, out = jax.make_jaxpr(function, return_shape=True)(params, *args)
+    jaxpr, count = closed.jaxpr, len(shapes)
+    moved, moves, rest = dict.fromkeys(jaxpr.invars[:count]), [], []
+    for equation in structured.live(jaxpr):
+        variables = [v for v in equation.invars if not hasattr(v, "val")]
+        if equation.primitive.name in MOVES and variables and all(v in moved for v in variables) and _fits(equation):
+            moves.append(equation)
+            moved.update(dict.fromkeys(equation.outvars))
+        else:
+            rest.append(equation)
+    read = {v for e in rest for v in e.invars if not hasattr(v, "val")}
+    read |= {v for v in jaxpr.outvars if not hasattr(v, "val")}
+    pieces = [v for v in moved if v in read]
+    first = _Part(moves, jaxpr.constvars, jaxpr.invars[:count], pieces)
+    second = _Part(rest, jaxpr.constvars, [*pieces, *jaxpr.invars[count:]], jaxpr.outvars)
+    return closed, jax.tree.structure(out), first, second
+
+
+def _fits(equation) -> bool:
+    """Codes stay codes: nothing is kept that takes more bytes than it was made of."""
+    size = [sum(v.aval.size * v.aval.dtype.itemsize for v in vs if hasattr(v.aval, "dtype"))
+            for vs in (equation.invars, equation.outvars)]  # fmt: skip
+    return size[1] <= size[0]
