@@ -82,8 +82,7 @@ class Device:
     """
 
     def __init__(self, model, params, mesh, sampling: Sampling, stop_ids: Sequence[int], rows: int, limit: int,
-                 shape: Shape, *, each: bool = False, top: int = 0,
-                 kv_cache: str = ""):  # fmt: skip
+                 shape: Shape, *, each: bool = False, top: int = 0, kv_cache: str = ""):  # fmt: skip
         self.model, self.params, self.mesh = model, params, mesh
         self.sampling, self.rows, self.limit, self.shape = sampling, rows, limit, shape
         self.ids, self.front = pad_stops(stop_ids), slots_in_front(model)
