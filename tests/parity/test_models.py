@@ -19,6 +19,7 @@ from transformers.models.olmo2 import modeling_olmo2 as olmo2
 
 import jitune
 from jitune import tree
+from jitune.hub import files
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
@@ -109,6 +110,15 @@ def test_unrolled_and_recomputed_layers(case, checkpoint, pretrained):
     model = decoder.build(pretrained(case).config.replace(scan_layers=False, remat="full"))
     found = evaluate(model, pretrained(case).params, plain_batch(tokens), pretrained(case).config)
     check_equal(found, run_torch(checkpoint(case), tokens))
+
+
+@pytest.mark.parametrize("case", EXPERT_CASES)
+def test_experts_in_one_tensor(case, checkpoint, pretrained, tmp_path):
+    """As transformers 5 keeps them in memory."""
+    load_torch(checkpoint(case)).save_pretrained(tmp_path, save_original_format=False)
+    assert "model.layers.0.mlp.experts.gate_up_proj" in files.find_tensors(tmp_path)
+    loaded = jitune.load(tmp_path, dtype="float32")
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, pretrained(case).params)
 
 
 @pytest.mark.parametrize("case", FAMILY_CASES)
