@@ -3,7 +3,7 @@
     peft    OUT is the adapter in PEFT's layout
     merged  OUT is the whole model in Hugging Face layout (also called hf), adapters merged in float32, then cast
     vllm    OUT/adapter is a LoRA adapter as vLLM serves it: one rank for all, scale folded in, linear layers only;
-            DoRA, saved modules, token rows, and factors of embedding and head cannot be in it: OUT/base has them merged,
+            DoRA, saved modules, token rows, factors of embedding and head cannot be in it: OUT/base has them merged,
             as it has all of a family that vLLM serves without adapters (GPT-2)
 """
 

@@ -1,6 +1,7 @@
 """A context beyond the model's: refused in one line that says what allows it, and lifted where it is asked for."""
 
 import json
+import shutil
 
 import pytest
 
@@ -109,9 +110,12 @@ def test_commands(toy_model, toy_data, tmp_path, capsys):
         assert "config.seq_len=4096 is more than the model's context of 2048 tokens; config.model.allow" in err
         assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
-    ask = ["generate", "--model", str(toy_model), "--raw", "--max_new_tokens", "1", "--prompt", "x " * 2100]
+    short = shutil.copytree(toy_model, tmp_path / "short")
+    raw = {**json.loads((short / "config.json").read_text()), "max_position_embeddings": 16}
+    (short / "config.json").write_text(json.dumps(raw))
+    ask = ["generate", "--model", str(short), "--raw", "--max_new_tokens", "1", "--prompt", "x " * 20]
     assert main(ask) == 2
-    assert "context of 2048 leaves no room for an answer; --allow_longer_context allows more" in capsys.readouterr().err
+    assert "context of 16 leaves no room for an answer; --allow_longer_context allows more" in capsys.readouterr().err
     assert main([*ask, "--allow_longer_context"]) == 0
 
 
