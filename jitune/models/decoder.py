@@ -208,8 +208,7 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
-    turns = [rope.original_max_position for rope in config.ropes if rope.kind == "longrope"]
-    turn = min(turns, default=0)
+    turn = min((rope.original_max_position for rope in config.ropes if rope.kind == "longrope"), default=0)
 
     def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
         return caches.empty(
