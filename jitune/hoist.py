@@ -6,6 +6,9 @@
 Layers lie in stacks [layers, in, out]; a loop that cuts them out again for each token spends more time on copies than
 on products where the cut is a copy, as it is on CPUs. The function is traced, and the equations that only move
 parameters are taken out of its jaxpr, so that it holds for any model and for structured weights alike.
+
+Experts stay where they are: of their matrices few are read for a token, and each is one stretch of the stack. A layer
+of them is a `Stacked` leaf, so that neither a copy of all of them is kept nor one of a layer's is made.
 """
 
 from __future__ import annotations
@@ -18,8 +21,29 @@ import jax
 import numpy as np
 
 from jitune import structured
+from jitune.leaves import grouped
+from jitune.leaves.parts import Grouped, Leaf
 
 MOVES = ("split", "slice", "squeeze", "reshape", "convert_element_type")
+
+
+@dataclass(frozen=True)
+class Stacked(Leaf):
+    """A layer of a stack of experts [layers, experts, in, out], for products by groups alone."""
+
+    array: Any
+    layer: int
+
+    def merge(self):
+        """The layer's matrices, cut out."""
+        return self.array[self.layer]
+
+    def grouped(self, p: Grouped):
+        """With the stack itself."""
+        return p.plain(p.x, self.array, p.ins, p.outs, layer=self.layer)
+
+
+jax.tree_util.register_dataclass(Stacked, data_fields=("array",), meta_fields=("layer",))
 
 
 @dataclass(frozen=True)
@@ -32,7 +56,8 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Moved:
-    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is."""
+    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is, and
+    of its layer, None for all of them."""
 
     pieces: tuple
     places: tuple
@@ -41,7 +66,8 @@ class Moved:
     def beside(self, params) -> Prepared:
         """With the parameters that are as they were: no copy of theirs is made."""
         leaves = jax.tree.leaves(params)
-        pieces = (leaves[i] if x is None else x for x, i in zip(self.pieces, self.places, strict=True))
+        pieces = (x if x is not None else leaves[place[0]] if place[1] is None else Stacked(leaves[place[0]], place[1])
+                  for x, place in zip(self.pieces, self.places, strict=True))  # fmt: skip
         return Prepared(tuple(pieces), self.origin)
 
 
@@ -62,8 +88,8 @@ def move(function: Callable, params: Any, *args) -> Moved:
     """The pieces of `params` that `function(params, *args)` computes with, to be put under jit."""
     leaves, treedef = jax.tree.flatten(params)
     origin = treedef, tuple((x.shape, np.dtype(x.dtype)) for x in leaves)
-    closed, _, moves, _ = _split(function, origin, args)
-    place = {v: i for i, v in enumerate(moves.invars)}
+    closed, _, moves, rest = _split(function, origin, args)
+    place = {v: (i, None) for i, v in enumerate(moves.invars)} | _experts(moves, rest)
     found = structured.evaluate(moves, closed.consts, leaves)
     pieces = tuple(None if v in place else x for v, x in zip(moves.outvars, found, strict=True))
     return Moved(pieces, tuple(place.get(v) for v in moves.outvars), origin)
@@ -97,6 +123,27 @@ def _split(function, origin, args):
     first = _Part(moves, jaxpr.constvars, jaxpr.invars[:count], pieces)
     second = _Part(rest, jaxpr.constvars, [*pieces, *jaxpr.invars[count:]], jaxpr.outvars)
     return closed, jax.tree.structure(out), first, second
+
+
+def _experts(moves: _Part, rest: _Part) -> dict:
+    """{variable: (number of the stack, layer)} of layers of experts that are multiplied with by groups alone."""
+    if grouped.mesh_axes():
+        return {}
+    place, cut = {v: i for i, v in enumerate(moves.invars)}, {}
+    for e in moves.eqns:
+        if e.invars[0] in place and e.outvars[0].aval.shape == (1, *e.invars[0].aval.shape[1:]):
+            if e.primitive.name == "split" and e.params["axis"] == 0:
+                cut |= {v: (place[e.invars[0]], layer) for layer, v in enumerate(e.outvars)}
+            elif e.primitive.name == "slice":
+                cut[e.outvars[0]] = place[e.invars[0]], e.params["start_indices"][0]
+    found = {e.outvars[0]: cut[e.invars[0]] for e in moves.eqns
+             if e.primitive.name == "squeeze" and e.invars[0] in cut and e.params["dimensions"] == (0,)}  # fmt: skip
+    for e in rest.eqns:
+        weights = e.invars[1:2] if grouped.options(str(e.params.get("name", ""))) else []
+        for v in e.invars:
+            if v not in weights and not hasattr(v, "val"):
+                found.pop(v, None)
+    return {v: x for v, x in found.items() if len(v.aval.shape) == 3}
 
 
 def _fits(equation) -> bool:

@@ -171,11 +171,13 @@ def advance(model: Model, params, batch, cache):
 def prepare(params, state: State, *, model: Model) -> Any:
     """Parameters for many calls of `decode`, with states of any size.
 
-    On a CPU the layers are cut out of their stacks, which takes as much memory again; elsewhere a cut costs nothing,
-    and where memory is short these are the parameters as they are.
+    On a CPU the layers are cut out of their stacks, which takes as much memory again, but for experts; elsewhere a cut
+    costs nothing, and where memory is short these are the parameters as they are.
     """
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
-    if jax.default_backend() != "cpu" or 2 * size > host_memory.available():
+    if jax.default_backend() != "cpu":
+        return params
+    copies = jax.tree.leaves(jax.eval_shape(partial(_cut, model=model), params, state).pieces)
+    if 2 * sum(x.size * x.dtype.itemsize for x in copies) > host_memory.available():
         return params
     return _cut(params, state, model=model).beside(params)
 

@@ -1,10 +1,12 @@
 """Decoding: the same tokens at any batch size, in batches and in a queue; ropes that turn; few programs."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
-from jitune import hoist
+from jitune import hoist, tree
 from jitune.generation import batches, decode_loop, slots
 from jitune.generation.batches import Answer, pad, pad_stops, queue_shape
 from jitune.generation.generate import generate, stream
@@ -96,6 +98,29 @@ def test_structured_weights_at_any_batch_size(mixed, quantized):
     _, whole = decode_loop.decode(pair, copy, pad_stops(()), stopped, np.int32(7), **options)
     assert cut.tokens.tolist() == whole.tokens.tolist() and cut.counts.tolist() == [7, 7]
     np.testing.assert_allclose(cut.logprobs, whole.logprobs, atol=1e-6)
+
+
+def test_experts_stay_in_their_stacks():
+    """Neither a copy of them is kept beside the parameters, nor one of a layer's made for a token."""
+    model, params, config = toys.tiny("qwen3_moe")
+    tuned = lora(2, 4, init="gaussian").apply(model)
+    frozen, trainable = jax.jit(lora(2, 4, init="gaussian").init)(jax.random.key(0), params)
+    pair = frozen, jax.tree.map(lambda x: x + 0.1, trainable)
+    options = {"model": tuned, "sampling": GREEDY}
+    state, _ = decode_loop.prefill(
+        pair, pad(toys.prompts_of((9, 4)), [0, 1], 2, 8, 0), np.uint32(0), pad_stops(()), capacity=128, **options
+    )
+    prepared = decode_loop.prepare(pair, state, model=tuned)
+    stacks = [x.array for x in prepared.pieces if isinstance(x, hoist.Stacked)]
+    experts = [x for path, x in tree.flatten(frozen).items() if "experts" in path and x.size > 1000]
+    assert [sum(x is kernel for x in stacks) for kernel in experts] == [config.num_layers] * 3
+    copies = [x.shape for x in prepared.pieces if not isinstance(x, hoist.Stacked)]
+    assert experts[0].shape[1:] not in copies and experts[0].shape not in copies
+    run = partial(decode_loop.advance, tuned)
+    token = decode_loop._next(state)
+    found, _ = jax.jit(lambda p: hoist.call(run, p, token, state.cache))(prepared)
+    wanted, _ = jax.jit(lambda p: run(p, token, state.cache))(pair)
+    np.testing.assert_allclose(found, wanted, 1e-5, 1e-5)
 
 
 def test_what_is_not_moved_is_not_copied():
