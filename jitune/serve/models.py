@@ -52,12 +52,13 @@ class Served(NamedTuple):
             raise refuse("logit_bias", beyond[0], f"must have token ids below {self.vocab_size}")
         told = asked["logprobs"] if path == CHAT else asked["logprobs"] is not None
         top = bool(asked["top_logprobs"] if path == CHAT else asked["logprobs"])
+        scored = told and path != CHAT and asked["echo"]
         asks = []
         for ids in found:
             new = self._room(len(ids), given, name)
             new = min(FEW, new) if given is None and path != CHAT else new
             asks += [Ask(tuple(ids), new, _sampling(asked, seed), number, asked["logit_bias"], asked["stop"],
-                         asked["stream"], told, top) for number in range(asked["n"])]  # fmt: skip
+                         asked["stream"], told, top, scored) for number in range(asked["n"])]  # fmt: skip
         return asks
 
     def _room(self, length: int, given: int | None, name: str) -> int:
