@@ -175,11 +175,12 @@ def load(a):
             raise UserError(f"{paths.get(name, a.model)}: has no tokenizer")
         if a.chat_template:
             model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
-    return models, fingerprint(base, own, paths, a.dtype)
+    setting = [a.dtype, a.kv_cache, str(pretrained.tokenizer.chat_template)]
+    return models, fingerprint(base, own, paths, setting)
 
 
-def fingerprint(base, own: str, paths: dict, dtype: str) -> dict[str, str]:
-    """Tells of each model whether it is still the same: OpenAI's `system_fingerprint`."""
+def fingerprint(base, own: str, paths: dict, setting: list[str]) -> dict[str, str]:
+    """Tells of each model whether it is still the same, as it is set: OpenAI's `system_fingerprint`."""
     import hashlib
     from pathlib import Path
 
@@ -191,7 +192,7 @@ def fingerprint(base, own: str, paths: dict, dtype: str) -> dict[str, str]:
     for name, path in paths.items():
         parts = sorted(Path(weights.resolve(path)).glob("adapter_model*"))
         found[name] = [digest, *(hashlib.sha256(part.read_bytes()).hexdigest() for part in parts)]
-    return {name: "fp_" + hashlib.sha256("".join([__version__, dtype, *parts]).encode()).hexdigest()[:12]
+    return {name: "fp_" + hashlib.sha256("".join([__version__, *setting, *parts]).encode()).hexdigest()[:12]
             for name, parts in found.items()}  # fmt: skip
 
 

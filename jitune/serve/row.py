@@ -68,9 +68,9 @@ class Row(Answer):
     def extend(self, tokens: np.ndarray, logprobs: np.ndarray, finished: bool, top=None) -> None:
         """Takes what a block brought; logits that are not finite fail this answer alone."""
         ends = [i for i, token in enumerate(tokens.tolist()) if token in self.stop_ids]
-        if ends and ends[0] + 1 <= len(tokens):
-            tokens, logprobs, finished = tokens[: ends[0] + 1], logprobs[: ends[0] + 1], True
-            top = top and tuple(x[: ends[0] + 1] for x in top)
+        if ends:
+            n, finished = ends[0] + 1, True
+            tokens, logprobs, top = tokens[:n], logprobs[:n], top and tuple(x[:n] for x in top)
         try:
             super().extend(tokens, logprobs, finished, top if self.ask.top else None)
         except UserError as error:

@@ -32,7 +32,7 @@ BAD = [
     (CHAT, {"top_p": 1.01}, 400, "top_p", "from 0 to 1"),
     (CHAT, {"seed": 2**70}, 400, "seed", "64 bits"),
     (CHAT, {"frequency_penalty": 2.1}, 400, "frequency_penalty", "from -2 to 2"),
-    (CHAT, {"repetition_penalty": 0}, 400, "repetition_penalty", "above 0"),
+    (CHAT, {"repetition_penalty": 1e-9}, 400, "repetition_penalty", "from 0.01 to 10"),
     (CHAT, {"stop": ["x"] * 17}, 400, "stop", "stop is a list of 17; it must be a text or a list of at most 16"),
     (CHAT, {"stop": ""}, 400, "stop", "1 to 1000 characters"),
     (CHAT, {"stop": [3]}, 400, "stop", "a list of at most 16 texts"),
