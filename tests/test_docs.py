@@ -21,6 +21,7 @@ from jitune.data import record_schema as schema
 from jitune.data.formats import FORMATS
 from jitune.data.record_rows import to_line
 from jitune.evals import catalogue
+from jitune.serve import fields
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,7 +48,8 @@ def test_links_lead_somewhere(path):
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["evaluation", "judges", "records", "annotation", "agreement", "curation"])
+@pytest.mark.parametrize("name", ["evaluation", "judges", "records", "annotation", "agreement", "curation",
+                                  "serving"])
 def test_options_are_those_of_the_commands(name):
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z_.-]*[a-z]", page(name)))
     configs = {option for option in named if option.startswith("--config.")}
@@ -68,6 +70,20 @@ def test_every_option_of_the_data_commands_is_said():
         for action in commands.choices[name]._actions:
             if action.option_strings and action.dest not in ("help", "format", "fields", "out", "replicates", "seed"):
                 assert action.option_strings[0] in page(where), (name, action.option_strings)
+
+
+def test_every_option_and_field_of_the_server_is_said():
+    (commands,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    said = re.findall(r"^\| (`--[^|]*) \|", page("serving"), re.MULTILINE)
+    options = {a.option_strings[0] for a in commands.choices["serve"]._actions if a.dest != "help" and a.option_strings}
+    assert sorted(re.findall(r"--[a-z_.]+", " ".join(said))) == sorted(options)
+    of = {name: {path for path in fields.FIELDS if name in fields.FIELDS[path]} for path in fields.FIELDS
+          for name in fields.FIELDS[path]} | {"tool_choice": {fields.CHAT}}
+    of |= {name: set(fields.FIELDS) for name, *_ in fields.UNSUPPORTED if name not in of}
+    of["top_logprobs"] = set(fields.FIELDS)  # which stands beside logprobs
+    paths = {"both": set(fields.FIELDS), "chat": {fields.CHAT}, "completions": {fields.COMPLETION}}
+    rows = re.findall(r"^\| (`[a-z][^|]*) \| (both|chat|completions) \| [^|]+ \|$", page("serving"), re.MULTILINE)
+    assert {name: paths[where] for names, where in rows for name in re.findall("`(.*?)`", names)} == of
 
 
 def test_the_keys_of_records_are_those_of_the_schema():
