@@ -210,3 +210,15 @@ def test_the_task_of_the_documentation_is_the_example():
     example = (ROOT / "scripts" / "examples" / "own_task.py").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert snippet.strip() in example.replace("  # fmt: skip", "")
+
+
+@pytest.mark.core
+def test_help_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    long, parsers = [], [cli.make_parser()]
+    for parser in parsers:
+        long += [(parser.prog, line) for line in parser.format_help().splitlines() if len(line) > 80]
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+    assert long == [] and len(parsers) > 15
