@@ -178,10 +178,11 @@ def prepare(params, state: State, *, model: Model) -> Any:
     """Parameters for many calls of `decode`, with states of any size.
 
     On a CPU the layers are cut out of their stacks, which takes as much memory again; elsewhere a cut costs nothing,
-    and where memory is short these are the parameters as they are.
+    and where memory is short these are the parameters as they are. So they are in a run of several processes, which
+    must not decide differently.
     """
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
-    if jax.default_backend() != "cpu" or 2 * size > host_memory.available():
+    if jax.default_backend() != "cpu" or jax.process_count() > 1 or 2 * size > host_memory.available():
         return params
     return _cut(params, state, model=model).beside(params)
 

@@ -113,6 +113,11 @@ def test_what_is_not_moved_is_not_copied():
         lambda p, x: hoist.call(step, p, x))(prepared, x).jaxpr.eqns}  # fmt: skip
     np.testing.assert_array_equal(hoist.call(step, prepared, x), step(weights, x))
     np.testing.assert_array_equal(hoist.call(step, weights, x), step(weights, x))
+    # Pieces of one shape are told apart, whatever the order in which a function reads them.
+    swapped = lambda weights, x: step(weights, x) - jax.lax.split(weights["stack"], (1, 1))[1][0].sum()  # noqa: E731
+    np.testing.assert_array_equal(hoist.call(swapped, prepared, x), swapped(weights, x))
+    with pytest.raises(ValueError, match="1 of 1 pieces of the parameters were not prepared"):
+        hoist.call(lambda weights, x: weights["head"][:2] @ x[:2], prepared, x)
 
 
 def test_parameters_are_those_of_the_call_and_nothing_of_it_stays(mixed, prompts, alone, monkeypatch):
