@@ -48,9 +48,11 @@ jax.tree_util.register_dataclass(Stacked, data_fields=("array",), meta_fields=("
 
 @dataclass(frozen=True)
 class Prepared:
-    """Parameters as `call` takes them. pieces: arrays; origin: (tree, shapes and dtypes) of the parameters."""
+    """Parameters as `call` takes them. pieces: arrays; keys: what each was made by; origin: (tree, shapes and dtypes)
+    of the parameters."""
 
     pieces: tuple
+    keys: tuple
     origin: Any
 
 
@@ -60,6 +62,7 @@ class Moved:
     of its layer, None for all of them."""
 
     pieces: tuple
+    keys: tuple
     places: tuple
     origin: Any
 
@@ -68,11 +71,11 @@ class Moved:
         leaves = jax.tree.leaves(params)
         pieces = (x if x is not None else leaves[place[0]] if place[1] is None else Stacked(leaves[place[0]], place[1])
                   for x, place in zip(self.pieces, self.places, strict=True))  # fmt: skip
-        return Prepared(tuple(pieces), self.origin)
+        return Prepared(tuple(pieces), self.keys, self.origin)
 
 
-jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("origin",))
-jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("places", "origin"))
+jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("keys", "origin"))
+jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("keys", "places", "origin"))
 
 
 class _Part(NamedTuple):
@@ -88,33 +91,45 @@ def move(function: Callable, params: Any, *args) -> Moved:
     """The pieces of `params` that `function(params, *args)` computes with, to be put under jit."""
     leaves, treedef = jax.tree.flatten(params)
     origin = treedef, tuple((x.shape, np.dtype(x.dtype)) for x in leaves)
-    closed, _, moves, rest = _split(function, origin, args)
+    closed, _, moves, rest, keys = _split(function, origin, args)
     place = {v: (i, None) for i, v in enumerate(moves.invars)} | _experts(moves, rest)
     found = structured.evaluate(moves, closed.consts, leaves)
     pieces = tuple(None if v in place else x for v, x in zip(moves.outvars, found, strict=True))
-    return Moved(pieces, tuple(place.get(v) for v in moves.outvars), origin)
+    return Moved(pieces, keys, tuple(place.get(v) for v in moves.outvars), origin)
 
 
 def call(function: Callable, params: Any, *args) -> Any:
-    """`function(params, *args)`; params: what `beside` gave, or any other."""
+    """`function(params, *args)`; params: what `beside` gave, or any other.
+
+    Raises ValueError where the function reads a piece that the one given to `move` did not.
+    """
     if not isinstance(params, Prepared):
         return function(params, *args)
-    closed, tree, _, rest = _split(function, params.origin, args)
-    return tree.unflatten(structured.evaluate(rest, closed.consts, [*params.pieces, *jax.tree.leaves(args)]))
+    closed, tree, _, rest, keys = _split(function, params.origin, args)
+    there = dict(zip(params.keys, params.pieces, strict=True))
+    if missing := sum(key not in there for key in keys):
+        raise ValueError(f"{missing} of {len(keys)} pieces of the parameters were not prepared for this function")
+    pieces = [there[key] for key in keys]
+    return tree.unflatten(structured.evaluate(rest, closed.consts, [*pieces, *jax.tree.leaves(args)]))
 
 
 def _split(function, origin, args):
-    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it)."""
+    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it, the keys of the pieces between).
+
+    A key says how a piece is made, so that functions that read the same pieces in another order may share them.
+    """
     treedef, shapes = origin
     params = treedef.unflatten([jax.ShapeDtypeStruct(*x) for x in shapes])
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, *args)
     jaxpr, count = closed.jaxpr, len(shapes)
-    moved, moves, rest = dict.fromkeys(jaxpr.invars[:count]), [], []
+    moved, moves, rest = {v: hash(("leaf", i)) for i, v in enumerate(jaxpr.invars[:count])}, [], []
     for equation in structured.live(jaxpr):
         variables = [v for v in equation.invars if not hasattr(v, "val")]
         if equation.primitive.name in MOVES and variables and all(v in moved for v in variables) and _fits(equation):
             moves.append(equation)
-            moved.update(dict.fromkeys(equation.outvars))
+            given = (str(v) if hasattr(v, "val") else moved[v] for v in equation.invars)
+            made = equation.primitive.name, str(equation.params), *given
+            moved.update({v: hash((*made, i)) for i, v in enumerate(equation.outvars)})
         else:
             rest.append(equation)
     read = {v for e in rest for v in e.invars if not hasattr(v, "val")}
@@ -122,7 +137,7 @@ def _split(function, origin, args):
     pieces = [v for v in moved if v in read]
     first = _Part(moves, jaxpr.constvars, jaxpr.invars[:count], pieces)
     second = _Part(rest, jaxpr.constvars, [*pieces, *jaxpr.invars[count:]], jaxpr.outvars)
-    return closed, jax.tree.structure(out), first, second
+    return closed, jax.tree.structure(out), first, second, tuple(moved[v] for v in pieces)
 
 
 def _experts(moves: _Part, rest: _Part) -> dict:
