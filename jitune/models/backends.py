@@ -82,7 +82,8 @@ def refused_split(kind: str) -> str:
     """Why no sequence that lies on several devices can run as `kind`, in one line; "" where it can."""
     if kind not in BACKENDS:
         return ""
-    return f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; auto works everywhere"
+    return (f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; "
+            "auto works everywhere")
 
 
 def lacking(kind: str, needs: Set[str]) -> str:

@@ -221,7 +221,7 @@ def test_every_choice_is_known():
 
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "given", "line"), [
-    ("cudnn", {"platform": "cpu"}, "attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; given are cpu"),
+    ("cudnn", {"platform": "cpu"}, "cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; given are cpu"),
     ("pallas", {"platform": "gpu", "dtype": "float32"}, "given are gpu and float32. auto works everywhere"),
     ("splash", {"platform": "gpu"}, "attention=splash needs a TPU"),
     ("pallas", {"platform": "gpu", "head_dim": 256}, "heads of up to 128 features, a multiple of 8; this model's have"),
