@@ -21,6 +21,7 @@ from jitune.data import record_schema as schema
 from jitune.data.formats import FORMATS
 from jitune.data.record_rows import to_line
 from jitune.evals import catalogue
+from jitune.serve import fields
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,15 +42,14 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return found
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_links_lead_somewhere(path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if not link.startswith("http")]
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", ["evaluation", "judges", "records", "annotation", "agreement", "curation"])
+@pytest.mark.parametrize("name", ["evaluation", "judges", "records", "annotation", "agreement", "curation",
+                                  "serving"])
 def test_options_are_those_of_the_commands(name):
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z_.-]*[a-z]", page(name)))
     configs = {option for option in named if option.startswith("--config.")}
@@ -63,7 +63,6 @@ def test_options_are_those_of_the_commands(name):
             assert known and (not rest or any(rest in found for found in known)), option
 
 
-@pytest.mark.core
 def test_every_option_of_the_data_commands_is_said():
     (data,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
     (commands,) = [a for a in data.choices["data"]._actions if isinstance(a, argparse._SubParsersAction)]
@@ -73,7 +72,20 @@ def test_every_option_of_the_data_commands_is_said():
                 assert action.option_strings[0] in page(where), (name, action.option_strings)
 
 
-@pytest.mark.core
+def test_every_option_and_field_of_the_server_is_said():
+    (commands,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    said = re.findall(r"^\| (`--[^|]*) \|", page("serving"), re.MULTILINE)
+    options = {a.option_strings[0] for a in commands.choices["serve"]._actions if a.dest != "help" and a.option_strings}
+    assert sorted(re.findall(r"--[a-z_.]+", " ".join(said))) == sorted(options)
+    of = {name: {path for path in fields.FIELDS if name in fields.FIELDS[path]} for path in fields.FIELDS
+          for name in fields.FIELDS[path]} | {"tool_choice": {fields.CHAT}}
+    of |= {name: set(fields.FIELDS) for name, *_ in fields.UNSUPPORTED if name not in of}
+    of["top_logprobs"] = set(fields.FIELDS)  # which stands beside logprobs
+    paths = {"both": set(fields.FIELDS), "chat": {fields.CHAT}, "completions": {fields.COMPLETION}}
+    rows = re.findall(r"^\| (`[a-z][^|]*) \| (both|chat|completions) \| [^|]+ \|$", page("serving"), re.MULTILINE)
+    assert {name: paths[where] for names, where in rows for name in re.findall("`(.*?)`", names)} == of
+
+
 def test_the_keys_of_records_are_those_of_the_schema():
     text = page("records")
     for title, kinds in (("record", schema.RECORD), ("message", schema.MESSAGE), ("candidate", schema.CANDIDATE),
@@ -83,14 +95,12 @@ def test_the_keys_of_records_are_those_of_the_schema():
         assert sorted(re.findall("`(.*?)`", " ".join(rows))) == sorted(kinds), title
 
 
-@pytest.mark.core
 def test_the_formats_of_records_are_those_that_are_read():
     rows = re.findall(r"^\| (`[^|]*) \| [^|]+ \| [^|]+ \|$", page("records").partition("## Formats")[2], re.MULTILINE)
     found = {name for row in rows for name in re.findall("`(.*?)`", row)}
     assert found >= ({*READERS} - {"training"}) | {*FORMATS}
 
 
-@pytest.mark.core
 def test_the_stages_are_those_of_the_table(tmp_path):
     for library in ("lingua", "datasketch"):
         pytest.importorskip(library)
@@ -105,7 +115,6 @@ def test_the_stages_are_those_of_the_table(tmp_path):
     assert [type(stage).__name__.lower() for stage in built] == [kind for _, kind in rows]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", table.STAGES)
 def test_options_and_reasons_of_a_stage_are_those_of_its_code(name):
     title = "Scores" if ".scores." in table.STAGES[name] else name
@@ -119,13 +128,11 @@ def test_options_and_reasons_of_a_stage_are_those_of_its_code(name):
     assert {*given, *reasons} - {"inputs"} - said == set()
 
 
-@pytest.mark.core
 def test_the_stage_of_the_documentation_is_the_example():
     snippet = re.findall(r"```python\n(.*?)```", page("curation"), re.DOTALL)[0]
     assert snippet.strip() in (ROOT / "scripts" / "examples" / "own_filter.py").read_text()
 
 
-@pytest.mark.core
 def test_the_scripts_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("datasketch")
     monkeypatch.chdir(tmp_path)
@@ -140,7 +147,6 @@ def test_the_scripts_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith(f"6 read, 4 kept in {Path('curated') / 'kept.jsonl'}\n")
 
 
-@pytest.mark.core
 def test_from_seeds_to_training(tmp_path, monkeypatch, capsys):
     """The commands of the page, in their order; between them people rate, and at the end a model would be trained."""
     for library in ("lingua", "datasketch", "aiohttp"):
@@ -181,7 +187,6 @@ def rate(a, low):
         desk.items.close()
 
 
-@pytest.mark.core
 def test_the_format_of_the_documentation_reads_rows_of_several_answers(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (snippet,) = re.findall(r"```python\n(.*?)```", page("records"), re.DOTALL)
@@ -193,7 +198,6 @@ def test_the_format_of_the_documentation_reads_rows_of_several_answers(tmp_path,
                                                                             [row["question"], "Five"]]
 
 
-@pytest.mark.core
 def test_the_tables_have_every_task_with_its_headline():
     text = (ROOT / "docs" / "evaluation.md").read_text()
     rows = {row[0]: row[1] for row in re.findall(r"^\| `([a-z_0-9]+)` \| [^|]+ \| ([^|]+) \|", text, re.MULTILINE)}
@@ -201,9 +205,20 @@ def test_the_tables_have_every_task_with_its_headline():
         assert f"`{catalogue.find_task(name).metrics[0].name}`" in rows[name], name
 
 
-@pytest.mark.core
 def test_the_task_of_the_documentation_is_the_example():
     text = (ROOT / "docs" / "evaluation.md").read_text()
     example = (ROOT / "scripts" / "examples" / "own_task.py").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert snippet.strip() in example.replace("  # fmt: skip", "")
+
+
+@pytest.mark.core
+def test_help_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    long, parsers = [], [cli.make_parser()]
+    for parser in parsers:
+        long += [(parser.prog, line) for line in parser.format_help().splitlines() if len(line) > 80]
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+    assert long == [] and len(parsers) > 15

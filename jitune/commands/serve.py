@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jitune.types import UserError
+from jitune.types import MESH_SIZES, UserError
 
 PORT, ROWS, QUEUE, CONTEXT = 8000, 8, 64, 4096
 EXAMPLES = """\
@@ -30,18 +30,24 @@ def add(commands) -> None:
     p.add_argument("--api_key_env", "--api-key-env", default="", metavar="NAME",
                    help="the environment variable with the key that clients must give")  # fmt: skip
     p.add_argument("--api_key_file", "--api-key-file", default="", metavar="FILE", help="a file with that key")
+    p.add_argument("--no_key", "--no-key", action="store_true",
+                   help="serve beyond this machine to whoever reaches it")  # fmt: skip
     p.add_argument("--rows", type=int, default=ROWS, metavar="N",
-                   help=f"answers at a time, of each model ({ROWS})")  # fmt: skip
+                   help=f"answers at a time, of each model ({ROWS}); rounded up to the mesh's batch shards")
     p.add_argument("--queue", type=int, default=QUEUE, metavar="N",
                    help=f"answers that may wait ({QUEUE}); beyond them clients get 429")  # fmt: skip
     p.add_argument("--context", type=int, default=0, metavar="N",
                    help=f"tokens of a prompt with its answer; 0: the model's, at most {CONTEXT}")  # fmt: skip
+    p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
+                   help="texts may be longer than the model was made for")  # fmt: skip
+    p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND",
+                   help="int8: keys and values in 8 bits; by default as the model computes")  # fmt: skip
     p.add_argument("--timeout", type=float, default=600.0, metavar="S", help="seconds of a request (600)")
     p.add_argument("--grace", type=float, default=30.0, metavar="S",
                    help="seconds that running requests have after SIGTERM or Ctrl-C (30)")  # fmt: skip
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
     p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
-    for axis, size in (("data", 1), ("fsdp", -1), ("tensor", 1)):
+    for axis, size in MESH_SIZES.items():
         p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
     p.set_defaults(run=run)
 
@@ -50,20 +56,24 @@ def run(a) -> int:
     """Loads, compiles, and serves until it is told to stop."""
     check(a)
     key = read_key(a)
+    check_open(a, key)
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(f"serve needs the library {error.name}: pip install 'jitune[serve]'") from None
-    from jitune.construct.annotate.server import is_loopback
+    from jitune import compile_cache
     from jitune.serve.app import Options
     from jitune.serve.engine import Engine
     from jitune.serve.models import offer
     from jitune.serve.run import bind, serve
 
     with bind(a.host, a.port) as listener:
+        if warning := compile_cache.use_cache():
+            log(warning)
         models, fingerprints = load(a)
-        engine = Engine(models, rows=a.rows, limit=context(a, models), queue=a.queue, log=log)
+        engine = Engine(models, rows=whole_rows(a, models), limit=context(a, models), queue=a.queue,
+                        kv_cache=a.kv_cache, log=log)  # fmt: skip
         for line in introduce(a, models, engine):
             print(line, flush=True)
         seconds = engine.start()
@@ -74,7 +84,7 @@ def run(a) -> int:
 
         def opened() -> None:
             print(f"compiled in {seconds:.1f} s")
-            if not key and not is_loopback(a.host):
+            if a.no_key:
                 print("no API key is asked for: whoever reaches this address can use it")
             print(f"serving at {shown}; Ctrl-C ends it", flush=True)
 
@@ -91,6 +101,8 @@ def log(text: str) -> None:
 
 def check(a) -> None:
     """Raises UserError for options out of range."""
+    from jitune.models.cache import check_kind
+
     for name, ok, allowed in (
         ("port", 0 <= a.port < 65536, "0 to 65535"), ("rows", 1 <= a.rows <= 1024, "1 to 1024"),
         ("queue", 0 <= a.queue <= 100_000, "0 to 100000"), ("context", a.context >= 0, "0 or more"),
@@ -99,6 +111,18 @@ def check(a) -> None:
     ):  # fmt: skip
         if not ok:
             raise UserError(f"--{name} {getattr(a, name)}: must be {allowed}")
+    check_kind(a.kv_cache, "--kv_cache")
+
+
+def check_open(a, key: str) -> None:
+    """Raises UserError where others would be let in without anybody having said so."""
+    from jitune.construct.annotate.server import is_loopback
+
+    if key and a.no_key:
+        raise UserError("--no_key: a key is given too; one of them holds")
+    if not (key or a.no_key or is_loopback(a.host)):
+        raise UserError(f"--host {a.host}: other machines may reach it; give a key (--api_key_env, --api_key_file), or "
+                        "let in whoever comes (--no_key)")  # fmt: skip
 
 
 def read_key(a) -> str:
@@ -143,18 +167,20 @@ def load(a):
     if own in paths:
         raise UserError(f"--adapter {own}={paths[own]}: the base is served as {own!r}; give one of them another name "
                         "(--name)")  # fmt: skip
-    pretrained = weights.load(base, dtype=a.dtype, mesh=sharding.make_mesh(a.mesh_data, a.mesh_fsdp, a.mesh_tensor))
+    pretrained = weights.load(base, dtype=a.dtype, mesh=sharding.mesh_of_options(a),
+                              allow_longer_context=a.allow_longer_context)  # fmt: skip
     models = {own: pretrained, **peft.open_adapters(pretrained, paths, base=base)}
     for name, model in models.items():
         if model.tokenizer is None:
             raise UserError(f"{paths.get(name, a.model)}: has no tokenizer")
         if a.chat_template:
             model.tokenizer.chat_template = load_template(a.chat_template, tokenizer=model.tokenizer)
-    return models, fingerprint(base, own, paths, a.dtype)
+    setting = [a.dtype, a.kv_cache, str(pretrained.tokenizer.chat_template)]
+    return models, fingerprint(base, own, paths, setting)
 
 
-def fingerprint(base, own: str, paths: dict, dtype: str) -> dict[str, str]:
-    """Tells of each model whether it is still the same: OpenAI's `system_fingerprint`."""
+def fingerprint(base, own: str, paths: dict, setting: list[str]) -> dict[str, str]:
+    """Tells of each model whether it is still the same, as it is set: OpenAI's `system_fingerprint`."""
     import hashlib
     from pathlib import Path
 
@@ -166,16 +192,27 @@ def fingerprint(base, own: str, paths: dict, dtype: str) -> dict[str, str]:
     for name, path in paths.items():
         parts = sorted(Path(weights.resolve(path)).glob("adapter_model*"))
         found[name] = [digest, *(hashlib.sha256(part.read_bytes()).hexdigest() for part in parts)]
-    return {name: "fp_" + hashlib.sha256("".join([__version__, dtype, *parts]).encode()).hexdigest()[:12]
+    return {name: "fp_" + hashlib.sha256("".join([__version__, *setting, *parts]).encode()).hexdigest()[:12]
             for name, parts in found.items()}  # fmt: skip
 
 
 def context(a, models) -> int:
     """Tokens of a prompt with its answer. Raises UserError beyond the model's own."""
-    most = min((model.config.max_positions for model in models.values() if model.config.max_positions), default=0)
-    if a.context and most and a.context > most:
-        raise UserError(f"--context {a.context}: the model's context is {most}")
+    from jitune import limits
+
+    config = next(iter(models.values())).config  # adapters have their base's
+    limits.check_length(a.context, config, f"--context {a.context}", option=limits.IN_COMMANDS)
+    most = config.max_positions
     return a.context or min(most or CONTEXT, CONTEXT)
+
+
+def whole_rows(a, models) -> int:
+    """--rows, rounded up to what the mesh's devices can share evenly."""
+    from jitune import sharding
+    from jitune.generation.batches import round_up
+
+    mesh = sharding.mesh_of(next(iter(models.values())).params)
+    return round_up(a.rows, sharding.batch_shards(mesh) if mesh else 1)
 
 
 def introduce(a, models, engine):
@@ -186,4 +223,4 @@ def introduce(a, models, engine):
     for name in others:
         yield f"adapter  {name}"
     limits = sorted({lane.limit for lane in engine.lanes.values()})
-    yield f"rows     {a.rows} of each model, {a.queue} may wait; context {' to '.join(map(str, limits))} tokens"
+    yield f"rows     {engine.rows} of each model, {a.queue} may wait; context {' to '.join(map(str, limits))} tokens"

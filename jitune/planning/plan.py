@@ -62,6 +62,7 @@ def plan(config_file, words, *, hardware, family=None, preset=None, mesh=None, d
     model_config = read_model(config, family, preset)
     made = sharding.make_mesh(**sizes, devices=start_devices(math.prod(sizes.values())))
     compiling.check_batch(config, made)
+    compiling.check_attention(model_config.replace(**compiling.model_options(config)), machine.platform)
     console = tables.open_console()
     first = study(config, model_config, made, elsewhere=True)
     tables.print_study(console, first, machine)

@@ -54,8 +54,8 @@ def make_app(engine: Engine, models: Mapping[str, Served], options: Options) -> 
     """The application. `app.state.stopping`: set to true, nothing more is taken."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
     def said(error: Refused) -> Any:
@@ -69,6 +69,8 @@ def make_app(engine: Engine, models: Mapping[str, Served], options: Options) -> 
                 return await answer(request)
             except Refused as error:
                 return said(error)
+            except ClientDisconnect:
+                return Response(status_code=499)  # which nobody hears
             except Exception:
                 options.log(traceback.format_exc())
                 return said(Refused(500, "the server failed; what happened is in its log", kind="server_error"))
@@ -134,12 +136,18 @@ def _let_in(request: Any, options: Options, stopping: bool) -> None:
             what = "Incorrect API key provided" if given else "You didn't provide an API key"
             raise Refused(401, f"{what}; send it as a header: Authorization: Bearer YOUR_KEY", code="invalid_api_key",
                           headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
-    elif is_loopback(options.host):
-        # Another site's name can be pointed at this machine, and its pages can post here.
-        host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if not host_is_ours(host, options.host) or origin and not host_is_ours(origin.partition("//")[2], options.host):
-            raise Refused(403, "this server answers to loopback names only, as no API key is asked for",
-                          code="forbidden_host")  # fmt: skip
+        return
+    # Without a key, pages of other sites could post here. On loopback another site's name may even be pointed at this
+    # machine; elsewhere a name is not looked at, for a network may have any for it.
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    page = None if origin is None else origin.partition("//")[2]
+    loopback = is_loopback(options.host)
+    if loopback and not host_is_ours(host, options.host):
+        raise Refused(403, "this server answers to loopback names only, as no API key is asked for",
+                      code="forbidden_host")  # fmt: skip
+    if page is not None and not host_is_ours(page, options.host) and (loopback or page != host):
+        raise Refused(403, "pages of other sites are not answered, as no API key is asked for",
+                      code="forbidden_origin")  # fmt: skip
 
 
 async def read_body(request: Any, most: int) -> Any:

@@ -26,12 +26,14 @@ from jitune import sharding
 from jitune.evals.engine.answers import shape_of
 from jitune.generation.batches import sort_stops
 from jitune.generation.decode_loop import slots_in_front
+from jitune.generation.prompt_logprobs import prompt_logprobs
 from jitune.generation.prompts import default_stop_ids
 from jitune.generation.sampling import GREEDY
 from jitune.generation.slots import FEWER, LEAST, OFTEN, Device, Rows, Waiting
 from jitune.serve.row import Ask, Row
-from jitune.types import Pretrained
+from jitune.types import Pretrained, UserError
 
+PROMPT_TOP = 5  # as many as completions may ask for
 TOP = 20  # likeliest tokens that are computed where they are asked for
 BROKEN = "the server failed while it answered; what happened is in its log"
 ENDED = "the server is shutting down"
@@ -55,8 +57,9 @@ class Lane:
     limit: of a prompt with its answer. tokenizer: the engine's own copy, for one thread at a time may use one.
     """
 
-    def __init__(self, pretrained: Pretrained, *, rows: int, limit: int):
+    def __init__(self, pretrained: Pretrained, *, rows: int, limit: int, kv_cache: str = ""):
         model, params, tokenizer, config = pretrained
+        self.model, self.params = model, params
         taken = slots_in_front(model)
         most = config.max_positions - taken if config.max_positions else limit
         self.limit = min(limit or most, most)
@@ -64,7 +67,7 @@ class Lane:
         self.tokenizer, self.queue = copy.deepcopy(tokenizer), deque()
         self.taken, self.puts = [], 0  # on their way from the queue to rows; how often in a row some were
         self.device = Device(model, params, sharding.mesh_of(params), GREEDY, self.stop_ids, rows, self.limit,
-                                  shape_of(1, self.limit), each=True, top=TOP)  # fmt: skip
+                             shape_of(1, self.limit), each=True, top=TOP, kv_cache=kv_cache)  # fmt: skip
         self.rows = Rows(self.device, steady=True)
 
     @property
@@ -100,11 +103,29 @@ class Lane:
         if room and not (self.rows.live and self.puts >= FEWER):
             self.taken = [self.queue.popleft() for _ in range(room)]
 
+    def score(self) -> None:
+        """Log-probabilities of the prompts that were taken, where they are asked for; those that have none fail alone.
+
+        A program is compiled for each of few lengths, when the first prompt of it comes.
+        """
+        found = {}
+        for entry in [entry for entry in self.taken if entry.answer.ask.scored]:
+            row = entry.answer
+            try:
+                if row.ask.prompt not in found:
+                    (found[row.ask.prompt],) = prompt_logprobs(
+                        self.model, self.params, [row.prompt], top=PROMPT_TOP if row.ask.top else 0, batch_size=1)
+                row.scores = found[row.ask.prompt]
+            except UserError as error:
+                self.taken.remove(entry)
+                row.fail(str(error).removeprefix("prompt 1 of 1: "))
+
     def turn(self, shared: bool) -> int:
         """Puts what was taken into rows, or takes a few steps. Returns how many are done."""
         if self.taken:
+            self.score()
             self.puts += 1
-            done = self.rows.put(self.taken)
+            done = self.rows.put(self.taken) if self.taken else ()
         else:
             self.puts = 0
             done = self.rows.step(max(LEAST, min(OFTEN, self.rows.soonest())) if shared else OFTEN)
@@ -132,11 +153,14 @@ def _waiting(row: Row) -> Waiting:
 
 
 class Engine:
-    """See the module. models: by the names that they are asked by. queue: rows that may wait, of all models."""
+    """See the module. models: by the names that they are asked by. queue: rows that may wait, of all models.
 
-    def __init__(self, models: Mapping[str, Pretrained], *, rows: int, limit: int, queue: int,
+    rows: of each model, a multiple of its mesh's batch shards. kv_cache: see `models.cache.KINDS`.
+    """
+
+    def __init__(self, models: Mapping[str, Pretrained], *, rows: int, limit: int, queue: int, kv_cache: str = "",
                  log: Callable[[str], None] = print):  # fmt: skip
-        self.lanes = {name: Lane(model, rows=rows, limit=limit) for name, model in models.items()}
+        self.lanes = {name: Lane(model, rows=rows, limit=limit, kv_cache=kv_cache) for name, model in models.items()}
         self.rows, self.queue, self.log = rows, queue, log
         self.done = deque(maxlen=64)  # when rows were done, for what a client is told to wait
         self._changed, self._closing = threading.Condition(), False

@@ -74,7 +74,7 @@ SHARED = {
     "top_p": Field(float, _between(0, 1), "a number from 0 to 1", 1.0),
     "top_k": Field(int, _between(-1, 2**31 - 1), "a whole number; 0 and -1 are off", 0),
     "min_p": Field(float, _between(0, 1), "a number from 0 to 1", 0.0),
-    "repetition_penalty": Field(float, lambda v: 0 < v <= 10, "a number above 0 and at most 10", 1.0),
+    "repetition_penalty": Field(float, _between(0.01, 10), "a number from 0.01 to 10", 1.0),
     "presence_penalty": Field(float, _between(-2, 2), "a number from -2 to 2", 0.0),
     "frequency_penalty": Field(float, _between(-2, 2), "a number from -2 to 2", 0.0),
     "seed": Field(int, _between(-(2**63), 2**64 - 1), "a whole number of 64 bits"),

@@ -20,6 +20,7 @@ from jitune.serve.replies import Spelling
 from jitune.serve.row import Ask
 from jitune.types import Pretrained
 
+COLDEST = 1e-4  # logits over less may be more than float32 holds, and the likeliest token is as good as certain
 FEW = 16  # tokens of a completion where max_tokens is not given, as with OpenAI
 
 
@@ -52,12 +53,13 @@ class Served(NamedTuple):
             raise refuse("logit_bias", beyond[0], f"must have token ids below {self.vocab_size}")
         told = asked["logprobs"] if path == CHAT else asked["logprobs"] is not None
         top = bool(asked["top_logprobs"] if path == CHAT else asked["logprobs"])
+        scored = told and path != CHAT and asked["echo"]
         asks = []
         for ids in found:
             new = self._room(len(ids), given, name)
             new = min(FEW, new) if given is None and path != CHAT else new
             asks += [Ask(tuple(ids), new, _sampling(asked, seed), number, asked["logit_bias"], asked["stop"],
-                         asked["stream"], told, top) for number in range(asked["n"])]  # fmt: skip
+                         asked["stream"], told, top, scored) for number in range(asked["n"])]  # fmt: skip
         return asks
 
     def _room(self, length: int, given: int | None, name: str) -> int:
@@ -76,8 +78,9 @@ class Served(NamedTuple):
 
 
 def _sampling(asked: Mapping[str, Any], seed: int) -> Sampling:
-    names = ("temperature", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+    names = ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
     return Sampling(**{name: asked[name] for name in names}, top_k=max(asked["top_k"], 0),
+                    temperature=asked["temperature"] if asked["temperature"] >= COLDEST else 0.0,
                     top_p=max(asked["top_p"], 1e-9), seed=seed)
 
 

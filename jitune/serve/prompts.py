@@ -29,6 +29,7 @@ def chat(tokenizer: Any, asked: dict[str, Any]) -> list[int]:
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise refuse(f"tools[{i}]", tool, "must be {'type': 'function', 'function': {'name': ..., ...}}")
+        text(json.dumps(tool, ensure_ascii=False), f"tools[{i}]")
     try:
         if tools:
             whole = render_messages(tokenizer, {"messages": messages, "tools": tools}, None, "messages")
@@ -85,6 +86,7 @@ def _tool_calls(calls: Any, where: str) -> list[dict]:
                 raise TypeError
         except (KeyError, TypeError, ValueError, RecursionError):
             raise refuse(where, call, "must have function.name and function.arguments, an object as JSON") from None
+        text(json.dumps([call, arguments], ensure_ascii=False), where)
         found.append({**call, "function": {**function, "arguments": arguments}})
     return found
 

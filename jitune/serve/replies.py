@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from jitune.generation.detokenize import decode
+from jitune.generation.detokenize import BROKEN, CONTEXT, decode
+from jitune.generation.prompt_logprobs import PromptLogprobs
 from jitune.serve.fields import CHAT
 from jitune.serve.row import Piece
 
 LEAST = -9999.0  # what OpenAI's API says of tokens that are ruled out: JSON has no infinity
+WINDOW = 16  # tokens that are decoded together to find where one begins
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -108,15 +110,42 @@ def completion_logprobs(spelling: Spelling, piece: Piece, top: int, stop_ids, pr
 
     before: the answer's tokens in front of the piece's. offset: characters in front of the answer (an echoed prompt).
     """
-    found = {"tokens": [], "token_logprobs": [], "top_logprobs": [] if top else None, "text_offset": []}
-    so_far = list(before)
-    for token, logprob, best in _each(piece, stop_ids):
-        found["tokens"].append(spelling.text(token))
-        found["token_logprobs"].append(max(logprob, LEAST))
-        found["text_offset"].append(offset + len(decode(spelling.tokenizer, so_far, prompt)))
-        if top:  # of tokens that look alike the likelier one stays
-            found["top_logprobs"].append({spelling.text(i): max(x, LEAST) for i, x in reversed(best[:top])})
-        so_far.append(token)
+    each = _each(piece, stop_ids)
+    offset += len(decode(spelling.tokenizer, before, prompt))
+    return _columns(spelling, each, top, offset, [*prompt, *before])
+
+
+def prompt_columns(spelling: Spelling, prompt: Sequence[int], scores: PromptLogprobs, top: int) -> dict[str, Any]:
+    """The same of an echoed prompt, whose first token has null for what stands before no other."""
+    every = zip(prompt, scores.logprobs, scores.top_logprobs or [None] * len(prompt), strict=True)
+    return _columns(spelling, list(every), top, 0, ())
+
+
+def joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Columns of tokens that follow each other."""
+    return {name: None if value is None else value + other[name] for name, value in one.items()}
+
+
+def _columns(spelling: Spelling, each, top: int, offset: int, before: Sequence[int]) -> dict[str, Any]:
+    """OpenAI's columns of (token, logprob, the likeliest); offset: characters of the text before them."""
+    found = {"tokens": [spelling.text(token) for token, *_ in each],
+             "token_logprobs": [None if logprob is None else max(logprob, LEAST) for _, logprob, _ in each],
+             "top_logprobs": None,
+             "text_offset": [offset + n for n in begins(spelling.tokenizer, [t for t, *_ in each], before)]}
+    if top:  # of tokens that look alike the likelier one stays
+        found["top_logprobs"] = [None if best is None else {
+            spelling.text(i): max(x, LEAST) for i, x in reversed(best[:top])} for *_, best in each]  # fmt: skip
+    return found
+
+
+def begins(tokenizer: Any, tokens: Sequence[int], before: Sequence[int] = ()) -> list[int]:
+    """How many characters of a text, which follows `before`, stand before each of its tokens."""
+    found, chars, start, head = [], 0, 0, list(before[-CONTEXT:])
+    for i in range(len(tokens)):
+        text = decode(tokenizer, tokens[start:i], head)
+        found.append(chars + len(text))
+        if i - start >= WINDOW and not text.endswith(BROKEN):  # a text of any length is not decoded again and again
+            chars, start, head = found[-1], i, list(tokens[max(i - CONTEXT, 0) : i])
     return found
 
 

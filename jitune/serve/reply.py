@@ -68,13 +68,15 @@ class _Choices:
 
     def __init__(self, running: Running, asked: Mapping[str, Any], told: Told):
         self.running, self.asked, self.told, self.begun = running, asked, told, False
-        self.told_tokens = [0] * len(running.rows)
+        self.told_tokens, self.heads = [0] * len(running.rows), {}
 
     def echoed(self, index: int) -> str:
         """The prompt in front of an answer, where it is asked for."""
         if not self.asked.get("echo"):
             return ""
-        return decode(self.running.served.tokenizer, self.running.rows[index].ask.prompt)
+        if index not in self.heads:
+            self.heads[index] = decode(self.running.served.tokenizer, self.running.rows[index].ask.prompt)
+        return self.heads[index]
 
     def logprobs(self, index: int, piece: Piece) -> dict | None:
         """Of a piece's tokens; None where they are not asked for."""
@@ -85,8 +87,13 @@ class _Choices:
         if self.told.path == CHAT:
             return replies.chat_logprobs(spelling, piece, asked["top_logprobs"] or 0, row.stop_ids)
         before, self.told_tokens[index] = self.told_tokens[index], self.told_tokens[index] + len(piece.tokens)
-        return replies.completion_logprobs(spelling, piece, asked["logprobs"], row.stop_ids, row.ask.prompt,
-                                           row.tokens[:before], len(self.echoed(index)))  # fmt: skip
+        found = replies.completion_logprobs(spelling, piece, asked["logprobs"], row.stop_ids, row.ask.prompt,
+                                            row.tokens[:before], len(self.echoed(index)))  # fmt: skip
+        if row.scores is None:
+            return found
+        scores, row.scores = row.scores, None  # told once
+        head = replies.prompt_columns(spelling, row.ask.prompt, scores, asked["logprobs"])
+        return replies.joined(head, found)
 
     def usage(self) -> dict[str, int]:
         """Of all answers; a prompt counts once, however many it has."""

@@ -25,7 +25,7 @@ class Ask:
     prompt: token ids. new: its most tokens. sampling: its seed included. number: tells several answers to one prompt
     apart, as `row_ids` of `generate` do. bias: {token id: what is added to its logit}. stop: texts that end the
     answer. stream: whether its text is told as it comes. logprobs: whether its tokens are, each with what is told of
-    it; top: whether the likeliest ones are among that.
+    it; top: whether the likeliest ones are among that. scored: whether the prompt's tokens are told like that, too.
     """
 
     prompt: tuple[int, ...]
@@ -37,6 +37,7 @@ class Ask:
     stream: bool = False
     logprobs: bool = False
     top: bool = False
+    scored: bool = False
 
 
 class Piece(NamedTuple):
@@ -52,6 +53,7 @@ class Piece(NamedTuple):
 class Row(Answer):
     """An answer that tells of itself. failed: why it has none, or ""; a row that failed is done.
 
+    scores: the `PromptLogprobs` of its prompt, where they are asked for, before its first piece.
     tell(row): called on the engine's thread when it has grown or is done.
     """
 
@@ -60,14 +62,15 @@ class Row(Answer):
         ids, strings = sort_stops(tokenizer, stop_ids, ask.stop)
         super().__init__(tokenizer, list(ask.prompt), ids, strings)
         self.ask, self.tell, self.failed, self.dropped = ask, tell, "", False
-        self._shown, self._told = "", 0
+        self.scores = None
+        self._shown, self._told, self._chars = "", 0, 0  # text told; tokens wholly in it, and their characters
 
     def extend(self, tokens: np.ndarray, logprobs: np.ndarray, finished: bool, top=None) -> None:
         """Takes what a block brought; logits that are not finite fail this answer alone."""
         ends = [i for i, token in enumerate(tokens.tolist()) if token in self.stop_ids]
-        if ends and ends[0] + 1 <= len(tokens):
-            tokens, logprobs, finished = tokens[: ends[0] + 1], logprobs[: ends[0] + 1], True
-            top = top and tuple(x[: ends[0] + 1] for x in top)
+        if ends:
+            n, finished = ends[0] + 1, True
+            tokens, logprobs, top = tokens[:n], logprobs[:n], top and tuple(x[:n] for x in top)
         try:
             super().extend(tokens, logprobs, finished, top if self.ask.top else None)
         except UserError as error:
@@ -100,10 +103,11 @@ class Row(Answer):
         """How many tokens are wholly in what was told of the text."""
         if self.done or not self.ask.logprobs:
             return len(self.tokens)
-        count = self._told
+        before, told, count, chars = [*self.prompt, *self.tokens[: self._told]], self._told, self._told, self._chars
         while count < len(self.tokens):
-            text = decode(self.tokenizer, self.tokens[: count + 1], self.prompt)
-            if not self._shown.startswith(text):
+            text = decode(self.tokenizer, self.tokens[told : count + 1], before)
+            if not self._shown.startswith(text, self._chars):
                 break
-            count += 1
+            count, chars = count + 1, self._chars + len(text)
+        self._chars = chars
         return count

@@ -18,7 +18,8 @@ from common import WORKLOADS, emit
 
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--workload", choices=WORKLOADS, default="main")
+    p.add_argument("--workload", choices=[*WORKLOADS, "experts"], default="main",
+                   help="experts: those of the small preset of qwen3_moe, with main's vocabulary")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     p.add_argument("--length", type=int, default=32, help="tokens of a prompt")
     p.add_argument("--new", type=int, default=128, help="tokens of an answer")
@@ -45,8 +46,9 @@ def make_peer(directory: str, shapes: dict, threads: int, new: int):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     none = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
-    config = transformers.LlamaConfig(**shapes, max_position_embeddings=2048, **none)
-    model = transformers.LlamaForCausalLM(config).eval()
+    config = {"max_position_embeddings": 2048, **shapes, **none}
+    family = "Qwen3Moe" if "num_experts" in shapes else "Llama"
+    model = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**config)).eval()
     model.save_pretrained(directory)
 
     def answer(prompts):
@@ -80,8 +82,10 @@ def main():
 
     from jitune.generation.generate import generate
     from jitune.hub import weights
+    from jitune.models.presets import QWEN3_MOE
 
-    shapes = WORKLOADS[a.workload][0]
+    experts = {**QWEN3_MOE["small"], "vocab_size": WORKLOADS["main"][0]["vocab_size"]}
+    shapes = experts if a.workload == "experts" else WORKLOADS[a.workload][0]
     with tempfile.TemporaryDirectory() as directory:
         peer = make_peer(directory, shapes, a.threads, a.new)
         model, params, _, _ = weights.load(directory, dtype="float32")

@@ -30,14 +30,13 @@ def parse():
 def serve(a):
     """(server, its URL, seconds of the start); the model is random."""
     import jax
-    import uvicorn
 
     from jitune.models import decoder
     from jitune.models.config import ModelConfig
     from jitune.serve.app import Options, make_app
     from jitune.serve.engine import Engine
     from jitune.serve.models import offer
-    from jitune.serve.run import bind
+    from jitune.serve.run import bind, web_server
     from jitune.types import Pretrained
     from tests.data import toy
 
@@ -49,7 +48,7 @@ def serve(a):
     seconds = engine.start()
     listener = bind("127.0.0.1", 0)
     app = make_app(engine, offer(models, engine, fingerprints={}), Options())
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+    server = web_server(app, places=a.rows + a.clients)
     threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True).start()
     while not server.started:
         time.sleep(0.01)

@@ -8,12 +8,11 @@ import time
 import jax
 import jax.numpy as jnp
 import openai
-import uvicorn
 
 from jitune.serve.app import Options, make_app
 from jitune.serve.engine import Engine
 from jitune.serve.models import offer
-from jitune.serve.run import bind
+from jitune.serve.run import bind, web_server
 from jitune.transforms.lora import lora
 from tests.evals import twin
 
@@ -46,8 +45,7 @@ class Server:
                             Options(log=self.logged.append, **options))  # fmt: skip
         self.listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-        config = uvicorn.Config(self.app, log_level="error", access_log=False, lifespan="off", ws="none")
-        self.server = uvicorn.Server(config)
+        self.server = web_server(self.app, places=rows + queue)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self.listener])))
         self.thread.start()
         while not self.server.started:

@@ -7,11 +7,12 @@ import openai
 import pytest
 
 from jitune.generation.generate import generate
+from jitune.generation.prompt_logprobs import prompt_logprobs
 from jitune.generation.prompts import default_stop_ids, encode_prompt
 from jitune.generation.sampling import Sampling
 from jitune.generators.call import Call, Reply
 from jitune.generators.open import open_generator
-from tests.serve.served import LIMIT
+from tests.serve.served import BROKEN_TOKEN, LIMIT
 
 HELLO = [{"role": "user", "content": "hello world, how are you?"}]
 
@@ -84,6 +85,8 @@ def test_samples_are_those_of_their_seed_and_settings(server, given):
     expected = [g.text for g in alone(given["base"], HELLO, 24, sampling=sampling, n=3)]
     reply = client.chat.completions.create(messages=HELLO, extra_body=extra, **asked)
     assert [choice.message.content for choice in reply.choices] == expected and len(set(expected)) == 3
+    cold = client.completions.create(model="base", prompt="the quick", max_tokens=9, temperature=1e-40)
+    assert cold.choices[0].text == alone(given["base"], "the quick", 9)[0].text
     free = [client.completions.create(model="base", prompt="the", max_tokens=16).choices[0].text for _ in range(2)]
     assert free[0] != free[1], "without a seed every request has another"
 
@@ -142,11 +145,34 @@ def test_log_probabilities_of_completions(server, given):
     assert found.text_offset[0] == 0 and found.text_offset[-1] <= len(expected.text)
     for told, best in zip(found.top_logprobs, expected.top_logprobs, strict=True):
         assert list(told) == [decode([i]) for i, _ in reversed(best)]
-    echoed = create(**asked, echo=True).choices[0]
-    assert echoed.logprobs.text_offset[0] == len("the quick") and echoed.text == "the quick" + expected.text
     parts = [part.choices[0] for part in create(**asked, stream=True)]
     assert [t for part in parts if part.logprobs for t in part.logprobs.tokens] == found.tokens
     assert [t for part in parts if part.logprobs for t in part.logprobs.text_offset] == found.text_offset
+
+
+def test_an_echoed_prompt_has_log_probabilities_too(server, given):
+    """Those of `prompt_logprobs`, in front of the answer's; texts begin where the offsets say."""
+    base, create = given["base"], server.client().completions.create
+    prompt, asked = "the quick 世界 is the quick", {"model": "base", "max_tokens": 24, "temperature": 0, "logprobs": 3}
+    ids = encode_prompt(base.tokenizer, {"prompt": prompt})
+    (expected,) = prompt_logprobs(base.model, base.params, [ids], top=3)
+    plain = create(**asked, prompt=prompt).choices[0].logprobs
+    choice = create(**asked, prompt=prompt, echo=True).choices[0]
+    found, n = choice.logprobs, len(ids)
+    assert found.token_logprobs[0] is None and found.top_logprobs[0] is None
+    np.testing.assert_allclose(found.token_logprobs[1:n], expected.logprobs[1:], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.token_logprobs[n:], plain.token_logprobs, rtol=1e-4, atol=1e-4)
+    for told, best in zip(found.top_logprobs[1:n], expected.top_logprobs[1:], strict=True):
+        assert list(told) == [base.tokenizer.decode([i]) for i, _ in reversed(best)]
+    assert found.text_offset == sorted(found.text_offset) and found.text_offset[n] == len(prompt)
+    for token, at in zip(found.tokens, found.text_offset, strict=True):
+        assert "\ufffd" in token or token == "<bos>" or choice.text.startswith(token, at), (token, at)
+    parts = [part.choices[0].logprobs for part in create(**asked, prompt=ids, echo=True, stream=True)]
+    assert [t for part in parts if part for t in part.tokens] == found.tokens
+    assert [t for part in parts if part for t in part.text_offset] == found.text_offset
+    broken = {"model": "broken", "prompt": [5, BROKEN_TOKEN], "max_tokens": 2, "logprobs": 0, "echo": True}
+    with pytest.raises(openai.InternalServerError, match="logits are not finite"):
+        create(**broken)
 
 
 def test_a_stream_is_the_whole_in_pieces(server, given):

@@ -6,25 +6,46 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import jax
 import pytest
 
+from jitune import cli
+from jitune.hub import peft, weights
+from jitune.transforms.lora import lora
 from tests.conftest import ROOT, run_cli
+
+KEY = "sk-4711"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(scope="module")
+def adapter(toy_model, tmp_path_factory):
+    """A folder in PEFT's layout, which changes answers."""
+    base = weights.load(toy_model, dtype="float32")
+    transform = lora(2, alpha=8, select="layers/attn/")
+    frozen, trainable = transform.init(jax.random.key(0), base.params)
+    trainable = jax.tree.map(lambda x: x + 0.3, trainable)
+    path = tmp_path_factory.mktemp("adapters") / "poems"
+    peft.save(path, base, transform, trainable, frozen=frozen, base=str(toy_model))
+    return path
 
 
 @pytest.fixture
-def start(toy_model):
+def start(toy_model, adapter):
     """Starts the command and waits until it serves: (process, its lines, its URL)."""
     running = []
 
-    def started(*arguments, **environment):
+    def started(*arguments):
         process = subprocess.Popen(
             # Ctrl-C is ignored, as in a shell's background.
             ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "jitune", "serve", str(toy_model),
-             "--port", "0", "--context", "384", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment},
+             "--name", "toy", "--adapter", str(adapter), "--port", "0", "--context", "600", "--allow_longer_context",
+             "--kv_cache", "int8", "--rows", "3", "--queue", "500", "--mesh.expert", "1", "--mesh.context", "1",
+             "--api_key_env", "MY_KEY", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "MY_KEY": KEY},
         )  # fmt: skip
         running.append(process)
         lines = []
@@ -39,38 +60,75 @@ def start(toy_model):
         process.communicate()
 
 
-def test_from_start_to_end(start, toy_model):
-    process, lines, url = start("--grace", "60", "--name", "toy", "--mesh.fsdp", "1", "--api_key_env", "MY_KEY",
-                                MY_KEY="sk-4711")
-    assert max(map(len, lines)) <= 81 and "sk-4711" not in "".join(lines)
-    assert lines[0].startswith("model    toy (qwen3, float32)") and "context 384 tokens" in lines[1]
-    assert httpx.get(f"{url}/models").status_code == 401
-    headers = {"Authorization": "Bearer sk-4711"}
-    assert httpx.get(f"{url}/models", headers=headers).json()["data"][0]["id"] == "toy"
-    ids = [str(i) for i in (0, 1, 2)]
-    body = {"model": "toy", "prompt": "The boat", "max_tokens": 360, "logit_bias": dict.fromkeys(ids, -100)}
-    found = []
-    running = threading.Thread(target=lambda: found.append(
-        httpx.post(f"{url}/completions", json=body, headers=headers, timeout=60)))
-    running.start()
+def ask(url, model="toy", new=580, **more):
+    """A reply with all tokens that it may have."""
+    body = {"model": model, "prompt": "The boat", "max_tokens": new, "temperature": 0, **more}
+    body["logit_bias"] = dict.fromkeys(map(str, range(3)), -100)
+    return httpx.post(f"{url}/completions", json=body, headers=HEADERS, timeout=60)
+
+
+def until_it_runs(url):
     while not httpx.get(url.replace("/v1", "/health")).json()["running"]:
         pass
-    process.send_signal(signal.SIGINT)
-    running.join()
-    assert found[0].status_code == 200 and found[0].json()["usage"]["completion_tokens"] == 360
+
+
+def test_from_start_to_end(start):
+    """A model and its adapter answer; at SIGTERM what can be is answered, and the rest is told that nothing comes."""
+    process, lines, url = start("--grace", "3")
+    assert max(map(len, lines)) <= 81 and KEY not in "".join(lines)
+    assert lines[0].startswith("model    toy (qwen3, float32)") and lines[1] == "adapter  poems\n"
+    assert lines[2] == "rows     3 of each model, 500 may wait; context 600 tokens\n"
+    assert httpx.get(f"{url}/models").status_code == 401
+    assert [m["id"] for m in httpx.get(f"{url}/models", headers=HEADERS).json()["data"]] == ["toy", "poems"]
+    base, poems = (ask(url, name, 12).json() for name in ("toy", "poems"))
+    assert base["choices"][0]["text"] != poems["choices"][0]["text"]
+    assert base["system_fingerprint"] != poems["system_fingerprint"]
+    with ThreadPoolExecutor(20) as pool:
+        first = pool.submit(ask, url, new=150)
+        until_it_runs(url)
+        many = [pool.submit(ask, url, n=16, stream=i % 2 == 0) for i in range(16)]
+        while httpx.get(url.replace("/v1", "/health")).json()["waiting"] < 200:
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert first.result().json()["usage"]["completion_tokens"] == 150
+        late = [reply.result() for reply in many]
+    assert {reply.status_code for reply in late} <= {200, 503} and "shutting_down" in late[-1].text
     assert process.wait(timeout=30) == 0
     assert process.stderr.read() == ""
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/models")
 
 
-def test_what_cannot_be_served_is_said_in_one_line(toy_model, tmp_path):
+def test_a_second_signal_ends_it_at_once(start):
+    process, _, url = start("--grace", "60")
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(ask, url, n=16)
+        until_it_runs(url)
+        process.send_signal(signal.SIGINT)
+        while httpx.get(url.replace("/v1", "/health")).status_code == 200:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 128 + signal.SIGINT
+        assert process.stderr.read() == ""
+        with pytest.raises(httpx.TransportError):
+            lost.result()
+
+
+def test_what_cannot_be_served_is_said_in_one_line(toy_model):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         done = run_cli("serve", toy_model, "--port", port)
     assert done.returncode == 2 and done.stderr.startswith(f"jitune: --port {port}: is in use")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_the_web_server_the_extra_is_named(toy_model, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert cli.main(["serve", str(toy_model)]) == 2
+    error = capsys.readouterr().err
+    assert error == "jitune: serve needs the library uvicorn: pip install 'jitune[serve]'\n"
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -78,12 +136,22 @@ def test_what_cannot_be_served_is_said_in_one_line(toy_model, tmp_path):
     (["--api_key_env", "NOT_THERE_4711"], "--api_key_env NOT_THERE_4711: holds no key"),
     (["--api_key_env", "sk-abc"], "the variable's name is needed"),
     (["--api_key_file", "/nowhere/key"], "--api_key_file /nowhere/key: cannot be read"),
-    (["--context", "100000", "--port", "0"], "--context 100000: the model's context is"),
+    (["--host", "0.0.0.0"], "--host 0.0.0.0: other machines may reach it; give a key"),
+    (["--kv_cache", "int4"], "--kv_cache='int4' is not known"),
+    (["--context", "100000", "--port", "0"], "--context 100000 is more than the model's context of"),
+    (["--mesh.tensor", "3", "--port", "0"], "does not multiply to the 8 devices"),
     (["--adapter", "a=/nowhere", "--port", "0"], "/nowhere"),
 ])  # fmt: skip
 def test_options_that_cannot_be(arguments, words, toy_model, capsys):
-    from jitune import cli
-
     assert cli.main(["serve", str(toy_model), "--mesh.fsdp", "1", "--mesh.data", "8", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1 and "sk-abc" not in error
+
+
+def test_rows_are_what_the_devices_share_evenly(toy_model):
+    from jitune.commands import serve
+
+    a = cli.make_parser().parse_args(["serve", str(toy_model), "--rows", "9", "--allow_longer_context"])
+    models, _ = serve.load(a)
+    assert serve.whole_rows(a, models) == 16
+    assert serve.context(a, models) == serve.CONTEXT and models[toy_model.name].config.max_positions == 0

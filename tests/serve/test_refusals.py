@@ -6,6 +6,7 @@ import httpx
 import openai
 import pytest
 
+from jitune.serve.app import Options, make_app
 from tests.serve.served import LIMIT, served
 
 CHAT, TEXT = "chat/completions", "completions"
@@ -31,7 +32,7 @@ BAD = [
     (CHAT, {"top_p": 1.01}, 400, "top_p", "from 0 to 1"),
     (CHAT, {"seed": 2**70}, 400, "seed", "64 bits"),
     (CHAT, {"frequency_penalty": 2.1}, 400, "frequency_penalty", "from -2 to 2"),
-    (CHAT, {"repetition_penalty": 0}, 400, "repetition_penalty", "above 0"),
+    (CHAT, {"repetition_penalty": 1e-9}, 400, "repetition_penalty", "from 0.01 to 10"),
     (CHAT, {"stop": ["x"] * 17}, 400, "stop", "stop is a list of 17; it must be a text or a list of at most 16"),
     (CHAT, {"stop": ""}, 400, "stop", "1 to 1000 characters"),
     (CHAT, {"stop": [3]}, 400, "stop", "a list of at most 16 texts"),
@@ -57,6 +58,9 @@ BAD = [
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content[0]",
      "the model reads texts"),
     (CHAT, {"messages": [{"role": "user", "content": "\ud800"}]}, 400, "messages[0].content", "surrogate"),
+    (CHAT, {"tools": [{"type": "function", "function": {"name": "\udc00"}}]}, 400, "tools[0]", "surrogate"),
+    (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {
+        "name": "f", "arguments": '{"x": "\\ud800"}'}}]}]}, 400, "messages[0].tool_calls", "surrogate"),
     (CHAT, {"messages": [*HELLO, {"role": "assistant", "content": "x"}]}, 400, "messages", "nothing to answer"),
     (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "["}}]}]}, 400,
      "messages[0].tool_calls", "function.arguments"),
@@ -64,6 +68,9 @@ BAD = [
     (TEXT, {"prompt": None}, 400, "prompt", "not be empty"),
     (TEXT, {"prompt": ""}, 400, "prompt", "not be empty"),
     (TEXT, {"prompt": [1, "x"]}, 400, "prompt", "prompt is 1; it must be"),
+    (TEXT, {"prompt": [5, -1]}, 400, "prompt", "prompt is -1; it must have token ids below"),
+    (TEXT, {"prompt": [True, 5]}, 400, "prompt", "token ids"),
+    (TEXT, {"prompt": [[5, 6], []]}, 400, "prompt", "not be empty"),
     (TEXT, {"prompt": [5, 10**6]}, 400, "prompt", "prompt is 1000000; it must have token ids below"),
     (TEXT, {"prompt": ["x"] * 65}, 400, "prompt", "at most 64 prompts"),
     (TEXT, {"prompt": ["x"] * 30, "n": 16}, 400, "n", "asks for 480 answers, and this server takes 68 at a time"),
@@ -87,7 +94,11 @@ def test_fields_out_of_range(server, path, change, status, param, words):
 
 def test_a_good_request_is_good(server):
     for path, body in GOOD.items():
-        assert httpx.post(f"{server.url}/{path}", json=body).status_code == 200
+        more = {"max_tokens": None, "stop": ["w", "x", "y", "z"], "user": None, "stream": False}
+        assert httpx.post(f"{server.url}/{path}", json={**body, **more}).status_code == 200
+    twice = b'{"model": "nothing", "model": "base", "prompt": [[5, 6], [7]], "max_tokens": 2}'
+    reply = httpx.post(f"{server.url}/{TEXT}", content=twice, headers={"Content-Type": "text/plain"})
+    assert reply.json()["usage"]["completion_tokens"] == 4, "of two names the last one holds, as in Python"
 
 
 BODIES = [(b"{", 400, "not JSON"), (b"", 400, "not JSON"), (b"[]", 400, "an array; a JSON object is needed"),
@@ -118,10 +129,22 @@ def test_paths_that_are_not_there(server, method, path, status, code):
 
 
 def test_pages_of_other_sites_are_not_answered(server):
-    for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+    for headers, code in (({"Host": "evil.example"}, "forbidden_host"), ({"Origin": "null"}, "forbidden_origin"),
+                          ({"Origin": "https://evil.example"}, "forbidden_origin")):
         reply = httpx.get(f"{server.url}/models", headers=headers)
-        assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden_host")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (403, code)
     assert httpx.get(f"{server.url}/models", headers={"Origin": "http://localhost:3000"}).status_code == 200
+
+
+def test_nor_where_any_machine_may_ask(server):
+    """Beyond loopback a network may have any name for the server; a page is its own if it comes from the same."""
+    from starlette.testclient import TestClient
+
+    client = TestClient(make_app(server.engine, {}, Options(host="0.0.0.0")), base_url="http://box:8000")
+    assert client.get("/v1/models").status_code == 200
+    assert client.get("/v1/models", headers={"Origin": "http://box:8000"}).status_code == 200
+    reply = client.get("/v1/models", headers={"Origin": "https://evil.example"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden_origin")
 
 
 def test_a_key(given):

@@ -1,6 +1,8 @@
 """Too many requests, clients that hang up, time that is over, logits that are no numbers: the others never notice."""
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,7 @@ import httpx
 import openai
 import pytest
 
+from jitune.serve import run
 from tests.serve.served import BROKEN_TOKEN, served
 from tests.serve.test_answers import alone
 
@@ -81,6 +84,29 @@ def test_a_request_that_waits_and_is_given_up_leaves_the_queue(small):
             httpx.post(f"{small.url}/completions", json=LONG, timeout=0.3)
         small.wait(lambda engine: engine.waiting == 0, 2)
         assert first.result().status_code == 200
+
+
+def test_connections_that_stand_still(small, monkeypatch):
+    """Heads and bodies that never end, and streams that nobody reads, are cut and hold nobody up."""
+    monkeypatch.setattr(run, "STALLED", 0.3)
+    address = small.listener.getsockname()
+    with socket.create_connection(address) as head, socket.create_connection(address) as body:
+        head.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n")
+        body.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+        head.settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            assert head.recv(9) == b"", "closed"
+        body.sendall(b" ")  # a request has begun: its own time holds
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        deaf.connect(address)
+        raw = json.dumps({**LONG, "stream": True, "n": 4, "logprobs": 5}).encode()
+        deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw)
+        small.wait(lambda engine: engine.running)
+        assert small.client().completions.create(**LONG).usage.completion_tokens == 200
+        small.wait(idle)
+    time.sleep(0.1)
+    assert small.logged == [], "nor does the log tell of clients that went"
 
 
 def test_time_that_is_over(given):

@@ -1,0 +1,65 @@
+"""The engine without a web server: models that are out of the ordinary, each held against `generate`."""
+
+import queue
+
+import jax
+import numpy as np
+import pytest
+
+from jitune import sharding
+from jitune.generation.generate import generate
+from jitune.generation.sampling import Sampling
+from jitune.models import decoder
+from jitune.models.config import Rope
+from jitune.serve.engine import Engine
+from jitune.serve.row import Ask
+from tests.evals import twin
+from tests.generation import scripted as toys
+
+LIMIT, NEW = 64, 26
+
+
+def answers(engine, asks):
+    """The tokens of each, all asked at once."""
+    told = queue.Queue()
+    rows = [engine.row("m", ask, told.put) for ask in asks]
+    engine.submit("m", rows)
+    while not all(row.done for row in rows):
+        told.get(timeout=60)
+    assert [row.failed for row in rows] == [""] * len(rows)
+    return [row.tokens for row in rows]
+
+
+def check(pretrained, *, rows, **options):
+    """Greedy and drawn rows with controls of their own, more than there are rows, are those of `generate`."""
+    base = twin.pretrained()
+    engine = Engine({"m": pretrained}, rows=rows, limit=LIMIT, queue=64, log=pytest.fail, **options)
+    engine.start()
+    prompts = toys.prompts_of((3, 20, 24, 25, 30, 9))
+    warm = Sampling(temperature=1.2, presence_penalty=1.5, repetition_penalty=1.3, seed=4)
+    try:
+        found = answers(engine, [Ask(tuple(p), NEW, s, i) for s in (Sampling(), warm) for i, p in enumerate(prompts)])
+    finally:
+        engine.close()
+    stops = engine.lanes["m"].stop_ids
+    for at, sampling in ((0, Sampling()), (len(prompts), warm)):
+        expected = generate(pretrained.model, pretrained.params, base.tokenizer, prompts, max_new_tokens=NEW,
+                            sampling=sampling, batch_size=8, stop_ids=stops, max_positions=LIMIT, **options)
+        assert found[at : at + len(prompts)] == [g.tokens for g in expected]
+
+
+def test_rows_that_cross_the_length_where_a_longrope_turns():
+    base = twin.pretrained()
+    half = base.config.head_dim // 2
+    rope = Rope("longrope", 10_000.0, short=(1.0,) * half, long=tuple(1.5 + 0.5 * i for i in range(half)),
+                original_max_position=24, attention_factor=1.2)  # fmt: skip
+    model = decoder.build(base.config.replace(ropes=(rope,), rope_of_layer=(0,) * base.config.num_layers))
+    check(base._replace(model=model), rows=4)
+
+
+def test_rows_on_eight_devices_with_keys_and_values_in_8_bits():
+    base = twin.pretrained()
+    mesh = sharding.make_mesh()
+    params = jax.device_put(base.params, sharding.shardings(base.params, mesh))
+    assert {d for leaf in jax.tree.leaves(params) for d in leaf.devices()} == set(np.ravel(mesh.devices))
+    check(base._replace(params=params), rows=8, kv_cache="int8")
