@@ -20,7 +20,7 @@ from transformers.models.olmo2 import modeling_olmo2 as olmo2
 import jitune
 from jitune import tree
 from jitune.hub import files
-from jitune.models import decoder
+from jitune.models import decoder, moe
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.models.layers import make_norm
@@ -169,8 +169,32 @@ def test_bfloat16_stays_close(case, checkpoint):
     wanted, _, _ = run_torch(checkpoint(case), tokens)
     log_p, log_q = (torch.log_softmax(torch.tensor(np.asarray(x)), -1) for x in (wanted, found))
     each = (log_p.exp() * (log_p - log_q)).sum(-1)
-    # A token near the border between experts may go to another one: transformers' own bfloat16 is as far off there.
+    # Near the border between experts bfloat16 sends a token to others than float32 does, in transformers too: of the
+    # three families its own mean is 0.3, 0.7 and 1.5e-3, ours 0.6, 0.6 and 1.5e-3. The next test takes that away.
     assert (each.median() if case in EXPERT_CASES else each.mean()) < KL
+
+
+@pytest.mark.parametrize("case", EXPERT_CASES)
+def test_bfloat16_stays_close_where_tokens_go_to_the_same_experts(case, checkpoint, monkeypatch):
+    """All tokens, each sent to the experts that transformers chooses in float32."""
+    tokens, theirs = make_tokens(CONFIGS[case]), load_torch(checkpoint(case))
+    with torch.no_grad():
+        out = theirs(torch.tensor(tokens, dtype=torch.long), output_router_logits=True)
+    loaded = jitune.load(checkpoint(case), dtype="bfloat16")
+    k = loaded.config.experts_per_token
+    chosen = iter([torch.topk(logits.view(tokens.size, -1), k).indices.numpy() for logits in out.router_logits])
+
+    def choose(logits, c):
+        shares, experts = jax.nn.softmax(logits.astype(jnp.float32), axis=-1), next(chosen)
+        weights = jnp.take_along_axis(shares, experts, axis=-1)
+        return shares, weights / weights.sum(-1, keepdims=True) if c.norm_topk else weights, experts
+
+    monkeypatch.setattr(moe, "choose", choose)
+    model = decoder.build(loaded.config.replace(scan_layers=False))
+    found = jax.jit(lambda params: jitune.logits(model, params, tokens))(loaded.params)
+    assert next(chosen, None) is None
+    log_p, log_q = (torch.log_softmax(torch.tensor(np.asarray(x)), -1) for x in (out.logits, found))
+    assert (log_p.exp() * (log_p - log_q)).sum(-1).mean() < KL
 
 
 @pytest.mark.parametrize("case", CONFIGS)
