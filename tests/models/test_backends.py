@@ -91,8 +91,7 @@ def same(found, wanted, dtype="float32"):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("size", [48, 256])
+@pytest.mark.parametrize(("size", "name"), [*((48, name) for name in CALLS), (256, "all but a tree"), (256, "tree")])
 def test_chunks_are_plain_attention(name, size, monkeypatch):
     monkeypatch.setattr(attention, "attend_chunked", partial(attend_chunked, size=size))
     same(graded(*arrange(CALLS[name]), kind="chunked"), expected(name))
@@ -221,8 +220,8 @@ def test_every_choice_is_known():
 
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "given", "line"), [
-    ("cudnn", {"platform": "cpu"}, "attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; given are cpu"),
-    ("pallas", {"platform": "gpu", "dtype": "float32"}, "given are gpu and float32. auto works everywhere"),
+    ("cudnn", {"platform": "cpu"}, "attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16, not cpu"),
+    ("pallas", {"platform": "gpu", "dtype": "float32"}, "not gpu with float32. auto works everywhere"),
     ("splash", {"platform": "gpu"}, "attention=splash needs a TPU"),
     ("pallas", {"platform": "gpu", "head_dim": 256}, "heads of up to 128 features, a multiple of 8; this model's have"),
     ("cudnn", {"platform": "gpu", "softcap": 50.0}, "no soft caps of scores, which this model has; auto, xla, chunked"),
