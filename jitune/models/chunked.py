@@ -28,7 +28,8 @@ CHUNK = 256
 class Rules(NamedTuple):
     """Static numbers: of a chunk's queries and keys, what scores are multiplied by, their cap (0: none).
 
-    front: the index of the first query among the keys. pairs: ((chunk of queries, chunk of keys), ...) that are gone through, in order.
+    front: the index of the first query among the keys. pairs: ((chunk of queries, chunk of keys), ...) that are gone
+    through, in order.
     """
 
     size: int
