@@ -63,8 +63,8 @@ def refused(kind: str, *, platform: str, dtype: str, head_dim: int, softcap: flo
     if backend is None:
         return ""
     if backend.platform and (platform != backend.platform or dtype == "float32"):
-        return (f"{given} needs {backend.device} and config.model.dtype=bfloat16; "
-                f"given are {platform} and {dtype}. auto works everywhere")  # fmt: skip
+        return (f"{given} needs {backend.device} and config.model.dtype=bfloat16, "
+                f"not {platform} with {dtype}. auto works everywhere")  # fmt: skip
     if kind == "tokamax" and here and importlib.util.find_spec("tokamax") is None:
         return f"{given} needs the package tokamax: pip install 'jitune[tokamax]'"
     if kind == "tokamax" and platform != "cpu" and dtype == "float32":
@@ -83,7 +83,7 @@ def refused_split(kind: str) -> str:
     if kind not in BACKENDS:
         return ""
     return (f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; "
-            "auto works everywhere")
+            "auto works everywhere")  # fmt: skip
 
 
 def lacking(kind: str, needs: Set[str]) -> str:
