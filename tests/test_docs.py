@@ -21,6 +21,7 @@ from jitune.data import record_schema as schema
 from jitune.data.formats import FORMATS
 from jitune.data.record_rows import to_line
 from jitune.evals import catalogue
+from jitune.models.families import FAMILIES
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,6 +47,23 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 def test_links_lead_somewhere(path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if not link.startswith("http")]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.core
+def test_the_families_of_the_readme_are_those_of_the_code():
+    """A name of the row stands for the longest model_type that it begins with: Qwen2-MoE for qwen2_moe."""
+    row = re.search(r"^\| families \| (.*?); ", (ROOT / "README.md").read_text(), re.MULTILINE)[1]
+    types = {name.replace("_", ""): name for name in FAMILIES}
+    shown = {re.sub(r"\W", "", name).lower() for name in row.split(", ")}
+    found = {name: max((t for t in types if name.startswith(t)), key=len, default="") for name in shown}
+    assert [name for name, at in found.items() if not at] == ["smollm2"]  # llama's, as its config says
+    assert {types[at] for at in found.values() if at} == {*FAMILIES}
+
+
+@pytest.mark.core
+def test_the_readme_leads_to_every_page():
+    linked = {*re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text())}
+    assert linked == {f"docs/{path.name}" for path in PAGES[1:]}
 
 
 @pytest.mark.core

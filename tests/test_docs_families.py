@@ -10,7 +10,6 @@ from jitune.models.families import FAMILIES
 from jitune.models.family import Family
 from jitune.models.keys import NEUTRAL_KEYS
 from jitune.models.rope import KINDS
-from tests.conftest import ROOT
 from tests.references import CONFIGS, FAMILY_CASES, _config
 from tests.test_docs import page
 
@@ -48,16 +47,6 @@ def test_every_family_and_rope_kind_is_named_and_has_its_row():
     named = set(re.findall(r"`(\w+)`", re.search(r"Known now:.*?\n\n", TEXT, re.DOTALL)[0]))
     assert named == {*FAMILIES} | {family.wrapped_by for family in FAMILIES.values() if family.wrapped_by}
     assert set(re.findall(r"`(\w+)`", re.search(r"Rope kinds are .*? in the old", TEXT, re.DOTALL)[0])) == {*KINDS}
-
-
-def test_the_families_of_the_readme_are_those_of_the_code():
-    """A name of the row stands for the longest model_type that it begins with: Qwen2-MoE for qwen2_moe."""
-    row = re.search(r"^\| families \| (.*?); ", (ROOT / "README.md").read_text(), re.MULTILINE)[1]
-    types = {name.replace("_", ""): name for name in FAMILIES}
-    shown = {re.sub(r"\W", "", name).lower() for name in row.split(", ")}
-    found = {name: max((t for t in types if name.startswith(t)), key=len, default="") for name in shown}
-    assert [name for name, at in found.items() if not at] == ["smollm2"]  # llama's, as its config says
-    assert {types[at] for at in found.values() if at} == {*FAMILIES}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
