@@ -101,7 +101,8 @@ def _split(function, origin, args):
         variables = [v for v in equation.invars if not hasattr(v, "val")]
         if equation.primitive.name in MOVES and variables and all(v in moved for v in variables) and _fits(equation):
             moves.append(equation)
-            made = equation.primitive.name, str(equation.params), *(str(v) if hasattr(v, "val") else moved[v] for v in equation.invars)
+            inputs = (str(v) if hasattr(v, "val") else moved[v] for v in equation.invars)
+            made = equation.primitive.name, str(equation.params), *inputs
             moved.update({v: hash((*made, i)) for i, v in enumerate(equation.outvars)})
         else:
             rest.append(equation)
