@@ -24,9 +24,11 @@ MOVES = ("split", "slice", "squeeze", "reshape", "convert_element_type")
 
 @dataclass(frozen=True)
 class Prepared:
-    """Parameters as `call` takes them. pieces: arrays; origin: (tree, shapes and dtypes) of the parameters."""
+    """Parameters as `call` takes them. pieces: arrays; keys: what each was made by; origin: (tree, shapes and dtypes)
+    of the parameters."""
 
     pieces: tuple
+    keys: tuple
     origin: Any
 
 
@@ -35,6 +37,7 @@ class Moved:
     """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is."""
 
     pieces: tuple
+    keys: tuple
     places: tuple
     origin: Any
 
@@ -42,11 +45,11 @@ class Moved:
         """With the parameters that are as they were: no copy of theirs is made."""
         leaves = jax.tree.leaves(params)
         pieces = (leaves[i] if x is None else x for x, i in zip(self.pieces, self.places, strict=True))
-        return Prepared(tuple(pieces), self.origin)
+        return Prepared(tuple(pieces), self.keys, self.origin)
 
 
-jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("origin",))
-jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("places", "origin"))
+jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("keys", "origin"))
+jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("keys", "places", "origin"))
 
 
 class _Part(NamedTuple):
@@ -62,33 +65,45 @@ def move(function: Callable, params: Any, *args) -> Moved:
     """The pieces of `params` that `function(params, *args)` computes with, to be put under jit."""
     leaves, treedef = jax.tree.flatten(params)
     origin = treedef, tuple((x.shape, np.dtype(x.dtype)) for x in leaves)
-    closed, _, moves, _ = _split(function, origin, args)
+    closed, _, moves, _, keys = _split(function, origin, args)
     place = {v: i for i, v in enumerate(moves.invars)}
     found = structured.evaluate(moves, closed.consts, leaves)
     pieces = tuple(None if v in place else x for v, x in zip(moves.outvars, found, strict=True))
-    return Moved(pieces, tuple(place.get(v) for v in moves.outvars), origin)
+    return Moved(pieces, keys, tuple(place.get(v) for v in moves.outvars), origin)
 
 
 def call(function: Callable, params: Any, *args) -> Any:
-    """`function(params, *args)`; params: what `beside` gave, or any other."""
+    """`function(params, *args)`; params: what `beside` gave, or any other.
+
+    Raises ValueError where the function reads a piece that the one given to `move` did not.
+    """
     if not isinstance(params, Prepared):
         return function(params, *args)
-    closed, tree, _, rest = _split(function, params.origin, args)
-    return tree.unflatten(structured.evaluate(rest, closed.consts, [*params.pieces, *jax.tree.leaves(args)]))
+    closed, tree, _, rest, keys = _split(function, params.origin, args)
+    there = dict(zip(params.keys, params.pieces, strict=True))
+    if missing := sum(key not in there for key in keys):
+        raise ValueError(f"{missing} of {len(keys)} pieces of the parameters were not prepared for this function")
+    pieces = [there[key] for key in keys]
+    return tree.unflatten(structured.evaluate(rest, closed.consts, [*pieces, *jax.tree.leaves(args)]))
 
 
 def _split(function, origin, args):
-    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it)."""
+    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it, the keys of the pieces between).
+
+    A key says how a piece is made, so that functions that read the same pieces in another order may share them.
+    """
     treedef, shapes = origin
     params = treedef.unflatten([jax.ShapeDtypeStruct(*x) for x in shapes])
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, *args)
     jaxpr, count = closed.jaxpr, len(shapes)
-    moved, moves, rest = dict.fromkeys(jaxpr.invars[:count]), [], []
+    moved, moves, rest = {v: hash(("leaf", i)) for i, v in enumerate(jaxpr.invars[:count])}, [], []
     for equation in structured.live(jaxpr):
         variables = [v for v in equation.invars if not hasattr(v, "val")]
         if equation.primitive.name in MOVES and variables and all(v in moved for v in variables) and _fits(equation):
             moves.append(equation)
-            moved.update(dict.fromkeys(equation.outvars))
+            inputs = (str(v) if hasattr(v, "val") else moved[v] for v in equation.invars)
+            made = equation.primitive.name, str(equation.params), *inputs
+            moved.update({v: hash((*made, i)) for i, v in enumerate(equation.outvars)})
         else:
             rest.append(equation)
     read = {v for e in rest for v in e.invars if not hasattr(v, "val")}
@@ -96,7 +111,7 @@ def _split(function, origin, args):
     pieces = [v for v in moved if v in read]
     first = _Part(moves, jaxpr.constvars, jaxpr.invars[:count], pieces)
     second = _Part(rest, jaxpr.constvars, [*pieces, *jaxpr.invars[count:]], jaxpr.outvars)
-    return closed, jax.tree.structure(out), first, second
+    return closed, jax.tree.structure(out), first, second, tuple(moved[v] for v in pieces)
 
 
 def _fits(equation) -> bool:

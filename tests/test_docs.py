@@ -92,6 +92,20 @@ def test_every_option_of_the_data_commands_is_said():
 
 
 @pytest.mark.core
+def test_the_options_of_generate_with_their_defaults():
+    (commands,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    known = {a.option_strings[0]: a for a in commands.choices["generate"]._actions if a.dest != "help"}
+    rows = dict(re.findall(r"^\| `(--\w+)[^|]*` \| ([^|]*?) ?\| ", page("generation"), re.MULTILINE))
+    assert {*rows} == {name for name in known if not name.startswith("--mesh.")}
+    for name, said in rows.items():
+        default = known[name].default
+        expected = "" if default is False or default in (None, "", []) else str(default)
+        assert said == ("the model's" if name == "--chat_template" else expected), name
+    named = re.findall(r"(?<![\w-])--[a-z][a-z_.-]*[a-z]", page("generation"))
+    assert {*named} - {*known} == set()
+
+
+@pytest.mark.core
 def test_the_keys_of_records_are_those_of_the_schema():
     text = page("records")
     for title, kinds in (("record", schema.RECORD), ("message", schema.MESSAGE), ("candidate", schema.CANDIDATE),

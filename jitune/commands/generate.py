@@ -57,7 +57,9 @@ def add(commands) -> None:
 
 def run(a) -> None:
     """Generates for a file of prompts, for one prompt, or in a chat."""
-    from jitune import sharding
+    import sys
+
+    from jitune import compile_cache, sharding
     from jitune.data.chat import load_template
     from jitune.generation.sampling import Sampling
 
@@ -68,6 +70,8 @@ def run(a) -> None:
         stop_ids = [int(i) for i in a.stop_ids.split(",") if i.strip()]
     except ValueError:
         raise UserError(f"--stop_ids {a.stop_ids}: token ids joined by commas are needed") from None
+    if warning := compile_cache.use_cache():
+        print(f"jitune: {warning}", file=sys.stderr)
     mesh = sharding.mesh_of_options(a)
     pretrained, adapters = load_models(a, mesh)
     for model in (*adapters.values(), *(() if adapters else (pretrained,))):
@@ -105,6 +109,11 @@ def check(a) -> None:
     check_kind(a.kv_cache, "--kv_cache")
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
+    for option, given in (("--prompt", a.prompt is not None), ("--system", a.system), ("--raw", a.raw)):
+        if a.prompts and given:
+            raise UserError(f"{option} does not go with --prompts, whose rows say what is asked")
+    if a.out and not a.prompts:
+        raise UserError("--out is for the answers to --prompts; --prompt and chat print theirs")
     if a.n < 1:
         raise UserError(f"--n {a.n}: at least 1 is needed")
     if a.n > 1 and a.temperature == 0:

@@ -249,7 +249,6 @@ class Rows:
                 done.append(self.live.pop(place))
         return done
 
-
     def _turns(self, entry: Waiting, block, row: int) -> bool:
         """Whether a row has come, with this block, to where it goes through the model anew."""
         answer, n = entry.answer, block.counts[row]
@@ -264,11 +263,10 @@ def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling
 
     stop_ids: of all of them. rows: that are computed at once, a multiple of the mesh's batch shards. limit: the most
     slots of a prompt with its answer. shape: of the longest prompt. top: likeliest tokens that are told of each token.
-    kv_cache: see `models.cache.KINDS`. Raises UserError, beginning with an answer's
-    `where`, for logits that are not finite.
+    kv_cache: see `models.cache.KINDS`. Raises UserError, beginning with an answer's `where`, for logits that are not
+    finite.
     """
-    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape, kv_cache=kv_cache))
-    there.device.top = top
+    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape, top=top, kv_cache=kv_cache))
     queue, places = deque(waiting), {id(entry): i for i, entry in enumerate(waiting)}
     while queue or there.live:
         if count := there.room(len(queue)):

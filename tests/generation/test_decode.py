@@ -113,6 +113,28 @@ def test_what_is_not_moved_is_not_copied():
         lambda p, x: hoist.call(step, p, x))(prepared, x).jaxpr.eqns}  # fmt: skip
     np.testing.assert_array_equal(hoist.call(step, prepared, x), step(weights, x))
     np.testing.assert_array_equal(hoist.call(step, weights, x), step(weights, x))
+    # Pieces of one shape are told apart, whatever the order in which a function reads them.
+    swapped = lambda weights, x: step(weights, x) - jax.lax.split(weights["stack"], (1, 1))[1][0].sum()  # noqa: E731
+    np.testing.assert_array_equal(hoist.call(swapped, prepared, x), swapped(weights, x))
+    with pytest.raises(ValueError, match="1 of 1 pieces of the parameters were not prepared"):
+        hoist.call(lambda weights, x: weights["head"][:2] @ x[:2], prepared, x)
+
+
+def test_parameters_are_those_of_the_call_and_nothing_of_it_stays(mixed, prompts, alone, monkeypatch):
+    """A training's samples: between two calls a step has donated the parameters and made new ones."""
+    def answer(params):
+        return generate(mixed[0], params, None, prompts[:1], max_new_tokens=NEW)[0].tokens
+
+    step = jax.jit(lambda params: jax.tree.map(lambda x: 1 - x, params), donate_argnums=0)
+    there = jax.tree.map(jax.numpy.copy, mixed[1])
+    before = sum(x.nbytes for x in jax.live_arrays())
+    assert answer(there) == alone[0].tokens
+    there = step(there)
+    other = answer(there)
+    assert sum(x.nbytes for x in jax.live_arrays()) == before
+    monkeypatch.setattr(decode_loop.host_memory, "available", lambda: 0)  # no room for layers cut out of their stacks
+    assert answer(there) == other != alone[0].tokens
+    assert answer(step(there)) == alone[0].tokens
 
 
 def test_sizes_of_caches_are_few():

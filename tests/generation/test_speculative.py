@@ -15,7 +15,10 @@ from jitune.generation.speculative import Speculation, check_draft, generate_spe
 from jitune.models import decoder
 from jitune.models.config import ModelConfig, Rope
 from jitune.models.families import FAMILIES
+from jitune.transforms.chain import chain
+from jitune.transforms.lora import lora
 from jitune.transforms.prefix import prefix
+from jitune.transforms.quantize import quantize
 from jitune.types import Model, Pretrained, UserError
 from tests.data import toy
 from tests.generation import scripted as toys
@@ -178,6 +181,19 @@ def test_on_a_mesh(llama, drafts, prompts, greedy):
     check(answers, greedy)
     with pytest.raises(UserError, match="must lie on the same mesh"):
         generate_speculative(placed[0], llama, prompts, max_new_tokens=NEW)
+
+
+def test_with_an_adapter_on_a_target_of_four_bits(llama, drafts, prompts):
+    """Several tokens at once read the same pieces of structured weights that one token does."""
+    transform = chain(quantize("nf4"), lora(4, 8))
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), llama.params)
+    trainable = noisy(jax.tree.map(lambda x: x + 0.05, trainable), 0.5)
+    target = Pretrained(transform.apply(llama.model), (frozen, trainable), None, llama.config)
+    options = {"max_new_tokens": 12, "batch_size": 4}
+    expected = generate(*target[:2], None, prompts[:4], **options)
+    answers, told = generate_speculative(target, drafts["related"], prompts[:4], draft_tokens=3, **options)
+    check(answers, expected)
+    assert 0 < told.acceptance < 1
 
 
 # The distribution of samples.
