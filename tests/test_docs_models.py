@@ -61,8 +61,9 @@ def test_commands_with_a_config_are_read(path, tmp_path, monkeypatch):
     lines = [line for line in lines if line.strip().startswith("jitune ") and "[" not in line]  # no outline of a usage
     words = [shlex.split(line, comments=True)[1:] for line in lines]
     commands, read = [[word for word in command if word != "..."] for command in words], 0
+    parser = cli.make_parser()
     for command in commands:
-        found, rest = cli.make_parser().parse_known_args(command)
+        found, rest = parser.parse_known_args(command)
         name = next((name for name in CONFIGS if command[: len(name.split())] == name.split()), "")
         if name:
             CONFIGS[name](found.config, rest)
