@@ -83,7 +83,6 @@ class Batch(TypedDict, total=False):
     reference_logprobs: Array
     teacher_ids: Array
     teacher_logprobs: Array
-    lengths: Array
 
 
 class LayerKV(NamedTuple):

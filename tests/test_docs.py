@@ -21,6 +21,7 @@ from jitune.data import record_schema as schema
 from jitune.data.formats import FORMATS
 from jitune.data.record_rows import to_line
 from jitune.evals import catalogue
+from jitune.models.families import FAMILIES
 from jitune.serve import fields
 from tests.conftest import ROOT
 
@@ -46,6 +47,21 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 def test_links_lead_somewhere(path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if not link.startswith("http")]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_families_of_the_readme_are_those_of_the_code():
+    """A name of the row stands for the longest model_type that it begins with: Qwen2-MoE for qwen2_moe."""
+    row = re.search(r"^\| families \| (.*?); ", (ROOT / "README.md").read_text(), re.MULTILINE)[1]
+    types = {name.replace("_", ""): name for name in FAMILIES}
+    shown = {re.sub(r"\W", "", name).lower() for name in row.split(", ")}
+    found = {name: max((t for t in types if name.startswith(t)), key=len, default="") for name in shown}
+    assert [name for name, at in found.items() if not at] == ["smollm2"]  # llama's, as its config says
+    assert {types[at] for at in found.values() if at} == {*FAMILIES}
+
+
+def test_the_readme_leads_to_every_page():
+    linked = {*re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text())}
+    assert linked == {f"docs/{path.name}" for path in PAGES[1:]}
 
 
 @pytest.mark.parametrize("name", ["evaluation", "judges", "records", "annotation", "agreement", "curation",
@@ -84,6 +100,19 @@ def test_every_option_and_field_of_the_server_is_said():
     paths = {"both": set(fields.FIELDS), "chat": {fields.CHAT}, "completions": {fields.COMPLETION}}
     rows = re.findall(r"^\| (`[a-z][^|]*) \| (both|chat|completions) \| [^|]+ \|$", page("serving"), re.MULTILINE)
     assert {name: paths[where] for names, where in rows for name in re.findall("`(.*?)`", names)} == of
+
+
+def test_the_options_of_generate_with_their_defaults():
+    (commands,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    known = {a.option_strings[0]: a for a in commands.choices["generate"]._actions if a.dest != "help"}
+    rows = dict(re.findall(r"^\| `(--\w+)[^|]*` \| ([^|]*?) ?\| ", page("generation"), re.MULTILINE))
+    assert {*rows} == {name for name in known if not name.startswith("--mesh.")}
+    for name, said in rows.items():
+        default = known[name].default
+        expected = "" if default is False or default in (None, "", []) else str(default)
+        assert said == ("the model's" if name == "--chat_template" else expected), name
+    named = re.findall(r"(?<![\w-])--[a-z][a-z_.-]*[a-z]", page("generation"))
+    assert {*named} - {*known} == set()
 
 
 def test_the_keys_of_records_are_those_of_the_schema():
@@ -212,7 +241,6 @@ def test_the_task_of_the_documentation_is_the_example():
     assert snippet.strip() in example.replace("  # fmt: skip", "")
 
 
-@pytest.mark.core
 def test_help_fits_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     long, parsers = [], [cli.make_parser()]
