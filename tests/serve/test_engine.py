@@ -8,7 +8,7 @@ import pytest
 
 from jitune import sharding
 from jitune.generation.generate import generate
-from jitune.generation.sampling import Sampling
+from jitune.generation.sampling import GREEDY, Sampling
 from jitune.models import decoder
 from jitune.models.config import Rope
 from jitune.serve.engine import Engine
@@ -30,22 +30,20 @@ def answers(engine, asks):
     return [row.tokens for row in rows]
 
 
-def check(pretrained, *, rows, **options):
-    """Greedy and drawn rows with controls of their own, more than there are rows, are those of `generate`."""
-    base = twin.pretrained()
+def check(pretrained, *, rows, samplings=(GREEDY,), **options):
+    """Rows with controls of their own, more than there are rows, are those of `generate`."""
     engine = Engine({"m": pretrained}, rows=rows, limit=LIMIT, queue=64, log=pytest.fail, **options)
     engine.start()
     prompts = toys.prompts_of((3, 20, 24, 25, 30, 9))
-    warm = Sampling(temperature=1.2, presence_penalty=1.5, repetition_penalty=1.3, seed=4)
     try:
-        found = answers(engine, [Ask(tuple(p), NEW, s, i) for s in (Sampling(), warm) for i, p in enumerate(prompts)])
+        found = answers(engine, [Ask(tuple(p), NEW, s, i) for s in samplings for i, p in enumerate(prompts)])
     finally:
         engine.close()
     stops = engine.lanes["m"].stop_ids
-    for at, sampling in ((0, Sampling()), (len(prompts), warm)):
-        expected = generate(pretrained.model, pretrained.params, base.tokenizer, prompts, max_new_tokens=NEW,
+    for at, sampling in enumerate(samplings):
+        expected = generate(pretrained.model, pretrained.params, pretrained.tokenizer, prompts, max_new_tokens=NEW,
                             sampling=sampling, batch_size=8, stop_ids=stops, max_positions=LIMIT, **options)
-        assert found[at : at + len(prompts)] == [g.tokens for g in expected]
+        assert found[at * len(prompts) :][: len(prompts)] == [g.tokens for g in expected]
 
 
 def test_rows_that_cross_the_length_where_a_longrope_turns():
@@ -54,7 +52,8 @@ def test_rows_that_cross_the_length_where_a_longrope_turns():
     rope = Rope("longrope", 10_000.0, short=(1.0,) * half, long=tuple(1.5 + 0.5 * i for i in range(half)),
                 original_max_position=24, attention_factor=1.2)  # fmt: skip
     model = decoder.build(base.config.replace(ropes=(rope,), rope_of_layer=(0,) * base.config.num_layers))
-    check(base._replace(model=model), rows=4)
+    warm = Sampling(temperature=1.2, presence_penalty=1.5, repetition_penalty=1.3, seed=4)
+    check(base._replace(model=model), rows=4, samplings=(GREEDY, warm))
 
 
 def test_rows_on_eight_devices_with_keys_and_values_in_8_bits():

@@ -100,7 +100,7 @@ def test_connections_that_stand_still(small, monkeypatch):
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         deaf.connect(address)
-        raw = json.dumps({**LONG, "stream": True, "n": 4, "logprobs": 5}).encode()
+        raw = json.dumps({**LONG, "stream": True, "n": 2, "logprobs": 5}).encode()
         deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw)
         small.wait(lambda engine: engine.running)
         assert small.client().completions.create(**LONG).usage.completion_tokens == 200
