@@ -265,7 +265,7 @@ def test_samples_have_the_targets_distribution(tables, settings):
 
 
 def test_samples_of_a_decoder_have_its_distribution():
-    target = pretrained(toys.tiny(vocab_size=VOCAB, num_hidden_layers=1))
+    target = pretrained(toys.tiny(vocab_size=VOCAB))
     draft = target._replace(params=noisy(target.params, 1.0))
     check_distribution((target, draft), Sampling(seed=11, temperature=1.5, top_p=0.9), 768, 128)
 
