@@ -130,7 +130,7 @@ def open_draft(a, target, mesh):
     from jitune.hub import peft, weights
 
     base, own = peft.find_base(a.draft)
-    draft, told = weights.load(base, dtype=a.dtype, mesh=mesh), []
+    draft, told = weights.load(base, dtype=a.dtype, mesh=mesh, allow_longer_context=a.allow_longer_context), []
     if own:
         draft = peft.open_adapters(draft, {"draft": own}, base=base)["draft"]
     check_draft(target, draft, names=(a.model, a.draft))
