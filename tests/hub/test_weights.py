@@ -29,7 +29,7 @@ def make_checkpoint(path, family="qwen3", **changes) -> ModelConfig:
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text", "phi3", "gpt2", "qwen2_moe"])  # every layout once
 def test_round_trip_is_exact_on_any_mesh(family, tmp_path):
     make_checkpoint(tmp_path / "a", family)
     assert (tmp_path / "a" / files.INDEX).exists()
