@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -125,6 +126,18 @@ class Device:
     def _rung(self, slots: int) -> int:
         """The smallest capacity that holds so many slots."""
         return next(c for c in self.shape.capacities if c >= slots)
+
+    def compile(self) -> None:
+        """Compiles, several at a time, what fills all rows at first and a group of them later."""
+        sizes = [(self.rows, 0), *((self.group, capacity) for capacity in self.shape.capacities)]
+
+        def fill(size) -> None:
+            with self._context():
+                self._prefill((), (), *size)
+
+        # Programs of several devices wait for each other, and must not be run at once.
+        with ThreadPoolExecutor(len(sizes) if not self.mesh or self.mesh.size == 1 else 1) as pool:
+            list(pool.map(fill, sizes))
 
     def start(self, entries: Sequence[Waiting]):
         """Fills the first rows with entries; nothing of what was there is kept. Returns their Block, on the host."""
@@ -249,7 +262,6 @@ class Rows:
                 done.append(self.live.pop(place))
         return done
 
-
     def _turns(self, entry: Waiting, block, row: int) -> bool:
         """Whether a row has come, with this block, to where it goes through the model anew."""
         answer, n = entry.answer, block.counts[row]
@@ -264,11 +276,10 @@ def serve(model, params, mesh, waiting: Sequence[Waiting], *, sampling: Sampling
 
     stop_ids: of all of them. rows: that are computed at once, a multiple of the mesh's batch shards. limit: the most
     slots of a prompt with its answer. shape: of the longest prompt. top: likeliest tokens that are told of each token.
-    kv_cache: see `models.cache.KINDS`. Raises UserError, beginning with an answer's
-    `where`, for logits that are not finite.
+    kv_cache: see `models.cache.KINDS`. Raises UserError, beginning with an answer's `where`, for logits that are not
+    finite.
     """
-    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape, kv_cache=kv_cache))
-    there.device.top = top
+    there = Rows(Device(model, params, mesh, sampling, stop_ids, rows, limit, shape, top=top, kv_cache=kv_cache))
     queue, places = deque(waiting), {id(entry): i for i, entry in enumerate(waiting)}
     while queue or there.live:
         if count := there.room(len(queue)):
