@@ -1,5 +1,5 @@
-"""The command `jitune`: quickstart, init, data (show, convert, annotate, agreement, curate), plan, train, generate,
-eval, judge, export, improve, serve, report.
+"""The command `jitune`: quickstart, init, data (show, convert, annotate, agreement, curate, distill, teacher), plan,
+train, generate, eval, judge, export, improve, serve, report.
 
 Each lies in `commands/`.
 

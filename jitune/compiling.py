@@ -29,7 +29,8 @@ def model_options(config) -> dict:
 
 
 def check_batch(config, mesh) -> None:
-    """Raises UserError where the rows of a microbatch, or the tokens of a row, do not divide by the mesh."""
+    """Raises UserError where the rows of a microbatch, or the tokens of a row, do not divide by the mesh, and for an
+    attention that no sequence can be split for."""
     shards, parts = sharding.batch_shards(mesh), mesh.shape["context"]
     if config.batch_size // config.microbatches % shards:
         times = f" in {config.microbatches} microbatches" if config.microbatches > 1 else ""
@@ -37,12 +38,18 @@ def check_batch(config, mesh) -> None:
         raise UserError(f"config.batch_size={config.batch_size}{times} does not divide by the mesh: {axes} = {shards}")
     if config.seq_len % parts:
         raise UserError(f"config.seq_len={config.seq_len} does not divide by the mesh: context = {parts}")
+    if parts > 1 and (reason := backends.refused_split(config.model.attention)):
+        raise UserError(reason)
 
 
-def check_attention(model_config) -> None:
-    """Raises UserError where config.model.attention could compute nothing of this model on these devices."""
-    reason = backends.refused(model_config.attention, platform=jax.default_backend(), dtype=model_config.dtype,
-                              head_dim=model_config.head_dim, softcap=model_config.attn_softcap)  # fmt: skip
+def check_attention(model_config, platform: str = "") -> None:
+    """Raises UserError where config.model.attention could compute nothing of this model.
+
+    platform: "gpu" or "tpu" of another machine; by default what is here.
+    """
+    reason = backends.refused(model_config.attention, platform=platform or jax.default_backend(),
+                              dtype=model_config.dtype, head_dim=model_config.head_dim,
+                              softcap=model_config.attn_softcap, here=not platform)  # fmt: skip
     if reason:
         raise UserError(reason)
 

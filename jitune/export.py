@@ -3,7 +3,8 @@
     peft    OUT is the adapter in PEFT's layout
     merged  OUT is the whole model in Hugging Face layout (also called hf), adapters merged in float32, then cast
     vllm    OUT/adapter is a LoRA adapter as vLLM serves it: one rank for all, scale folded in, linear layers only;
-            DoRA, saved modules, token rows, and factors of embedding and head cannot be in it: OUT/base has them merged
+            DoRA, saved modules, token rows, factors of embedding and head cannot be in it: OUT/base has them merged,
+            as it has all of a family that vLLM serves without adapters (GPT-2)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from jitune.hub import adapter, files, peft, peft_config, weights
 from jitune.hub.adapter import Factors, Parts
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
+from jitune.models.families import FAMILIES
 from jitune.transforms.weights import base_of
 from jitune.types import Pretrained, Transform, UserError
 
@@ -98,7 +100,8 @@ def export_vllm(run: Trained, out: Path, dtype: str) -> list[Path]:
     if parts.prefix is not None or parts.prompt is not None:
         raise UserError("vLLM serves neither prefixes nor prompts; export it with --to peft, or generate with jitune")
     tables = (adapter.embedding(run.base.config), peft_config.HEAD)
-    kept = {m: f for m, f in parts.factors.items() if f.magnitude is None and m not in tables}
+    served = not FAMILIES[run.base.config.family].conv1d  # vLLM has no LoRA for GPT-2, whose layers are Conv1D
+    kept = {m: f for m, f in parts.factors.items() if served and f.magnitude is None and m not in tables}
     rest = parts._replace(factors={m: f for m, f in parts.factors.items() if m not in kept})
     if not kept:
         save_model(out / "base", run.base, run.transform.merge(run.frozen, run.trainable), dtype)

@@ -35,6 +35,11 @@ class Hardware(NamedTuple):
     bandwidth_bytes: float
     link_bytes: float
 
+    @property
+    def platform(self) -> str:
+        """As jax calls it."""
+        return "tpu" if self.name.startswith("tpu") else "gpu"
+
 
 def _gpu(name, gib, half, single, bandwidth, link, *, bfloat16=True) -> Hardware:
     """Arguments: GiB of memory, TFLOP/s in 16 and 32 bits, GB/s of memory, GB/s of links."""

@@ -6,6 +6,9 @@
 Layers lie in stacks [layers, in, out]; a loop that cuts them out again for each token spends more time on copies than
 on products where the cut is a copy, as it is on CPUs. The function is traced, and the equations that only move
 parameters are taken out of its jaxpr, so that it holds for any model and for structured weights alike.
+
+Experts stay where they are: of their matrices few are read for a token, and each is one stretch of the stack. A layer
+of them is a `Stacked` leaf, so that neither a copy of all of them is kept nor one of a layer's is made.
 """
 
 from __future__ import annotations
@@ -18,35 +21,61 @@ import jax
 import numpy as np
 
 from jitune import structured
+from jitune.leaves import grouped
+from jitune.leaves.parts import Grouped, Leaf
 
 MOVES = ("split", "slice", "squeeze", "reshape", "convert_element_type")
 
 
 @dataclass(frozen=True)
+class Stacked(Leaf):
+    """A layer of a stack of experts [layers, experts, in, out], for products by groups alone."""
+
+    array: Any
+    layer: int
+
+    def merge(self):
+        """The layer's matrices, cut out."""
+        return self.array[self.layer]
+
+    def grouped(self, p: Grouped):
+        """With the stack itself."""
+        return p.plain(p.x, self.array, p.ins, p.outs, layer=self.layer)
+
+
+jax.tree_util.register_dataclass(Stacked, data_fields=("array",), meta_fields=("layer",))
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """Parameters as `call` takes them. pieces: arrays; origin: (tree, shapes and dtypes) of the parameters."""
+    """Parameters as `call` takes them. pieces: arrays; keys: what each was made by; origin: (tree, shapes and dtypes)
+    of the parameters."""
 
     pieces: tuple
+    keys: tuple
     origin: Any
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is."""
+    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is, and
+    of its layer, None for all of them."""
 
     pieces: tuple
+    keys: tuple
     places: tuple
     origin: Any
 
     def beside(self, params) -> Prepared:
         """With the parameters that are as they were: no copy of theirs is made."""
         leaves = jax.tree.leaves(params)
-        pieces = (leaves[i] if x is None else x for x, i in zip(self.pieces, self.places, strict=True))
-        return Prepared(tuple(pieces), self.origin)
+        pieces = (x if x is not None else leaves[place[0]] if place[1] is None else Stacked(leaves[place[0]], place[1])
+                  for x, place in zip(self.pieces, self.places, strict=True))  # fmt: skip
+        return Prepared(tuple(pieces), self.keys, self.origin)
 
 
-jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("origin",))
-jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("places", "origin"))
+jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("keys", "origin"))
+jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("keys", "places", "origin"))
 
 
 class _Part(NamedTuple):
@@ -62,33 +91,45 @@ def move(function: Callable, params: Any, *args) -> Moved:
     """The pieces of `params` that `function(params, *args)` computes with, to be put under jit."""
     leaves, treedef = jax.tree.flatten(params)
     origin = treedef, tuple((x.shape, np.dtype(x.dtype)) for x in leaves)
-    closed, _, moves, _ = _split(function, origin, args)
-    place = {v: i for i, v in enumerate(moves.invars)}
+    closed, _, moves, rest, keys = _split(function, origin, args)
+    place = {v: (i, None) for i, v in enumerate(moves.invars)} | _experts(moves, rest)
     found = structured.evaluate(moves, closed.consts, leaves)
     pieces = tuple(None if v in place else x for v, x in zip(moves.outvars, found, strict=True))
-    return Moved(pieces, tuple(place.get(v) for v in moves.outvars), origin)
+    return Moved(pieces, keys, tuple(place.get(v) for v in moves.outvars), origin)
 
 
 def call(function: Callable, params: Any, *args) -> Any:
-    """`function(params, *args)`; params: what `beside` gave, or any other."""
+    """`function(params, *args)`; params: what `beside` gave, or any other.
+
+    Raises ValueError where the function reads a piece that the one given to `move` did not.
+    """
     if not isinstance(params, Prepared):
         return function(params, *args)
-    closed, tree, _, rest = _split(function, params.origin, args)
-    return tree.unflatten(structured.evaluate(rest, closed.consts, [*params.pieces, *jax.tree.leaves(args)]))
+    closed, tree, _, rest, keys = _split(function, params.origin, args)
+    there = dict(zip(params.keys, params.pieces, strict=True))
+    if missing := sum(key not in there for key in keys):
+        raise ValueError(f"{missing} of {len(keys)} pieces of the parameters were not prepared for this function")
+    pieces = [there[key] for key in keys]
+    return tree.unflatten(structured.evaluate(rest, closed.consts, [*pieces, *jax.tree.leaves(args)]))
 
 
 def _split(function, origin, args):
-    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it)."""
+    """(the jaxpr, the tree of its outputs, what moves parameters, the rest of it, the keys of the pieces between).
+
+    A key says how a piece is made, so that functions that read the same pieces in another order may share them.
+    """
     treedef, shapes = origin
     params = treedef.unflatten([jax.ShapeDtypeStruct(*x) for x in shapes])
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, *args)
     jaxpr, count = closed.jaxpr, len(shapes)
-    moved, moves, rest = dict.fromkeys(jaxpr.invars[:count]), [], []
+    moved, moves, rest = {v: hash(("leaf", i)) for i, v in enumerate(jaxpr.invars[:count])}, [], []
     for equation in structured.live(jaxpr):
         variables = [v for v in equation.invars if not hasattr(v, "val")]
         if equation.primitive.name in MOVES and variables and all(v in moved for v in variables) and _fits(equation):
             moves.append(equation)
-            moved.update(dict.fromkeys(equation.outvars))
+            given = (str(v) if hasattr(v, "val") else moved[v] for v in equation.invars)
+            made = equation.primitive.name, str(equation.params), *given
+            moved.update({v: hash((*made, i)) for i, v in enumerate(equation.outvars)})
         else:
             rest.append(equation)
     read = {v for e in rest for v in e.invars if not hasattr(v, "val")}
@@ -96,7 +137,28 @@ def _split(function, origin, args):
     pieces = [v for v in moved if v in read]
     first = _Part(moves, jaxpr.constvars, jaxpr.invars[:count], pieces)
     second = _Part(rest, jaxpr.constvars, [*pieces, *jaxpr.invars[count:]], jaxpr.outvars)
-    return closed, jax.tree.structure(out), first, second
+    return closed, jax.tree.structure(out), first, second, tuple(moved[v] for v in pieces)
+
+
+def _experts(moves: _Part, rest: _Part) -> dict:
+    """{variable: (number of the stack, layer)} of layers of experts that are multiplied with by groups alone."""
+    if grouped.mesh_axes():
+        return {}
+    place, cut = {v: i for i, v in enumerate(moves.invars)}, {}
+    for e in moves.eqns:
+        if e.invars[0] in place and e.outvars[0].aval.shape == (1, *e.invars[0].aval.shape[1:]):
+            if e.primitive.name == "split" and e.params["axis"] == 0:
+                cut |= {v: (place[e.invars[0]], layer) for layer, v in enumerate(e.outvars)}
+            elif e.primitive.name == "slice":
+                cut[e.outvars[0]] = place[e.invars[0]], e.params["start_indices"][0]
+    found = {e.outvars[0]: cut[e.invars[0]] for e in moves.eqns
+             if e.primitive.name == "squeeze" and e.invars[0] in cut and e.params["dimensions"] == (0,)}  # fmt: skip
+    for e in rest.eqns:
+        weights = e.invars[1:2] if grouped.options(str(e.params.get("name", ""))) else []
+        for v in e.invars:
+            if v not in weights and not hasattr(v, "val"):
+                found.pop(v, None)
+    return {v: x for v, x in found.items() if len(v.aval.shape) == 3}
 
 
 def _fits(equation) -> bool:

@@ -9,6 +9,8 @@ must be asked for. Learned positions do not exist beyond it.
 
 from __future__ import annotations
 
+import json
+
 from jitune.models.config import ModelConfig
 from jitune.types import UserError
 
@@ -29,11 +31,30 @@ def lift(config: ModelConfig, allow: bool, option: str = IN_CONFIG) -> ModelConf
     return config.replace(max_positions=0)
 
 
+def turn(config: ModelConfig) -> int:
+    """Tokens up to which every document's rotary embedding is the same (longrope); 0: it always is."""
+    return min((rope.original_max_position for rope in config.ropes if rope.kind == "longrope"), default=0)
+
+
+def under_prompt(config: ModelConfig) -> ModelConfig:
+    """The config of a model with a trained prompt in front, whose keys are computed once for documents of all lengths.
+
+    So its context, prompt included, ends where longrope begins to turn longer documents another way.
+    """
+    most = turn(config)
+    return config.replace(max_positions=min(config.max_positions or most, most)) if most else config
+
+
 def hint(config: ModelConfig, option: str = IN_COMMANDS) -> str:
-    """What an error about the context ends with: the option that allows more, or that there is none."""
+    """What an error about the context ends with: the option that allows more, or that nothing does.
+
+    option: "" where a command has none.
+    """
     if config.learned_positions:
         return "; its positions are learned, and there are none beyond"
-    return f"; {option} allows more"
+    if 0 < turn(config) == config.max_positions < json.loads(config.hf).get("max_position_embeddings", 0):
+        return "; longrope turns longer texts another way, and a trained prompt in front cannot follow (a prefix can)"
+    return f"; {option} allows more" if option else ""
 
 
 def check_length(length: int, config: ModelConfig, what: str, *, option: str = IN_CONFIG) -> None:

@@ -52,10 +52,12 @@ def make_tuning(config, base_config, tokenizer=None) -> Tuning:
     model_config = base_config
     if added and size > base_config.vocab_size:
         model_config = resize.resize_config(base_config, size)
+    limited = limits.lift(base_config, config.model.allow_longer_context)
+    if config.transform.name == "prompt":
+        limited, model_config = limits.under_prompt(limited), limits.under_prompt(model_config)
     plain = decoder.build(model_config)
     transform = make_transform(config.transform, model=plain, model_config=model_config, tokenizer=tokenizer,
                                new_tokens=ids)  # fmt: skip
-    limited = limits.lift(base_config, config.model.allow_longer_context)
     limits.check_length(config.seq_len, limited, f"config.seq_len={config.seq_len}")
     if config.transform.name in ("prefix", "prompt"):
         front = config.transform.num_tokens

@@ -183,8 +183,8 @@ def _grouped(run, equation, x, weight, sizes):
         return weight.grouped(Grouped(x, None, None, plain))
     given = grouped.options(equation.params["name"])
 
-    def plain(x, array, ins, outs):
-        return grouped.product(x, array, sizes, ins=ins, outs=outs, precision=given["precision"])
+    def plain(x, array, ins, outs, **layer):
+        return grouped.product(x, array, sizes, ins=ins, outs=outs, precision=given["precision"], **layer)
 
     return weight.grouped(Grouped(x, given["ins"], given["outs"], plain))
 

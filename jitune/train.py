@@ -107,7 +107,7 @@ def train(config, *, resume: bool = False, profile=None, began: float | None = N
     tuning = states.make_tuning(config, base_config, tokenizer)
     teacher = companions.open_teacher(config)
     found = companions.check_teacher(teacher, tokenizer, tuning.model_config, config) if teacher else (None, "")
-    suite = during.prepare(config.evals, base_config.max_positions)
+    suite = during.prepare(config.evals, base_config)
     fingerprint = rundir.make_fingerprint(base, tokenizer, config, **companions.digests(config, teacher))
     writer, held = jax.process_index() == 0, None
     if resume:

@@ -83,7 +83,6 @@ class Batch(TypedDict, total=False):
     reference_logprobs: Array
     teacher_ids: Array
     teacher_logprobs: Array
-    lengths: Array
 
 
 class LayerKV(NamedTuple):
@@ -164,7 +163,8 @@ class Model(NamedTuple):
       stand in the place of the cache; nothing is kept then, and the second value is Routed where the model has
       experts, else None.
     unembed: `(params, hidden [..., dim]) -> logits [..., vocab]`, float32.
-    init_cache: `(batch_size, capacity) -> KVCache`, or Unfilled; capacity counts the tokens to come.
+    init_cache: `(batch_size, capacity) -> KVCache`, or Unfilled; capacity counts the tokens to come. A third
+      argument, a kind of `models.cache.KINDS`, is given only where one is asked for.
     """
 
     init: Callable

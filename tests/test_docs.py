@@ -21,6 +21,7 @@ from jitune.data import record_schema as schema
 from jitune.data.formats import FORMATS
 from jitune.data.record_rows import to_line
 from jitune.evals import catalogue
+from jitune.models.families import FAMILIES
 from jitune.serve import fields
 from tests.conftest import ROOT
 
@@ -42,14 +43,27 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return found
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_links_lead_somewhere(path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if not link.startswith("http")]
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.core
+def test_the_families_of_the_readme_are_those_of_the_code():
+    """A name of the row stands for the longest model_type that it begins with: Qwen2-MoE for qwen2_moe."""
+    row = re.search(r"^\| families \| (.*?); ", (ROOT / "README.md").read_text(), re.MULTILINE)[1]
+    types = {name.replace("_", ""): name for name in FAMILIES}
+    shown = {re.sub(r"\W", "", name).lower() for name in row.split(", ")}
+    found = {name: max((t for t in types if name.startswith(t)), key=len, default="") for name in shown}
+    assert [name for name, at in found.items() if not at] == ["smollm2"]  # llama's, as its config says
+    assert {types[at] for at in found.values() if at} == {*FAMILIES}
+
+
+def test_the_readme_leads_to_every_page():
+    linked = {*re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text())}
+    assert linked == {f"docs/{path.name}" for path in PAGES[1:]}
+
+
 @pytest.mark.parametrize("name", ["evaluation", "judges", "records", "annotation", "agreement", "curation",
                                   "serving"])
 def test_options_are_those_of_the_commands(name):
@@ -65,7 +79,6 @@ def test_options_are_those_of_the_commands(name):
             assert known and (not rest or any(rest in found for found in known)), option
 
 
-@pytest.mark.core
 def test_every_option_of_the_data_commands_is_said():
     (data,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
     (commands,) = [a for a in data.choices["data"]._actions if isinstance(a, argparse._SubParsersAction)]
@@ -75,7 +88,6 @@ def test_every_option_of_the_data_commands_is_said():
                 assert action.option_strings[0] in page(where), (name, action.option_strings)
 
 
-@pytest.mark.core
 def test_every_option_and_field_of_the_server_is_said():
     (commands,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
     said = re.findall(r"^\| (`--[^|]*) \|", page("serving"), re.MULTILINE)
@@ -90,7 +102,19 @@ def test_every_option_and_field_of_the_server_is_said():
     assert {name: paths[where] for names, where in rows for name in re.findall("`(.*?)`", names)} == of
 
 
-@pytest.mark.core
+def test_the_options_of_generate_with_their_defaults():
+    (commands,) = [a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    known = {a.option_strings[0]: a for a in commands.choices["generate"]._actions if a.dest != "help"}
+    rows = dict(re.findall(r"^\| `(--\w+)[^|]*` \| ([^|]*?) ?\| ", page("generation"), re.MULTILINE))
+    assert {*rows} == {name for name in known if not name.startswith("--mesh.")}
+    for name, said in rows.items():
+        default = known[name].default
+        expected = "" if default is False or default in (None, "", []) else str(default)
+        assert said == ("the model's" if name == "--chat_template" else expected), name
+    named = re.findall(r"(?<![\w-])--[a-z][a-z_.-]*[a-z]", page("generation"))
+    assert {*named} - {*known} == set()
+
+
 def test_the_keys_of_records_are_those_of_the_schema():
     text = page("records")
     for title, kinds in (("record", schema.RECORD), ("message", schema.MESSAGE), ("candidate", schema.CANDIDATE),
@@ -100,14 +124,12 @@ def test_the_keys_of_records_are_those_of_the_schema():
         assert sorted(re.findall("`(.*?)`", " ".join(rows))) == sorted(kinds), title
 
 
-@pytest.mark.core
 def test_the_formats_of_records_are_those_that_are_read():
     rows = re.findall(r"^\| (`[^|]*) \| [^|]+ \| [^|]+ \|$", page("records").partition("## Formats")[2], re.MULTILINE)
     found = {name for row in rows for name in re.findall("`(.*?)`", row)}
     assert found >= ({*READERS} - {"training"}) | {*FORMATS}
 
 
-@pytest.mark.core
 def test_the_stages_are_those_of_the_table(tmp_path):
     for library in ("lingua", "datasketch"):
         pytest.importorskip(library)
@@ -122,7 +144,6 @@ def test_the_stages_are_those_of_the_table(tmp_path):
     assert [type(stage).__name__.lower() for stage in built] == [kind for _, kind in rows]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", table.STAGES)
 def test_options_and_reasons_of_a_stage_are_those_of_its_code(name):
     title = "Scores" if ".scores." in table.STAGES[name] else name
@@ -136,13 +157,11 @@ def test_options_and_reasons_of_a_stage_are_those_of_its_code(name):
     assert {*given, *reasons} - {"inputs"} - said == set()
 
 
-@pytest.mark.core
 def test_the_stage_of_the_documentation_is_the_example():
     snippet = re.findall(r"```python\n(.*?)```", page("curation"), re.DOTALL)[0]
     assert snippet.strip() in (ROOT / "scripts" / "examples" / "own_filter.py").read_text()
 
 
-@pytest.mark.core
 def test_the_scripts_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("datasketch")
     monkeypatch.chdir(tmp_path)
@@ -157,7 +176,6 @@ def test_the_scripts_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith(f"6 read, 4 kept in {Path('curated') / 'kept.jsonl'}\n")
 
 
-@pytest.mark.core
 def test_from_seeds_to_training(tmp_path, monkeypatch, capsys):
     """The commands of the page, in their order; between them people rate, and at the end a model would be trained."""
     for library in ("lingua", "datasketch", "aiohttp"):
@@ -198,7 +216,6 @@ def rate(a, low):
         desk.items.close()
 
 
-@pytest.mark.core
 def test_the_format_of_the_documentation_reads_rows_of_several_answers(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (snippet,) = re.findall(r"```python\n(.*?)```", page("records"), re.DOTALL)
@@ -210,7 +227,6 @@ def test_the_format_of_the_documentation_reads_rows_of_several_answers(tmp_path,
                                                                             [row["question"], "Five"]]
 
 
-@pytest.mark.core
 def test_the_tables_have_every_task_with_its_headline():
     text = (ROOT / "docs" / "evaluation.md").read_text()
     rows = {row[0]: row[1] for row in re.findall(r"^\| `([a-z_0-9]+)` \| [^|]+ \| ([^|]+) \|", text, re.MULTILINE)}
@@ -218,9 +234,19 @@ def test_the_tables_have_every_task_with_its_headline():
         assert f"`{catalogue.find_task(name).metrics[0].name}`" in rows[name], name
 
 
-@pytest.mark.core
 def test_the_task_of_the_documentation_is_the_example():
     text = (ROOT / "docs" / "evaluation.md").read_text()
     example = (ROOT / "scripts" / "examples" / "own_task.py").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert snippet.strip() in example.replace("  # fmt: skip", "")
+
+
+def test_help_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    long, parsers = [], [cli.make_parser()]
+    for parser in parsers:
+        long += [(parser.prog, line) for line in parser.format_help().splitlines() if len(line) > 80]
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+    assert long == [] and len(parsers) > 15

@@ -25,6 +25,7 @@ COMMANDS = (
 
 def add(commands) -> None:
     """jitune data"""
-    data = commands.add_parser("data", help="look at data").add_subparsers(required=True, metavar="COMMAND")
+    data = commands.add_parser("data", help="show, convert, annotate, curate and distill data")
+    data = data.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(data)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 EXAMPLES = """\
-  jitune data convert hh_rlhf.jsonl.gz --out hh.parquet --license MIT --bad skip
+  jitune data convert hh_rlhf.jsonl.gz --out hh.parquet --license MIT \\
+    --bad skip
   jitune data convert alpaca.json dolly.jsonl --out all.jsonl \\
     --fields instruction=question,output=answer
   jitune data convert --schema

@@ -6,8 +6,10 @@ from jitune.evals.judge import options
 from jitune.types import MESH_SIZES, UserError
 
 EXAMPLES = """\
-  jitune eval --model DIR --suite utility,faithfulness,safety --data FOLDER --out eval/base --limit 50
-  jitune eval --model DIR --tasks multiple_choice:mine.jsonl,gsm8k --data FOLDER --out eval/mine
+  jitune eval --model DIR --suite utility,faithfulness,safety --data FOLDER \\
+    --out eval/base --limit 50
+  jitune eval --model DIR --tasks multiple_choice:mine.jsonl,gsm8k \\
+    --data FOLDER --out eval/mine
   jitune report compare eval/base eval/tuned
 """
 

@@ -17,37 +17,49 @@ def add(commands) -> None:
     p.add_argument("--out", metavar="OUT.jsonl", help="where the answers to --prompts go")
     p.add_argument("--system", help="a system message, for --prompt and chat")
     p.add_argument("--raw", action="store_true", help="no chat template: continue the text")
-    p.add_argument("--max_new_tokens", "--max-new-tokens", type=int, default=256)
-    p.add_argument("--temperature", type=float, default=0.0, help="0: greedy (the default)")
-    p.add_argument("--top_k", "--top-k", type=int, default=0)
-    p.add_argument("--top_p", "--top-p", type=float, default=1.0)
-    p.add_argument("--min_p", "--min-p", type=float, default=0.0)
-    p.add_argument("--repetition_penalty", "--repetition-penalty", type=float, default=1.0)
-    p.add_argument("--stop", action="append", default=[], help="a string that ends the answer; may be repeated")
-    p.add_argument("--stop_ids", "--stop-ids", default="", help="token ids that end it, besides the model's own")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--batch_size", "--batch-size", type=int, default=8)
-    p.add_argument("--n", type=int, default=1, help="answers to every prompt; in OUT.jsonl each has a line of its own, "
-                   "with its number as sample")  # fmt: skip
+    p.add_argument("--max_new_tokens", "--max-new-tokens", type=int, default=256, metavar="N",
+                   help="the most tokens of an answer (256)")
+    p.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0: greedy (the default)")
+    p.add_argument("--top_k", "--top-k", type=int, default=0, metavar="K", help="of the K likeliest tokens; 0: of all")
+    p.add_argument("--top_p", "--top-p", type=float, default=1.0, metavar="P",
+                   help="of the fewest tokens with this probability together")
+    p.add_argument("--min_p", "--min-p", type=float, default=0.0, metavar="P",
+                   help="of tokens with this part of the likeliest one's probability")
+    p.add_argument("--repetition_penalty", "--repetition-penalty", type=float, default=1.0, metavar="X",
+                   help="of tokens that stand in prompt or answer; 1: none")
+    p.add_argument("--stop", action="append", default=[], metavar="TEXT",
+                   help="a string that ends the answer; may be repeated")
+    p.add_argument("--stop_ids", "--stop-ids", default="", metavar="IDS",
+                   help="token ids that end it, joined by commas, besides the model's own")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (0)")
+    p.add_argument("--batch_size", "--batch-size", type=int, default=8, metavar="N",
+                   help="answers at a time (8)")
+    p.add_argument("--n", type=int, default=1, metavar="N", help="answers to every prompt; in OUT.jsonl each "
+                   "has a line of its own, with its number as sample")  # fmt: skip
     p.add_argument("--top_logprobs", "--top-logprobs", type=int, default=0, metavar="K",
                    help="for each token of OUT.jsonl the K likeliest at its place, as [id, logprob]")
     p.add_argument("--draft", metavar="DIR", help="a smaller model with the same vocabulary, which proposes tokens: "
                    "the answers come faster, and are distributed as without it")  # fmt: skip
-    p.add_argument("--draft_tokens", "--draft-tokens", type=int, default=4, help="proposals of the draft at a time")
+    p.add_argument("--draft_tokens", "--draft-tokens", type=int, default=4, metavar="N",
+                   help="proposals of the draft at a time (4)")
     p.add_argument("--kv_cache", "--kv-cache", default="", metavar="KIND",
                    help="int8: keys and values in 8 bits; by default as the model computes")
     p.add_argument("--dtype", default="float32", help="float32 | bfloat16")
     p.add_argument("--allow_longer_context", "--allow-longer-context", action="store_true",
                    help="texts may be longer than the model was made for")
-    p.add_argument("--chat_template", "--chat-template", default="", help="a jinja file, or chatml | alpaca")
+    p.add_argument("--chat_template", "--chat-template", default="", metavar="FILE",
+                   help="a jinja file, or chatml | alpaca")
     for axis, size in MESH_SIZES.items():
-        p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size)
+        p.add_argument(f"--mesh.{axis}", dest=f"mesh_{axis}", type=int, default=size, metavar="N",
+                       help=f"devices along this axis of the mesh ({size})")
     p.set_defaults(run=run)
 
 
 def run(a) -> None:
     """Generates for a file of prompts, for one prompt, or in a chat."""
-    from jitune import sharding
+    import sys
+
+    from jitune import compile_cache, sharding
     from jitune.data.chat import load_template
     from jitune.generation.sampling import Sampling
 
@@ -58,6 +70,8 @@ def run(a) -> None:
         stop_ids = [int(i) for i in a.stop_ids.split(",") if i.strip()]
     except ValueError:
         raise UserError(f"--stop_ids {a.stop_ids}: token ids joined by commas are needed") from None
+    if warning := compile_cache.use_cache():
+        print(f"jitune: {warning}", file=sys.stderr)
     mesh = sharding.mesh_of_options(a)
     pretrained, adapters = load_models(a, mesh)
     for model in (*adapters.values(), *(() if adapters else (pretrained,))):
@@ -95,6 +109,11 @@ def check(a) -> None:
     check_kind(a.kv_cache, "--kv_cache")
     if a.prompts and not a.out:
         raise UserError("--prompts needs --out")
+    for option, given in (("--prompt", a.prompt is not None), ("--system", a.system), ("--raw", a.raw)):
+        if a.prompts and given:
+            raise UserError(f"{option} does not go with --prompts, whose rows say what is asked")
+    if a.out and not a.prompts:
+        raise UserError("--out is for the answers to --prompts; --prompt and chat print theirs")
     if a.n < 1:
         raise UserError(f"--n {a.n}: at least 1 is needed")
     if a.n > 1 and a.temperature == 0:
@@ -111,7 +130,7 @@ def open_draft(a, target, mesh):
     from jitune.hub import peft, weights
 
     base, own = peft.find_base(a.draft)
-    draft, told = weights.load(base, dtype=a.dtype, mesh=mesh), []
+    draft, told = weights.load(base, dtype=a.dtype, mesh=mesh, allow_longer_context=a.allow_longer_context), []
     if own:
         draft = peft.open_adapters(draft, {"draft": own}, base=base)["draft"]
     check_draft(target, draft, names=(a.model, a.draft))

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 def add(commands) -> None:
     """jitune init"""
+    from jitune.models.families import FAMILIES
+
     p = commands.add_parser("init", help="make a fresh, randomly initialized model with a tokenizer")
-    p.add_argument("--family", required=True, help="one of jitune.models.families: llama, qwen3, gemma3_text, ...")
+    p.add_argument("--family", required=True, metavar="NAME", help=", ".join(FAMILIES))
     p.add_argument("--preset", default="tiny", help="a size of the family: tiny, small, ...")
     p.add_argument("--tokenizer-from", required=True, metavar="FILE",
                    help="data to train a byte-level BPE tokenizer on, or a directory that has a tokenizer")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 EXAMPLES = """\
-  jitune report runs/alpaca                          the page of a training run, finished or not
-  jitune report eval/tuned                           the page of an evaluation
-  jitune report compare eval/base eval/tuned         what changed from the first evaluation to the second
+  jitune report runs/alpaca                     a training run, finished or not
+  jitune report eval/tuned                      an evaluation
+  jitune report compare eval/base eval/tuned    what changed to the second one
 """
 
 

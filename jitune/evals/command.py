@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jitune import compile_cache, sharding, tree
+from jitune import compile_cache, limits, sharding, tree
 from jitune.data import chat
 from jitune.evals import choose, harness, sandbox, screen, task
 from jitune.evals.engine.engine import open_engine
@@ -53,7 +53,7 @@ def run(a: Any) -> dict:
         print(f"jitune: {a.model} has no chat template: conversations are written plainly (--chat_template)",
               file=sys.stderr)
     engine = open_engine(pretrained, batch_size=a.batch_size, max_length=a.max_length,
-                         chat_template="none" if plain else None)
+                         chat_template="none" if plain else None, longer=limits.IN_COMMANDS)
     run_more = functools.partial(
         harness.run_harness, engine, names, limit=a.limit, num_fewshot=a.num_fewshot, seed=a.seed,
         chat=not plain, opened=opened,

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jitune import limits
 from jitune.evals import choose
 from jitune.evals.engine.engine import open_engine
 from jitune.evals.pages.evaluation import write_page
 from jitune.evals.results import FILE
 from jitune.evals.run import evaluate
+from jitune.models.config import ModelConfig
 from jitune.types import Pretrained, UserError
 
 
@@ -35,8 +37,8 @@ class Plan(NamedTuple):
     max_length: int
 
 
-def prepare(options: Any, context: int | None = None) -> Plan | None:
-    """The plan of `config.evals`, or None where it asks for nothing. context: of the model.
+def prepare(options: Any, model: ModelConfig | None = None, *, longer: str = limits.IN_CONFIG) -> Plan | None:
+    """The plan of `config.evals`, or None where it asks for nothing. model: whose context counts. longer: see `limits`.
 
     Raises:
       UserError: for what cannot work.
@@ -44,9 +46,8 @@ def prepare(options: Any, context: int | None = None) -> Plan | None:
     for name, least in (("every", 0), ("limit", 0), ("max_length", 0), ("batch_size", 1)):
         if options[name] < least:
             raise UserError(f"config.evals.{name}={options[name]} must be at least {least}")
-    if context and options.max_length > context:
-        raise UserError(f"config.evals.max_length={options.max_length} is more than the model's context of {context}; "
-                        "config.model.allow_longer_context=true allows more")  # fmt: skip
+    if model:
+        limits.check_length(options.max_length, model, f"config.evals.max_length={options.max_length}", option=longer)
     if not (options.suite or options.tasks):
         if options.every:
             raise UserError(f"config.evals.every={options.every} needs config.evals.suite or config.evals.tasks")

@@ -134,10 +134,16 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
         hidden, cache = model.hidden(params, part, carry[1])
         return hidden[:, -1], pin(cache)
 
-    # The first call stands outside the loop: a model may begin with another kind of cache than it keeps.
     first, kind = 0 if first is None else first, (kv_cache,) if kv_cache else ()
-    carry = advance(first, (None, pin(model.init_cache(rows, capacity, *kind))))
-    last, cache = jax.lax.fori_loop(first + 1, width // chunk, advance, carry) if width > chunk else carry
+    cache = pin(model.init_cache(rows, capacity, *kind))
+    if width == chunk or isinstance(cache, Unfilled):  # which becomes another kind of cache in the first call
+        last, cache = advance(first, (None, cache))
+        first += 1
+    else:
+        last = jax.eval_shape(lambda: advance(0, (None, cache))[0])
+        last = jnp.zeros(last.shape, last.dtype)
+    if width > chunk:  # the model stands in the program once, where it can
+        last, cache = jax.lax.fori_loop(first, width // chunk, advance, (last, cache))
     logits = model.unembed(params, last)
     seen = None
     if sampling.repetition_penalty != 1 or prompts.controls is not None:
@@ -171,11 +177,14 @@ def advance(model: Model, params, batch, cache):
 def prepare(params, state: State, *, model: Model) -> Any:
     """Parameters for many calls of `decode`, with states of any size.
 
-    On a CPU the layers are cut out of their stacks, which takes as much memory again; elsewhere a cut costs nothing,
-    and where memory is short these are the parameters as they are.
+    On a CPU the layers are cut out of their stacks, which takes as much memory again, but for experts; elsewhere a cut
+    costs nothing, and where memory is short these are the parameters as they are. So they are in a run of several
+    processes, which must not decide differently.
     """
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
-    if jax.default_backend() != "cpu" or 2 * size > host_memory.available():
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return params
+    copies = jax.tree.leaves(jax.eval_shape(partial(_cut, model=model), params, state).pieces)
+    if 2 * sum(x.size * x.dtype.itemsize for x in copies) > host_memory.available():
         return params
     return _cut(params, state, model=model).beside(params)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jitune import tree
+from jitune import limits, tree
 from jitune.generation.decode_loop import slots_in_front
 from jitune.hub import adapter, files, peft_config, peft_read, resize, weights
 from jitune.hub.adapter import Parts
@@ -264,10 +264,11 @@ def open_adapters(pretrained: Pretrained, paths: Mapping[str, str | Path], *, ba
         own = fit(path, pretrained)
         transform, frozen, trainable = load(path, own, base=base)
         model = transform.apply(own.model)
+        config = limits.under_prompt(own.config) if "prompt" in trainable else own.config
         # Transforms of the same form are one function of their arrays, which is compiled once.
-        form = jax.tree.structure((frozen, trainable)), slots_in_front(model), own.config
+        form = jax.tree.structure((frozen, trainable)), slots_in_front(model), config
         tokenizer = load_tokenizer(weights.resolve(path, PATTERNS)) or own.tokenizer
         if tokenizer is not None and len(tokenizer) > own.config.vocab_size:
             raise UserError(f"{path}: its tokenizer has {len(tokenizer)} tokens, the base {own.config.vocab_size}")
-        found[name] = Pretrained(made.setdefault(form, model), (frozen, trainable), tokenizer, own.config)
+        found[name] = Pretrained(made.setdefault(form, model), (frozen, trainable), tokenizer, config)
     return found

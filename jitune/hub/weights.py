@@ -30,7 +30,7 @@ from jitune.hub import files, stored
 from jitune.hub.tokenizer import load_tokenizer
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
-from jitune.models.names import Stored, ignored
+from jitune.models.names import EXPERTS, Stored, experts_in_one, ignored
 from jitune.models.names import names as name_table
 from jitune.types import Params, Pretrained, UserError
 
@@ -131,7 +131,7 @@ class Source(NamedTuple):
 
 def match_names(abstract: Params, found: dict[str, files.Tensor], config: ModelConfig, where) -> dict[str, Source]:
     """Pairs every parameter with its tensors, and refuses what is missing, left over, or of another shape or type."""
-    table = stored.localize(name_table(config), found)
+    table = stored.localize(experts_in_one(config) if EXPERTS.format(i=0) in found else name_table(config), found)
     held = stored.holders(table, {path: leaf.shape for path, leaf in tree.flatten(abstract).items()})
     plan = {path: Source(table[path], {}) for one in held.values() for path in one.paths}
     for name, one in held.items():

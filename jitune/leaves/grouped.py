@@ -29,12 +29,15 @@ MOST = 128  # rows of a block, on CPUs
 
 
 def product(x, weights, sizes, *, ins: str | None = None, outs: str | None = None,
-            precision: str | None = None) -> jax.Array:  # fmt: skip
+            precision: str | None = None, layer: int | None = None) -> jax.Array:  # fmt: skip
     """x: [shards, rows, in], weights: [groups, in, out], sizes: int32 [shards, own groups] -> [shards, rows, out].
 
     Rows beyond the sum of the sizes give zeros. ins, outs: "tensor" where the mesh splits that axis. shards is 1
     without a mesh. precision: of the products, by default that of the context (`jax.default_matmul_precision`).
+    layer: weights are [layers, groups, in, out], and those of this layer are meant; without a mesh and gradients.
     """
+    if layer is not None:
+        return _of_layer(x[0], weights, sizes[0], precision, layer)[None]
     return _jitted(ins, outs, precision or jax.config.jax_default_matmul_precision)(x, weights, sizes)
 
 
@@ -83,6 +86,15 @@ def _on_mesh(x, weights, sizes, ins, outs, precision):
     return jax.shard_map(
         shard, in_specs=(P(ROWS, None, ins), P(*spec), P(ROWS, None)), out_specs=P(ROWS, None, outs), check_vma=False,
     )(x, weights, sizes)  # fmt: skip
+
+
+def _of_layer(x, stack, sizes, precision, layer):
+    """`_local` with weights that lie in a stack of layers: on CPUs no other group is read than those with rows."""
+    return lax.platform_dependent(
+        x, stack, sizes, cpu=lambda x, stack, sizes: _blocks(
+            x, stack.reshape(-1, *stack.shape[2:]), sizes, precision, first=layer * stack.shape[1]),
+        default=lambda x, stack, sizes: lax.ragged_dot(x, stack[layer], sizes, precision=precision),
+    )  # fmt: skip
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -148,20 +160,23 @@ def _plan(rows: int, sizes):
     return size, last[-1], block
 
 
-def _blocks(x, weights, sizes, precision, turned=False):
-    """`lax.ragged_dot` block by block. What a block writes beyond its group's end, the next one writes again."""
-    rows, groups = x.shape[0], weights.shape[0]
+def _blocks(x, weights, sizes, precision, turned=False, first=0):
+    """`lax.ragged_dot` block by block. What a block writes beyond its group's end, the next one writes again.
+
+    first: the number of the first group's matrix.
+    """
+    rows, last = x.shape[0], len(sizes) - 1
     size, count, block = _plan(rows, sizes)
     out = weights.shape[1 if turned else 2]
     x = jnp.pad(x, ((0, size), (0, 0)))
     dims = (((1,), (1 if turned else 0,)), ((), ()))
 
     def step(i, y):
-        group, first, _ = block(i)
-        part = lax.dynamic_slice_in_dim(x, first, size)
-        matrix = lax.dynamic_index_in_dim(weights, jnp.minimum(group, groups - 1), 0, False)
+        group, start, _ = block(i)
+        part = lax.dynamic_slice_in_dim(x, start, size)
+        matrix = lax.dynamic_index_in_dim(weights, first + jnp.minimum(group, last), 0, False)
         new = lax.dot_general(part, matrix, dims, precision, x.dtype)
-        return lax.dynamic_update_slice_in_dim(y, new, first, 0)
+        return lax.dynamic_update_slice_in_dim(y, new, start, 0)
 
     y = lax.fori_loop(0, count, step, jnp.zeros((rows + size, out), x.dtype))[:rows]
     return jnp.where((jnp.arange(rows) < sizes.sum())[:, None], y, 0)

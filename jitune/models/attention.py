@@ -34,42 +34,44 @@ def attend(
     q, k, v, *, segments, kv_segments, start, window, kind="auto", prefix=None, positions=None, ends=None,
     scale=None, softcap=0.0, windows=None,
 ) -> jax.Array:  # fmt: skip
-    """Causal attention inside segments.
+    """Causal attention inside segments: float32 scores and softmax, [batch, t, heads, head_dim] as q.
 
-    q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and
-    kv_segments [batch, s]; query i stands at key index start + i, start None: queries and keys are of the same
-    tokens. A query sees the keys of its own
-    segment at its index or before, the last `window` of them (itself included) unless window is None
-    or 0. Scores and softmax are float32. Returns [batch, t, heads, head_dim].
-
-    prefix: (k, v), [n, kv_heads, head_dim] each, which stand in front of every row's keys where start is None, for
-    all segments. positions: [batch, t], the queries' in their documents, those of the prefix counted; they are
-    needed with it, with kv_segments that may be EVERYONE, and with ends.
-
-    ends: [batch, t], the last segment that sees a token, where start is None; None: each token's own alone.
-
-    scale: of the scores, head_dim ** -0.5 by default. softcap: a score s becomes softcap * tanh(s / softcap) before the
-    mask (Gemma 2); 0: it stays.
+    q: [batch, t, heads, head_dim]; k, v: [batch, s, kv_heads, head_dim]; segments [batch, t] and kv_segments
+    [batch, s]. Query i stands at key index start + i; start None: queries and keys are of the same tokens. It sees the
+    keys of its own segment at its index or before, the last `window` of them, itself included; None, 0: all.
 
     kind, which holds where start is None (it is plain elsewhere): see above. All honour all of these: where a kernel
-    has no form of one, the call runs as auto, and a `FallsBack` warns of it. windows: all that a traced window can be,
-    which kernels need to know. Raises UserError for a kernel that cannot run here at all: see `backends.refused`.
+    has no form of one, the call runs as auto, and a `FallsBack` warns of it. Raises UserError for a kernel that cannot
+    run here at all: see `backends.refused`.
+    prefix: (k, v), [n, kv_heads, head_dim] each, in front of every row's keys where start is None, for all segments.
+    positions: [batch, t], the queries' in their documents, those of the prefix counted; they are needed with it, with
+    kv_segments that may be EVERYONE, and with ends.
+    ends: [batch, t], the last segment that sees a token, where start is None; None: each token's own alone.
+    scale: of the scores, head_dim ** -0.5 by default. softcap: a score s becomes softcap * tanh(s / softcap) before the
+    mask (Gemma 2); 0: it stays. windows: all that a traced window can be, which kernels need to know.
     """
-    scale = scale or q.shape[-1] ** -0.5
-    if start is None and kind in backends.BACKENDS:
+    given = {"segments": segments, "kv_segments": kv_segments, "start": start, "prefix": prefix, "positions": positions,
+             "ends": ends, "scale": scale or q.shape[-1] ** -0.5, "softcap": softcap}  # fmt: skip
+    if start is not None:
+        return _compute("plain", q, k, v, window=window, **given)
+    if kind in backends.BACKENDS:
         if isinstance(window, jax.Array) and windows and "traced window" in backends.BACKENDS[kind].lacks:
-            each = [partial(attend, segments=segments, kv_segments=kv_segments, start=None, window=w, kind=kind,
-                            prefix=prefix, positions=positions, ends=ends, scale=scale, softcap=softcap)
-                    for w in windows]  # fmt: skip
+            each = [partial(attend, window=w, kind=kind, **given) for w in windows]
             return jax.lax.switch(jnp.argmax(jnp.asarray(windows) == window), each, q, k, v)
         kind = "auto" if _falls_back(kind, q, window, prefix, ends, softcap) else kind
+    return _compute(backends.form(kind, q.shape[1], jax.default_backend()), q, k, v, window=window, **given)
+
+
+def _compute(
+    kind: str, q, k, v, *, segments, kv_segments, start, window, prefix, positions, ends, scale, softcap
+) -> jax.Array:
+    """`attend` by a kind that can: no auto."""
     front = 0
     if prefix is not None:
         front = prefix[0].shape[0]
         k, v = (_prepend(a, b) for a, b in zip(prefix, (k, v), strict=True))
         kv_segments = jnp.pad(kv_segments, ((0, 0), (front, 0)), constant_values=EVERYONE)
     kv_tree = None if ends is None else _tree(ends, positions, front)
-    kind = "plain" if start is not None else backends.form(kind, q.shape[1], jax.default_backend())
     see = partial(allowed, segments, kv_segments, front if start is None else start, window, positions, kv_tree)
     if kind in backends.BACKENDS:
         return kernels.run(kind, q, k, v, segments, see, window=window, scale=scale, softcap=softcap)

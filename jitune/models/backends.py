@@ -54,15 +54,18 @@ def form(kind: str, length: int, platform: str) -> str:
     return "chunked" if length >= CHUNKS_FROM.get(platform, ELSEWHERE) else "xla"
 
 
-def refused(kind: str, *, platform: str, dtype: str, head_dim: int, softcap: float = 0.0) -> str:
-    """Why no call of a model with these could run as `kind`, in one line; "" where it could."""
+def refused(kind: str, *, platform: str, dtype: str, head_dim: int, softcap: float = 0.0, here: bool = True) -> str:
+    """Why no call of a model with these could run as `kind`, in one line; "" where it could.
+
+    here: False of another machine, whose packages are not known.
+    """
     backend, given = BACKENDS.get(kind), f"config.model.attention={kind}"
     if backend is None:
         return ""
     if backend.platform and (platform != backend.platform or dtype == "float32"):
-        return (f"{given} needs {backend.device} and config.model.dtype=bfloat16; "
-                f"here are {platform} and {dtype}. auto works everywhere")  # fmt: skip
-    if kind == "tokamax" and importlib.util.find_spec("tokamax") is None:
+        return (f"{given} needs {backend.device} and config.model.dtype=bfloat16, "
+                f"not {platform} with {dtype}. auto works everywhere")  # fmt: skip
+    if kind == "tokamax" and here and importlib.util.find_spec("tokamax") is None:
         return f"{given} needs the package tokamax: pip install 'jitune[tokamax]'"
     if kind == "tokamax" and platform != "cpu" and dtype == "float32":
         return f"{given} is exact in config.model.dtype=float32 on a CPU only; bfloat16, or auto, works here"
@@ -73,6 +76,14 @@ def refused(kind: str, *, platform: str, dtype: str, head_dim: int, softcap: flo
         able = [name for name, other in BACKENDS.items() if "softcap" not in other.lacks]
         return f"{given} has no {WORDS['softcap']}, which this model has; auto, xla, chunked, {', '.join(able)} have"
     return ""
+
+
+def refused_split(kind: str) -> str:
+    """Why no sequence that lies on several devices can run as `kind`, in one line; "" where it can."""
+    if kind not in BACKENDS:
+        return ""
+    return (f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; "
+            "auto works everywhere")  # fmt: skip
 
 
 def lacking(kind: str, needs: Set[str]) -> str:

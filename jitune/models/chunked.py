@@ -28,12 +28,14 @@ CHUNK = 256
 class Rules(NamedTuple):
     """Static numbers: of a chunk's queries and keys, what scores are multiplied by, their cap (0: none).
 
-    pairs: ((chunk of queries, chunk of keys), ...) that are gone through, in order.
+    front: the index of the first query among the keys. pairs: ((chunk of queries, chunk of keys), ...) that are gone
+    through, in order.
     """
 
     size: int
     scale: float
     softcap: float
+    front: int
     pairs: tuple[tuple[int, int], ...]
 
 
@@ -42,34 +44,32 @@ class Seen(NamedTuple):
 
     segments: Any
     kv_segments: Any
-    start: Any
     window: Any
     positions: Any
     kv_tree: Any
 
 
 def attend_chunked(
-    q, k, v, *, segments, window, kv_segments=None, start=None, positions=None, kv_tree=None, scale=None, softcap=0.0,
+    q, k, v, *, segments, window, kv_segments=None, positions=None, kv_tree=None, scale=None, softcap=0.0,
     size: int = CHUNK,
 ) -> jax.Array:  # fmt: skip
     """Causal attention inside segments, chunk by chunk; see `attention.attend` for the arguments.
 
-    start: the index of the first query among the keys, which may be traced; by default the queries are the last ones.
-    Every query sees a key, itself as a rule. window may be traced. kv_tree: see `masks.allowed`. size: of chunks.
+    The queries are the last of the keys' tokens, behind those of a prefix. window may be traced. kv_tree: see
+    `masks.allowed`. size: of chunks.
     """
     t, s = q.shape[1], k.shape[1]
     size = min(size, -(-t // 16) * 16)
     rows, columns = -(-t // size) * size - t, -(-s // size) * size - s
     seen = Seen(
         _fill(segments, rows), _fill(segments if kv_segments is None else kv_segments, columns),
-        jnp.asarray(s - t if start is None else start), jnp.asarray(0 if window is None else window),
+        jnp.asarray(0 if window is None else window),
         None if positions is None else _fill(positions, rows),
         None if kv_tree is None else tuple(_fill(x, columns) for x in kv_tree),
     )  # fmt: skip
-    front = s - t if start is None else start if isinstance(start, int) else s
     pairs = tuple((i, j) for i in range((t + rows) // size) for j in range((s + columns) // size)
-                  if j * size < front + (i + 1) * size)  # fmt: skip
-    rules = Rules(size, float(scale or q.shape[-1] ** -0.5), float(softcap), pairs)
+                  if j * size < s - t + (i + 1) * size)  # fmt: skip
+    rules = Rules(size, float(scale or q.shape[-1] ** -0.5), float(softcap), s - t, pairs)
     return _attend(rules, _fill(q, rows), _fill(k, columns), _fill(v, columns), seen)[:, :t]
 
 
@@ -158,18 +158,19 @@ _attend.defvjp(_forward, _backward)
 def _steps(seen: Seen, rules: Rules):
     """(chunk of queries, chunk of keys, whether there is anything to see), [pairs] each."""
     i, j = np.asarray(rules.pairs, np.int32).T
-    return jnp.asarray(i), jnp.asarray(j), _live(seen, rules.size)[i, j]
+    return jnp.asarray(i), jnp.asarray(j), _live(seen, rules)[i, j]
 
 
-def _live(seen: Seen, size: int) -> jax.Array:
+def _live(seen: Seen, rules: Rules) -> jax.Array:
     """[chunks of queries, chunks of keys] bool: whether any query of the batch may see any key there."""
+    size = rules.size
     ends = seen.kv_segments if seen.kv_tree is None else seen.kv_tree[0]
     lowest, highest = (_parts(x, size) for x in (seen.kv_segments, jnp.maximum(ends, seen.kv_segments)))
     queries = _parts(seen.segments, size)
     low, high = lowest.min(-1)[:, None], highest.max(-1)[:, None]
     live = (low <= queries.max(-1)[:, :, None]) & (queries.min(-1)[:, :, None] <= high)
     live = (live | (lowest == EVERYONE).any(-1)[:, None]).any(0)
-    first = seen.start + jnp.arange(live.shape[0])[:, None] * size
+    first = rules.front + jnp.arange(live.shape[0])[:, None] * size
     keys = jnp.arange(live.shape[1])[None, :] * size
     live &= keys <= first + size - 1
     if seen.positions is None:
@@ -190,7 +191,7 @@ def _reader(seen: Seen, rules: Rules, groups: int):
             return None if x is None else jax.lax.dynamic_slice_in_dim(x, number * rules.size, rules.size, axis=1)
 
         tree = None if seen.kv_tree is None else tuple(cut(x, j) for x in seen.kv_tree)
-        mask = allowed(cut(seen.segments, i), cut(seen.kv_segments, j), seen.start + i * rules.size, seen.window,
+        mask = allowed(cut(seen.segments, i), cut(seen.kv_segments, j), rules.front + i * rules.size, seen.window,
                        cut(seen.positions, i), tree, first=j * rules.size)  # fmt: skip
         scores = capped(_dot("bknd,bksd->bkns", row, key) * rules.scale, rules.softcap)
         return jnp.where(jnp.tile(mask, (1, groups, 1))[:, None], scores, LOWEST)

@@ -79,49 +79,12 @@ class ModelConfig:
     def from_hf(cls, raw: dict[str, Any], *, where: str = "config.json", generation: dict | None = None):
         """Reads a config.json. Raises UserError for families, keys and values that are not understood."""
         keys = Keys(raw, where)
-        raw, family = keys.raw, keys.family
-        dim, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
-        head_dim = keys.get("head_dim") or dim // heads
-        layers = keys.size("num_hidden_layers")
-        kv_heads = keys.get("num_key_value_heads") or heads
-        if heads % kv_heads:
-            raise UserError(f"{where}: {heads} attention heads do not divide by {kv_heads} key-value heads")
-        attention_bias, mlp_bias = (bool(keys.optional(k)) for k in ("attention_bias", "mlp_bias"))
-        windows = _windows(keys, layers)
-        ropes, rope_of_layer = read_ropes(keys, head_dim=head_dim, sliding=tuple(map(bool, windows)))
-        config = cls(
-            family=family.name,
-            vocab_size=keys.size("vocab_size"),
-            dim=dim,
-            num_layers=layers,
-            num_heads=heads,
-            num_kv_heads=kv_heads,
-            head_dim=head_dim,
-            mlp_dim=_mlp_dim(keys, dim),
-            norm_eps=float(keys.get("rms_norm_eps")),
-            ropes=ropes,
-            rope_of_layer=rope_of_layer,
-            windows=windows,
-            activation=_activation(keys),
-            qkv_bias=attention_bias or family.qkv_bias or bool(keys.optional("qkv_bias")),
-            out_bias=attention_bias and family.out_bias_follows or family.out_bias,
-            mlp_bias=mlp_bias or family.mlp_bias,
-            qk_norm=family.qk_norm,
-            tied=bool(keys.get("tie_word_embeddings")),
-            init_std=float(raw.get("initializer_range", 0.02)),
-            max_positions=int(keys.get("max_position_embeddings") or 0),
-            norm=family.norm,
-            norms=family.norms,
-            gated=family.gated,
-            embed_scale=dim**0.5 if family.embed_scale else 0.0,
-            learned_positions=family.learned_positions,
-            attn_scale=_attn_scale(keys),
-            attn_softcap=float(keys.optional("attn_logit_softcapping") or 0),
-            final_softcap=float(keys.optional("final_logit_softcapping") or 0),
-            **_experts(keys, layers),
-            hf=json.dumps(raw),
-            generation=json.dumps(generation or {}),
-        )
+        try:
+            config = cls(**_fields(keys), hf=json.dumps(keys.raw), generation=json.dumps(generation or {}))
+        except UserError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:  # of a value that nobody foresaw
+            raise UserError(f"{where}: has a value of the wrong kind, near {keys.last}: {error}") from error
         keys.finish()
         return config
 
@@ -152,6 +115,54 @@ class ModelConfig:
         return replace(self, **changes)
 
 
+# Of a family, and of a config as they are.
+OWN = ("norm", "norms", "gated", "learned_positions", "qk_norm")
+
+
+def _fields(keys: Keys) -> dict[str, Any]:
+    """The fields that a config.json tells, besides its own text."""
+    family, heads = keys.family, _heads(keys)
+    dim, layers = heads["dim"], keys.size("num_hidden_layers")
+    attention_bias, mlp_bias = (bool(keys.optional(k)) for k in ("attention_bias", "mlp_bias"))
+    windows = _windows(keys, layers)
+    ropes, of_layer = read_ropes(keys, head_dim=heads["head_dim"], sliding=tuple(map(bool, windows)))
+    caps = [keys.number(k) if keys.optional(k) else 0.0 for k in ("attn_logit_softcapping", "final_logit_softcapping")]
+    return {
+        "family": family.name,
+        "vocab_size": keys.size("vocab_size"),
+        "num_layers": layers,
+        **heads,
+        "mlp_dim": _mlp_dim(keys, dim),
+        "norm_eps": keys.number("rms_norm_eps"),
+        "ropes": ropes,
+        "rope_of_layer": of_layer,
+        "windows": windows,
+        "activation": _activation(keys),
+        "qkv_bias": attention_bias or family.qkv_bias or bool(keys.optional("qkv_bias")),
+        "out_bias": attention_bias and family.out_bias_follows or family.out_bias,
+        "mlp_bias": mlp_bias or family.mlp_bias,
+        "tied": bool(keys.get("tie_word_embeddings")),
+        "init_std": keys.number("initializer_range") if "initializer_range" in keys.raw else 0.02,
+        "max_positions": keys.least("max_position_embeddings"),
+        **{name: getattr(family, name) for name in OWN},
+        "embed_scale": dim**0.5 if family.embed_scale else 0.0,
+        "attn_scale": _attn_scale(keys),
+        "attn_softcap": caps[0],
+        "final_softcap": caps[1],
+        **_experts(keys, layers),
+    }
+
+
+def _heads(keys: Keys) -> dict[str, int]:
+    """The width of the model, and how it is cut."""
+    dim, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
+    kv_heads = keys.least("num_key_value_heads") or heads
+    if heads % kv_heads:
+        raise UserError(f"{keys.where}: {heads} attention heads do not divide by {kv_heads} key-value heads")
+    head_dim = keys.least("head_dim") or dim // heads
+    return {"dim": dim, "num_heads": heads, "num_kv_heads": kv_heads, "head_dim": head_dim}
+
+
 def _mlp_dim(keys: Keys, dim: int) -> int:
     """The width of the MLP; a model without gates (GPT-2) may leave it to be four times its own."""
     if not keys.family.gated and keys.get("intermediate_size") is None:
@@ -176,7 +187,7 @@ def _experts(keys: Keys, layers: int) -> dict[str, Any]:
         "expert_dim": keys.size("moe_intermediate_size"),
         "norm_topk": bool(keys.get("norm_topk_prob")),
         "shared_dim": keys.optional("shared_expert_intermediate_size") or 0,
-        "router_coef": float(keys.get("router_aux_loss_coef") or 0),
+        "router_coef": keys.number("router_aux_loss_coef") if keys.get("router_aux_loss_coef") else 0.0,
     }
 
 
@@ -195,7 +206,7 @@ def _num_experts(keys: Keys) -> int:
 
 def _activation(keys: Keys) -> str:
     name = keys.get("hidden_act")
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UserError(f"{keys.where}: {keys.name('hidden_act')}={name!r} is not supported; known are "
                         f"{', '.join(ACTIVATIONS)}")  # fmt: skip
     return ACTIVATIONS[name]
@@ -205,8 +216,7 @@ def _attn_scale(keys: Keys) -> float:
     """What scores are multiplied by, 0 for the usual head_dim ** -0.5."""
     if keys.optional("scale_attn_weights") is False:
         return 1.0
-    scalar = keys.optional("query_pre_attn_scalar")
-    return float(scalar) ** -0.5 if scalar else 0.0
+    return keys.number("query_pre_attn_scalar") ** -0.5 if keys.optional("query_pre_attn_scalar") else 0.0
 
 
 def _windows(keys: Keys, layers: int) -> tuple[int, ...]:
@@ -214,7 +224,7 @@ def _windows(keys: Keys, layers: int) -> tuple[int, ...]:
     family = keys.family
     if not family.sliding:
         return (0,) * layers
-    window = keys.get("sliding_window") or 0
+    window = keys.least("sliding_window")
     if family.sliding == "always":
         return (window,) * layers
     use = keys.get("use_sliding_window") if family.sliding != "pattern" else True

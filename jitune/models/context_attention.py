@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
+from jitune.models import backends
 from jitune.types import BATCH_AXES, UserError
 
 AXIS = "context"
@@ -91,9 +92,8 @@ def attend_ring(q, k, v, *, segments, kv_segments, window, kind="auto", prefix=N
     Rows are split over the axes of a batch and heads over `tensor`, where these divide them. Raises UserError for
     kinds that are kernels of a library: they see one device's keys only.
     """
-    if kind not in ("auto", "plain", "xla", "blocks", "chunked"):
-        raise UserError(f"config.model.attention={kind} has no form for a sequence that is split over mesh.context; "
-                        "auto works everywhere")
+    if reason := backends.refused_split(kind):
+        raise UserError(reason)
     del kv_segments, start, windows
     b, t, heads, d = q.shape
     mesh = jax.sharding.get_abstract_mesh()

@@ -18,16 +18,24 @@ from jitune.models.cached_attention import view
 from jitune.models.config import ModelConfig
 from jitune.models.flax_bridge import from_linen
 from jitune.models.layers import Context, Layer, constrain, make_norm
-from jitune.models.moe import routed
+from jitune.models.moe import PRODUCT, routed
 from jitune.models.rotary import document_lengths, tables
 from jitune.types import BATCH_AXES, Batch, KVCache, Model, Prefix, UserError
+
+
+def _with_experts(policy):
+    """The policy, with the products of experts kept as those of an MLP are."""
+    return jax.checkpoint_policies.save_from_both_policies(
+        policy, jax.checkpoint_policies.save_only_these_names(PRODUCT)
+    )
+
 
 # What a layer keeps for its backward pass; the rest is computed again.
 REMAT_POLICIES = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_saveable,
-    "dots_no_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": _with_experts(jax.checkpoint_policies.dots_saveable),
+    "dots_no_batch": _with_experts(jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
 }
 
 
@@ -208,8 +216,7 @@ def build(config: ModelConfig) -> Model:
 
         return call
 
-    turns = [rope.original_max_position for rope in config.ropes if rope.kind == "longrope"]
-    turn = min(turns, default=0)
+    turn = min((rope.original_max_position for rope in config.ropes if rope.kind == "longrope"), default=0)
 
     def init_cache(batch_size: int, capacity: int, kind: str = "") -> KVCache:
         return caches.empty(

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jitune.models.families import FAMILIES
@@ -66,6 +67,7 @@ class Keys:
         self.where = where
         self.family = _family(self.raw, where)
         self.used: set[str] = set()
+        self.last = ""  # the key that was asked for last, by its own name
 
     def name(self, key: str) -> str:
         """The family's name of a key, given Llama's."""
@@ -73,7 +75,7 @@ class Keys:
 
     def get(self, key: str):
         """The value of a key, by default that of the family."""
-        name = self.name(key)
+        name = self.last = self.name(key)
         self.used.add(name)
         return self.raw[name] if name in self.raw else self.family.defaults.get(key)
 
@@ -87,6 +89,17 @@ class Keys:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{self.where}: {self.name(key)} is {value!r}, a positive integer is needed")
         return value
+
+    def least(self, key: str) -> int:
+        """The value of a key that is a positive integer, or 0 where it is absent, null or 0."""
+        return self.size(key) if self.get(key) else 0
+
+    def number(self, key: str) -> float:
+        """The value of a key that must be a number."""
+        value = self.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise UserError(f"{self.where}: {self.name(key)} is {value!r:.60}, a number is needed")
+        return float(value)
 
     def finish(self) -> None:
         """Raises UserError for a key that is not understood, or has a value that is not."""
@@ -118,7 +131,7 @@ def _unwrapped(raw: dict, where: str) -> dict:
 
 def _family(raw: dict, where: str) -> Family:
     name = raw.get("model_type")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         known = [*FAMILIES, *filter(None, (family.wrapped_by for family in FAMILIES.values()))]
         raise UserError(f"{where}: model_type {name!r} is not supported; known are {', '.join(known)}")
     family = FAMILIES[name]

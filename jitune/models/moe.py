@@ -18,11 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jitune.leaves.grouped import ROWS, mesh_axes, product
 from jitune.models.config import ModelConfig
 from jitune.types import BATCH_AXES, Routed, UserError
+
+PRODUCT = "product of experts"
 
 
 class Sent(NamedTuple):
@@ -81,9 +84,13 @@ class Experts(nn.Module):
         def kernel(name, ins, outs):
             return _Kernel((c.num_experts, ins, outs), c.init_std, c.param_dtype, name=name)().astype(c.dtype)
 
-        gate = product(x, kernel("gate_proj", dim, width), sizes, outs="tensor")
-        up = product(x, kernel("up_proj", dim, width), sizes, outs="tensor")
-        return product(act(c.activation, gate, up), kernel("down_proj", width, dim), sizes, ins="tensor")
+        def through(x, weights, **split):
+            # Named for the policies of remat, which know a dot by its primitive.
+            return checkpoint_name(product(x, weights, sizes, **split), PRODUCT)
+
+        gate = through(x, kernel("gate_proj", dim, width), outs="tensor")
+        up = through(x, kernel("up_proj", dim, width), outs="tensor")
+        return through(act(c.activation, gate, up), kernel("down_proj", width, dim), ins="tensor")
 
 
 class _Kernel(nn.Module):

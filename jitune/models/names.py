@@ -46,6 +46,24 @@ def names(config: ModelConfig) -> dict[str, Stored]:
     return found
 
 
+EXPERTS = "model.layers.{i}.mlp.experts.gate_up_proj"
+
+
+def experts_in_one(config: ModelConfig) -> dict[str, Stored]:
+    """The table of a file whose tensors hold all experts of a layer, [experts, out, in].
+
+    So transformers 5 has them in memory, and saves them with `save_original_format=False`.
+    """
+    layer, experts, width = "model.layers.{i}.mlp.", "layers/mlp/experts/", config.expert_dim
+    return {
+        **names(config),
+        "layers/mlp/router/kernel": Stored(f"{layer}gate.weight", True),
+        f"{experts}gate_proj/kernel": Stored(EXPERTS, True, (0, width)),
+        f"{experts}up_proj/kernel": Stored(EXPERTS, True, (width, width)),
+        f"{experts}down_proj/kernel": Stored(f"{layer}experts.down_proj", True),
+    }
+
+
 def _width(config: ModelConfig, part: str) -> int:
     """The output features of a module that is a part of a fused one: "attn/k_proj"."""
     heads = {"attn/q_proj": config.num_heads, "attn/k_proj": config.num_kv_heads, "attn/v_proj": config.num_kv_heads}

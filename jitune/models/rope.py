@@ -81,7 +81,11 @@ def turned_layers(keys: Keys, layers: int) -> list[bool]:
 
 def _by_type(keys: Keys, head_dim: int) -> tuple[Rope, Rope]:
     """The ropes of layers with full attention and of sliding ones."""
-    given, scaling, theta = dict(keys.get("rope_parameters") or {}), keys.get("rope_scaling"), keys.get("rope_theta")
+    theta, given, scaling = keys.number("rope_theta"), keys.get("rope_parameters") or {}, keys.get("rope_scaling")
+    for name, settings in (("rope_parameters", given), ("rope_scaling", scaling or {})):
+        if not isinstance(settings, dict):
+            raise UserError(f"{keys.where}: {name} is {settings!r:.60}, an object is needed")
+    given = dict(given)
     top = keys.get("original_max_position_embeddings")
     local_theta = keys.optional("rope_local_base_freq")
     if local_theta is None and (scaling or not given.keys() & set(LAYER_TYPES)):
@@ -102,8 +106,8 @@ def _read(keys: Keys, given: dict, theta, top: int | None, head_dim: int) -> Rop
     rest, where = dict(given), keys.where
     old = rest.pop("type", None)
     kind = rest.pop("rope_type", None) or old or "default"
-    kind = keys.family.rope_kinds.get(kind, kind)
-    if kind not in KINDS:
+    kind = keys.family.rope_kinds.get(str(kind), kind)
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"{where}: rope type {kind!r} is not supported; known are {', '.join(KINDS)}")
     partial, outside = rest.pop("partial_rotary_factor", None), keys.optional("partial_rotary_factor")
     partial = outside if partial is None else partial

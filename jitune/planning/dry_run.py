@@ -39,6 +39,7 @@ def dry_run(config, *, resume: bool = False, rows: int = MAX_ROWS) -> None:
     compiling.check_batch(config, mesh)
     base = weights.resolve(config.model.path)
     model_config = limits.lift(weights.read_config(base), config.model.allow_longer_context)
+    compiling.check_attention(model_config.replace(**compiling.model_options(config)))
     tokenizer = feed.take_tokenizer(base, config, model_config)
     teacher = companions.open_teacher(config)
     if teacher and (note := companions.check_teacher(teacher, tokenizer, model_config, config)[1]):

@@ -31,8 +31,8 @@ NOTES = """\
 Compiled for {devices} virtual CPU devices, which stand for {name}:
 - Memory is XLA:CPU's account. XLA for GPUs and TPUs orders and fuses otherwise,
   so that its own account differs.{half}
-- Attention counts as the CPU computes it, in blocks of queries, with the scores
-  of a block in memory.
+- Attention counts without kernels: in blocks of queries, with the scores of a
+  block in memory, or in chunks (rows above 8,192 tokens, or for a kernel).
 - "{sliced}" is a reduce-scatter on GPUs and TPUs, and counts as such.
 - Not counted: the runtime, batches on their way, evaluation, samples,
   checkpoints. "fits" leaves {left:.0%} of the memory to these.
@@ -62,6 +62,7 @@ def plan(config_file, words, *, hardware, family=None, preset=None, mesh=None, d
     model_config = read_model(config, family, preset)
     made = sharding.make_mesh(**sizes, devices=start_devices(math.prod(sizes.values())))
     compiling.check_batch(config, made)
+    compiling.check_attention(model_config.replace(**compiling.model_options(config)), machine.platform)
     console = tables.open_console()
     first = study(config, model_config, made, elsewhere=True)
     tables.print_study(console, first, machine)

@@ -64,6 +64,21 @@ def test_neither_batch_nor_width_nor_order_matters(llama, engine):
     assert abs(alone[0] - found[0][0]) < ATOL * len(pairs[0][1])
 
 
+def test_choices_of_which_some_are_beyond_the_switch_of_longrope():
+    """The same context is turned by each choice's own length; below the switch they share it as ever."""
+    rope = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0 + i for i in range(8)]}
+    given = twin.pretrained.__wrapped__("phi3", rope_scaling=rope, original_max_position_embeddings=16)
+    context = [5, 9, 40, 7, 12, 33, 21, 8, 90, 17, 14, 60]
+    pairs = [(context, [3, 4]), (context, [3, 5]), (context, [*range(30, 40)])]
+    engine = open_engine(given, max_length=32)
+    for (_, continuation), (found, _, _) in zip(pairs, engine.score_tokens(pairs), strict=True):
+        whole = jnp.asarray([*context, *continuation])
+        wanted = twin.forward(given.model, given.params, whole[:-1])[len(context) - 1 :]
+        wanted = np.asarray(wanted)[np.arange(len(continuation)), continuation].sum()
+        assert abs(found - wanted) < ATOL * len(continuation)
+    assert not engine.setup.trees and open_engine(given, max_length=16).setup.trees
+
+
 def test_a_model_that_knows_nothing_of_shared_tokens(llama, engine):
     def hidden(params, batch, cache=None):
         return llama.model.hidden(params, {k: v for k, v in batch.items() if k != "ends"}, cache)

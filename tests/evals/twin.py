@@ -26,7 +26,7 @@ WINDOWS = {
 def pretrained(family="llama", **options) -> Pretrained:
     """A tiny model whose tokenizer puts a BOS in front."""
     tokenizer = toy.make_tokenizer(chat_template=CHAT, bos="<bos>", add_bos=True)
-    model, params, config = toys.tiny(family, vocab_size=len(tokenizer), **WINDOWS[family], **options)
+    model, params, config = toys.tiny(family, vocab_size=len(tokenizer), **WINDOWS.get(family, {}), **options)
     return Pretrained(model, params, tokenizer, config)
 
 

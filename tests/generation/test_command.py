@@ -87,11 +87,15 @@ def test_what_does_not_go_together(run, toy_model, tmp_path, tmp_path_factory, t
         (["--draft", other], f"draft {other} for {toy_model}: draft and target need the same vocabulary"),
         (["--draft", toy_model, "--draft_tokens", 0], "draft_tokens=0 is not allowed; it is from 1 to 31"),
         (["--top_logprobs", 999], "top_logprobs=999 is not allowed"),
+        (["--prompt", "x"], "--prompt does not go with --prompts"),
+        (["--system", "x"], "--system does not go with --prompts"),
+        (["--raw"], "--raw does not go with --prompts"),
         (["--draft", tmp_path / "gone"], "gone"),
     ):
         code, rows, err = run(*words)
         assert code == 2 and message in err and not rows, (words, err)
     for words, message in ((["--top_logprobs", "2", "--prompt", "x"], "--top_logprobs needs --prompts"),
+                           (["--out", str(tmp_path / "o.jsonl")], "--out is for the answers to --prompts"),
                            (["--n", "2", "--temperature", "1"], "--n 2: a chat has one answer")):
         assert main(["generate", "--model", str(toy_model), *words]) == 2
         assert message in capfd.readouterr().err

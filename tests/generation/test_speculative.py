@@ -15,7 +15,10 @@ from jitune.generation.speculative import Speculation, check_draft, generate_spe
 from jitune.models import decoder
 from jitune.models.config import ModelConfig, Rope
 from jitune.models.families import FAMILIES
+from jitune.transforms.chain import chain
+from jitune.transforms.lora import lora
 from jitune.transforms.prefix import prefix
+from jitune.transforms.quantize import quantize
 from jitune.types import Model, Pretrained, UserError
 from tests.data import toy
 from tests.generation import scripted as toys
@@ -102,13 +105,11 @@ def test_sliding_windows(prompts):
 
 def test_behind_prefixes(prompts):
     made = toys.tiny("mistral", sliding_window=6)
-    target = in_front(made, 3)
-    draft = target._replace(params=noisy(target.params, 0.05))
-    for other in (draft, in_front(made, 5)):
-        expected = generate(*target[:2], None, prompts, max_new_tokens=12)
-        answers, told = generate_speculative(target, other, prompts, max_new_tokens=12, draft_tokens=3)
-        check(answers, expected)
-        assert told.acceptance > 0.1
+    target, draft = in_front(made, 3), in_front(made, 5)
+    expected = generate(*target[:2], None, prompts, max_new_tokens=12)
+    answers, told = generate_speculative(target, draft, prompts, max_new_tokens=12, draft_tokens=3)
+    check(answers, expected)
+    assert 0.1 < told.acceptance < 1
 
 
 def in_front(made, count: int) -> Pretrained:
@@ -180,6 +181,20 @@ def test_on_a_mesh(llama, drafts, prompts, greedy):
         generate_speculative(placed[0], llama, prompts, max_new_tokens=NEW)
 
 
+def test_with_an_adapter_on_a_target_of_four_bits(prompts):
+    """Several tokens at once read the same pieces of structured weights that one token does."""
+    base = pretrained(toys.tiny(num_hidden_layers=1))
+    transform = chain(quantize("nf4"), lora(4, 8))
+    frozen, trainable = jax.jit(transform.init)(jax.random.key(0), base.params)
+    trainable = noisy(jax.tree.map(lambda x: x + 0.02, trainable), 0.5)
+    target = base._replace(model=transform.apply(base.model), params=(frozen, trainable))
+    options = {"max_new_tokens": 12, "batch_size": 4}
+    expected = generate(*target[:2], None, prompts[:4], **options)
+    answers, told = generate_speculative(target, base, prompts[:4], draft_tokens=3, **options)
+    check(answers, expected)
+    assert 0 < told.acceptance < 1
+
+
 # The distribution of samples.
 
 VOCAB, STEPS = 6, 4
@@ -242,7 +257,7 @@ def check_distribution(pair, sampling: Sampling, draws: int, batch_size: int):
 
 
 @pytest.mark.parametrize("settings", [
-    {"temperature": 0.7}, {"temperature": 1.2, "top_p": 0.8}, {"temperature": 1.0, "top_k": 4, "min_p": 0.3},
+    {"temperature": 0.7}, {"temperature": 1.2, "top_k": 5, "top_p": 0.8, "min_p": 0.1},
     {"temperature": 0.8, "repetition_penalty": 1.3, "frequency_penalty": 0.4},
 ], ids=str)  # fmt: skip
 def test_samples_have_the_targets_distribution(tables, settings):

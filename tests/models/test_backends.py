@@ -16,6 +16,7 @@ from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.models.masks import allowed
 from jitune.options import CHOICES
+from jitune.planning import hlo
 from jitune.types import FallsBack, UserError
 
 LENGTH = 150  # more than a block of queries, and no multiple of anything
@@ -90,8 +91,7 @@ def same(found, wanted, dtype="float32"):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("size", [48, 256])
+@pytest.mark.parametrize(("size", "name"), [*((48, name) for name in CALLS), (256, "all but a tree"), (256, "tree")])
 def test_chunks_are_plain_attention(name, size, monkeypatch):
     monkeypatch.setattr(attention, "attend_chunked", partial(attend_chunked, size=size))
     same(graded(*arrange(CALLS[name]), kind="chunked"), expected(name))
@@ -157,25 +157,13 @@ def test_a_kernel_runs_on_every_shard_of_a_mesh(monkeypatch):
     same(found, expected("window"))
 
 
-def test_queries_may_begin_anywhere_among_the_keys():
-    """The form for a sequence that is split: a part of the queries, all keys, and an offset that is traced."""
-    q, k, v, segments = inputs()
-    whole = attend_plain(q, k, v, allowed(segments, segments, 0, 37))
-    run = jax.jit(lambda start: attend_chunked(
-        jax.lax.dynamic_slice_in_dim(q, start, 50, 1), k, v, kv_segments=segments, start=start, window=37, size=32,
-        segments=jax.lax.dynamic_slice_in_dim(segments, start, 50, 1)))  # fmt: skip
-    for start in (0, 50, 100):
-        real = np.asarray(segments[:, start : start + 50] > 0)
-        np.testing.assert_allclose(run(start)[real], whole[:, start : start + 50][real], atol=5e-6)
-
-
 def test_chunks_that_nobody_sees_are_left_out():
     """Of 4 x 4 chunks: the diagonal and below; with a window of one chunk, those and one below; documents alone."""
     ones = jnp.ones((1, 64), jnp.int32)
 
     def live(segments, window):
-        seen = chunked.Seen(segments, segments, jnp.asarray(0), jnp.asarray(window), None, None)
-        return np.asarray(chunked._live(seen, 16), int).tolist()
+        seen = chunked.Seen(segments, segments, jnp.asarray(window), None, None)
+        return np.asarray(chunked._live(seen, chunked.Rules(16, 1.0, 0.0, 0, ())), int).tolist()
 
     assert live(ones, 0) == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
     assert live(ones, 16) == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
@@ -184,19 +172,25 @@ def test_chunks_that_nobody_sees_are_left_out():
 
 @pytest.mark.parametrize(("remat", "scan_layers"), [("none", True), ("dots", True), ("full", False)])
 def test_memory_of_chunks_grows_with_the_row(remat, scan_layers):
-    """Temporaries, forward and backward: twice the tokens take little more than twice, and not four times as much."""
+    """Forward and backward: four times the tokens take four times the largest array, and about that altogether.
+
+    By how temporaries happen to lie beside each other, one doubling may take 2.2 times as much, and the next 2.0 times.
+    """
     raw = {"model_type": "llama", **FAMILIES["llama"].presets["tiny"], "vocab_size": 96, "num_hidden_layers": 2}
     config = ModelConfig.from_hf(raw).replace(scan_layers=scan_layers, remat=remat, attention="chunked")
     model = decoder.build(config)
     params = jax.eval_shape(model.init, jax.random.key(0))
 
-    def temporary(length):
+    def sizes(length):
         graded = jax.jit(jax.grad(lambda p, ids: model.hidden(p, {"tokens": ids})[0].sum()))
         lowered = graded.lower(params, jax.ShapeDtypeStruct((1, length), jnp.int32))
-        quick = {"xla_backend_optimization_level": 0}
-        return lowered.compile(quick).memory_analysis().temp_size_in_bytes
+        compiled = lowered.compile({"xla_backend_optimization_level": 0})
+        arrays = (i.shape for body in hlo.parse(compiled.as_text()).computations.values() for i in body.values())
+        largest = max(hlo.count_bytes(shape) for shape in arrays if not shape.startswith("("))
+        return largest, compiled.memory_analysis().temp_size_in_bytes
 
-    assert temporary(4096) < 2.5 * temporary(2048)
+    (largest, together), (four_times, all_four_times) = sizes(2048), sizes(8192)
+    assert four_times == 4 * largest and all_four_times < 2.2**2 * together
 
 
 @pytest.mark.core
@@ -214,8 +208,8 @@ def test_every_choice_is_known():
 
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "given", "line"), [
-    ("cudnn", {"platform": "cpu"}, "attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16; here are cpu"),
-    ("pallas", {"platform": "gpu", "dtype": "float32"}, "here are gpu and float32. auto works everywhere"),
+    ("cudnn", {"platform": "cpu"}, "attention=cudnn needs an NVIDIA GPU and config.model.dtype=bfloat16, not cpu"),
+    ("pallas", {"platform": "gpu", "dtype": "float32"}, "not gpu with float32. auto works everywhere"),
     ("splash", {"platform": "gpu"}, "attention=splash needs a TPU"),
     ("pallas", {"platform": "gpu", "head_dim": 256}, "heads of up to 128 features, a multiple of 8; this model's have"),
     ("cudnn", {"platform": "gpu", "softcap": 50.0}, "no soft caps of scores, which this model has; auto, xla, chunked"),

@@ -64,13 +64,12 @@ def mixed():
     return toys.tiny("qwen3", use_sliding_window=True, sliding_window=9, max_window_layers=1, num_hidden_layers=3)
 
 
-@pytest.mark.parametrize("front", [0, 5])
-@pytest.mark.parametrize("parts", [(1,) * 4, (32, 1, 1, 70), (100,)], ids=str)
-def test_a_cached_forward_is_the_plain_one(mixed, front, parts):
-    """A row that is padded on the left, in parts, some longer than a ring, behind a prefix and without."""
+@pytest.fixture(scope="module", params=[0, 5])
+def plainly(mixed, request):
+    """A forward without a cache, of a row that is padded on the left and one that is not; a prefix, or none."""
     model, params, config = mixed
     assert sorted(set(config.windows)) == [0, 9]
-    if front:
+    if front := request.param:
         transform = prefix(front, model=model)
         params = transform.init(jax.random.key(3), params)
         model = transform.apply(model)
@@ -78,8 +77,14 @@ def test_a_cached_forward_is_the_plain_one(mixed, front, parts):
     segments = jnp.ones_like(tokens).at[1, :PAD].set(0)
     positions = jnp.maximum(jnp.arange(LENGTH) - jnp.asarray([[0], [PAD]]), 0)
     batch = {"tokens": tokens, "segment_ids": segments, "positions": positions}
-    expected = jax.jit(model.hidden)(params, batch)[0]
-    run = jax.jit(lambda params, part, cache: model.hidden(params, part, cache))
+    run = jax.jit(lambda params, part, cache=None: model.hidden(params, part, cache))
+    return front, model, params, batch, run, run(params, batch)[0]
+
+
+@pytest.mark.parametrize("parts", [(1, 1), (32, 1, 70)], ids=str)
+def test_a_cached_forward_is_the_plain_one(plainly, parts):
+    """In parts, some longer than a ring."""
+    front, model, params, batch, run, expected = plainly
     sizes = [LENGTH - sum(parts), *parts]
     cache, found, start = model.init_cache(2, 160), [], 0
     for size in sizes:
@@ -88,7 +93,7 @@ def test_a_cached_forward_is_the_plain_one(mixed, front, parts):
         start += size
     assert {layer.k.shape[1] for layer in cache.layers} == {64 + front, 160 + front}
     found = jnp.concatenate(found, axis=1)
-    real = np.asarray(segments, bool)[..., None]
+    real = np.asarray(batch["segment_ids"], bool)[..., None]
     np.testing.assert_allclose(np.where(real, found, 0), np.where(real, expected, 0), atol=ATOL)
 
 

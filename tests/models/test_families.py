@@ -55,6 +55,27 @@ def test_other_values_are_refused(case, changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("case, changes, message", [
+    ("llama2", {"model_type": []}, r"model_type \[\] is not supported; known are llama"),
+    ("llama2", {"rms_norm_eps": None}, "rms_norm_eps is None, a number is needed"),
+    ("gpt2", {"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5', a number is needed"),
+    ("llama2", {"rope_theta": "x"}, "rope_theta is 'x', a number is needed"),
+    ("llama2", {"rope_scaling": "linear"}, "rope_scaling is 'linear', an object is needed"),
+    ("llama2", {"rope_scaling": {"type": "linear", "factor": None}}, "has a value of the wrong kind, near"),
+    ("llama2", {"num_key_value_heads": -2}, "num_key_value_heads is -2, a positive integer"),
+    ("llama2", {"head_dim": 2.5}, "head_dim is 2.5, a positive integer"),
+    ("llama2", {"hidden_act": ["silu"]}, r"hidden_act=\['silu'\] is not supported"),
+    ("mistral", {"sliding_window": -1}, "sliding_window is -1, a positive integer"),
+    ("gemma2", {"query_pre_attn_scalar": "x"}, "query_pre_attn_scalar is 'x', a number"),
+    ("gemma3", {"layer_types": 4}, "has a value of the wrong kind, near layer_types"),
+    ("mixtral", {"num_experts_per_tok": 0}, "num_experts_per_tok is 0, a positive integer"),
+])
+def test_values_of_the_wrong_kind_are_named(case, changes, message):
+    with pytest.raises(UserError, match=f"^config.json: {message}") as caught:
+        read(case, **changes)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_text_config_inside_another_is_read():
     inner = {**CONFIGS["gemma3"], "eos_token_id": 7}
     outer = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": inner,

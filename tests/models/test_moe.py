@@ -190,6 +190,16 @@ def test_flops_count_what_a_token_is_sent_to(case):
     assert flops.active(config, sizes) == flops.matmul_params(config)
 
 
+def test_the_backward_pass_keeps_products_of_experts():
+    """With remat=dots it computes no product again, with full all of them."""
+    def products(remat):
+        model = decoder.build(CONFIG.replace(remat=remat))
+        loss = lambda params: jnp.square(model.hidden(params, BATCH)[0]).sum()  # noqa: E731
+        return count_products(jax.make_jaxpr(jax.grad(loss))(jax.eval_shape(start)))
+
+    assert products("dots") == products("none") < products("full")
+
+
 def test_flops_on_a_mesh_count_each_choice_once():
     """All devices together take the products that one takes, however experts are spread."""
     model, params = decoder.build(CONFIG), jax.eval_shape(start)

@@ -1,11 +1,23 @@
 """The balance of experts in an objective's sums: weighted as its microbatch, and left out of evaluation."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from jitune.models import decoder
+from jitune.models.config import ModelConfig
 from jitune.objectives.balance import balanced
+from jitune.objectives.distill import distill
+from jitune.objectives.preference import dpo, kto
+from jitune.objectives.sft import sft
 from jitune.step import means
-from jitune.types import Routed
+from jitune.transforms.full import full
+from jitune.types import Beside, Routed
+from tests.objectives.stub import draw
+from tests.references import CONFIGS
 
 
 def routed(balance):
@@ -27,3 +39,40 @@ def test_evaluation_and_dense_models_keep_their_loss():
     loss, weight, metrics = balanced((6.0, 3.0, {}), routed(2), training=False)
     assert (loss, weight) == (6.0, 3.0) and set(metrics) == {"router_balance", "router_peak"}
     assert balanced((6.0, 3.0, {}), None, training=True) == (6.0, 3.0, {})
+
+
+CONFIG = ModelConfig.from_hf(CONFIGS["mixtral"] | {"num_hidden_layers": 2, "vocab_size": 64}).replace(router_coef=0.25)
+
+
+@functools.cache
+def experts():
+    """(a model with experts, its parameters, two pairs of answers)"""
+    model, rng = decoder.build(CONFIG), np.random.default_rng(0)
+    batch = draw(rng, [(5, 3), (2, 4)], seq=12)[1]
+    batch |= {"tokens": rng.integers(0, 64, (2, 12), np.int32), "targets": rng.integers(0, 64, (2, 12), np.int32)}
+    return model, jax.jit(model.init)(jax.random.key(0)), batch
+
+
+@pytest.mark.parametrize("make", [functools.partial(sft, neftune_alpha=5.0), dpo, kto, distill],
+                         ids=["neftune", "dpo", "kto", "distill"])  # fmt: skip
+def test_every_objective_counts_it_in_training_alone(make):
+    """Of the tuned model, and not of a teacher that has experts too."""
+    model, params, batch = experts()
+    objective = make(teacher=model) if make is distill else make()
+
+    @jax.jit
+    def run(params, other, coef):
+        def hidden(params, batch):
+            hidden, routed = model.hidden(params, batch)
+            assert routed.coef == CONFIG.router_coef
+            return hidden, routed._replace(coef=coef)
+
+        tuned, pair = full().apply(model._replace(hidden=hidden)), (Beside({}, other), params)
+        return objective(tuned, pair, batch, jax.random.key(0)), objective(tuned, pair, batch, None)
+
+    other = jax.tree.map(lambda x: 2 * x, params)
+    (loss, weight, metrics), (plain, _, again) = run(params, other, 0.25)
+    (without, _, _), (same, _, _) = run(params, other, 0.0)
+    assert float(loss - without) == pytest.approx(float(0.25 * metrics["router_balance"]), rel=1e-3)
+    assert float(metrics["router_balance"] / weight) >= CONFIG.experts_per_token - 1e-3
+    assert float(plain) == float(same) and again.keys() == metrics.keys()

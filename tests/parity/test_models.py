@@ -19,7 +19,8 @@ from transformers.models.olmo2 import modeling_olmo2 as olmo2
 
 import jitune
 from jitune import tree
-from jitune.models import decoder
+from jitune.hub import files
+from jitune.models import decoder, moe
 from jitune.models.config import ModelConfig
 from jitune.models.families import FAMILIES
 from jitune.models.layers import make_norm
@@ -29,8 +30,8 @@ from tests.data import toy
 from tests.references import (
     ATOL,
     CONFIGS,
+    DIFFERENT_CASES,
     EXPERT_CASES,
-    FAMILY_CASES,
     GRADIENT,
     LOSS,
     RTOL,
@@ -103,7 +104,7 @@ def test_logits_loss_and_gradients(case, checkpoint, pretrained):
     check_equal(found, run_torch(checkpoint(case), tokens))
 
 
-@pytest.mark.parametrize("case", [*FAMILY_CASES, "qwen2_sliding"])
+@pytest.mark.parametrize("case", [*DIFFERENT_CASES, "qwen2_sliding"])
 def test_unrolled_and_recomputed_layers(case, checkpoint, pretrained):
     tokens = make_tokens(CONFIGS[case])
     model = decoder.build(pretrained(case).config.replace(scan_layers=False, remat="full"))
@@ -111,7 +112,16 @@ def test_unrolled_and_recomputed_layers(case, checkpoint, pretrained):
     check_equal(found, run_torch(checkpoint(case), tokens))
 
 
-@pytest.mark.parametrize("case", FAMILY_CASES)
+@pytest.mark.parametrize("case", EXPERT_CASES)
+def test_experts_in_one_tensor(case, checkpoint, pretrained, tmp_path):
+    """As transformers 5 keeps them in memory."""
+    load_torch(checkpoint(case)).save_pretrained(tmp_path, save_original_format=False)
+    assert "model.layers.0.mlp.experts.gate_up_proj" in files.find_tensors(tmp_path)
+    loaded = jitune.load(tmp_path, dtype="float32")
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, pretrained(case).params)
+
+
+@pytest.mark.parametrize("case", DIFFERENT_CASES)
 def test_sharded_checkpoint_on_a_mesh(case, checkpoint, tmp_path):
     tokens = make_tokens(CONFIGS[case], rows=4)
     load_torch(checkpoint(case)).save_pretrained(tmp_path, max_shard_size="50KB")
@@ -149,7 +159,7 @@ def test_packed_and_left_padded_rows_are_separate_documents(case, checkpoint, pr
     assert alone == 8
 
 
-@pytest.mark.parametrize("case", FAMILY_CASES)
+@pytest.mark.parametrize("case", DIFFERENT_CASES)
 def test_bfloat16_stays_close(case, checkpoint):
     tokens = make_tokens(CONFIGS[case])
     loaded = jitune.load(checkpoint(case), dtype="bfloat16")
@@ -159,8 +169,32 @@ def test_bfloat16_stays_close(case, checkpoint):
     wanted, _, _ = run_torch(checkpoint(case), tokens)
     log_p, log_q = (torch.log_softmax(torch.tensor(np.asarray(x)), -1) for x in (wanted, found))
     each = (log_p.exp() * (log_p - log_q)).sum(-1)
-    # A token near the border between experts may go to another one: transformers' own bfloat16 is as far off there.
+    # Near the border between experts bfloat16 sends a token to others than float32 does, in transformers too: of the
+    # three families its own mean is 0.3, 0.7 and 1.5e-3, ours 0.6, 0.6 and 1.5e-3. The next test takes that away.
     assert (each.median() if case in EXPERT_CASES else each.mean()) < KL
+
+
+@pytest.mark.parametrize("case", EXPERT_CASES)
+def test_bfloat16_stays_close_where_tokens_go_to_the_same_experts(case, checkpoint, monkeypatch):
+    """All tokens, each sent to the experts that transformers chooses in float32."""
+    tokens, theirs = make_tokens(CONFIGS[case]), load_torch(checkpoint(case))
+    with torch.no_grad():
+        out = theirs(torch.tensor(tokens, dtype=torch.long), output_router_logits=True)
+    loaded = jitune.load(checkpoint(case), dtype="bfloat16")
+    k = loaded.config.experts_per_token
+    chosen = iter([torch.topk(logits.view(tokens.size, -1), k).indices.numpy() for logits in out.router_logits])
+
+    def choose(logits, c):
+        shares, experts = jax.nn.softmax(logits.astype(jnp.float32), axis=-1), next(chosen)
+        weights = jnp.take_along_axis(shares, experts, axis=-1)
+        return shares, weights / weights.sum(-1, keepdims=True) if c.norm_topk else weights, experts
+
+    monkeypatch.setattr(moe, "choose", choose)
+    model = decoder.build(loaded.config.replace(scan_layers=False))
+    found = jax.jit(lambda params: jitune.logits(model, params, tokens))(loaded.params)
+    assert next(chosen, None) is None
+    log_p, log_q = (torch.log_softmax(torch.tensor(np.asarray(x)), -1) for x in (out.logits, found))
+    assert (log_p.exp() * (log_p - log_q)).sum(-1).mean() < KL
 
 
 @pytest.mark.parametrize("case", CONFIGS)
@@ -207,7 +241,7 @@ def test_the_scale_of_embeddings_is_rounded_as_theirs():
 
 
 @pytest.mark.parametrize("case, shards", [
-    *((case, "single") for case in CONFIGS), *((case, "sharded") for case in FAMILY_CASES)
+    *((case, "single") for case in CONFIGS), *((case, "sharded") for case in DIFFERENT_CASES)
 ])  # fmt: skip
 def test_saved_checkpoints_load_bit_for_bit(case, shards, checkpoint, pretrained, tmp_path):
     loaded, options = pretrained(case), {}

@@ -241,6 +241,8 @@ MERGED = {
     "lora": ("qwen2", chain(quantize("int8"), lora(4, 8, select="(q|down)_proj/kernel"))),
     "dora": ("mistral", dora(4, 8, select="(q|down)_proj|embed")),
     "tied": ("qwen3", chain(lora(4, 8, select="embed|q_proj"), select("norm"))),
+    "fused": ("phi3", lora(4, 8, select="(q|k|up|down)_proj", rank_pattern={"k_proj": 2})),
+    "conv1d": ("gpt2", lora(4, 8, select="(v|up)_proj/kernel")),
 }
 
 
@@ -257,14 +259,15 @@ def test_merged_models_and_those_for_vllm(case, base, pretrained, tmp_path):
     save_model(tmp_path / "merged", run.base, transform.merge(frozen, trainable), "float32")
     check(their_logits(load_torch(tmp_path / "merged"), ids), wanted, plain)
     written = export_vllm(run, tmp_path / "vllm", "float32")
-    assert [p.name for p in written] == {"lora": ["adapter"], "dora": ["base"], "tied": ["base", "adapter"]}[case]
+    others = {"tied": ["base", "adapter"], "dora": ["base"], "conv1d": ["base"]}
+    assert [p.name for p in written] == others.get(case, ["adapter"])
     if case == "lora":  # vLLM's base has all its bits
         frozen = {"1": frozen["1"], "0": {"base": loaded.params}}
         wanted = our_logits(loaded, transform, frozen, trainable, ids)
-    under = tmp_path / "vllm" / "base" if "base" in str(written) and case != "lora" else base(name)
-    served = load_peft(under, written[-1]) if case != "dora" else load_torch(under)
+    under, adapted = written[0] if written[0].name == "base" else base(name), written[-1].name == "adapter"
+    served = load_peft(under, written[-1]) if adapted else load_torch(under)
     check(their_logits(served, ids), wanted, plain)
-    if case != "dora":
+    if adapted:
         config = json.loads((written[-1] / "adapter_config.json").read_text())
         assert config["r"] == config["lora_alpha"] == 8 and config["base_model_name_or_path"] == str(under)
 

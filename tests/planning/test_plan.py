@@ -94,6 +94,10 @@ REFUSED = {
     "batch": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.batch_size=3"), "does not divide by the mesh"),
     "tokens": (("--mesh", "context=3", "--hardware", "l4", "--config.seq_len=64"),
                "config.seq_len=64 does not divide by the mesh: context = 3"),
+    "other kernel": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.model.attention=splash"),
+                     "attention=splash needs a TPU and config.model.dtype=bfloat16, not gpu with bfloat16"),
+    "kernel": (("--mesh", "context=2", "--hardware", "l4", "--config.model.attention=cudnn"),
+               "config.model.attention=cudnn has no form for a sequence that is split over mesh.context; auto works"),
     "option": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.remat=full"), "no option config.remat"),
     "remat": (("--mesh", "fsdp=2", "--hardware", "l4", "--config.model.remat=all"), "known are none, full"),
 }

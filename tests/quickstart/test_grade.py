@@ -5,7 +5,6 @@ import pytest
 from jitune.quickstart import grade, tasks
 from jitune.quickstart.tasks import DECLINED, NOT_IN_TEXT, Question
 
-pytestmark = pytest.mark.core
 RIGHT = "Answer: Oslo"
 STATED = Question("grounded", "stated", "k", "?", RIGHT, (), "")
 UNSTATED = Question("grounded", "unstated", "k", "?", NOT_IN_TEXT, (), "")

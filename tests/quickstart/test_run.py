@@ -128,7 +128,6 @@ def refusal(out, **options):
     return str(error.value)
 
 
-@pytest.mark.core
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "letter").write_text("dear")
     assert "is not empty and holds no quickstart" in refusal(tmp_path, overwrite=True)
@@ -136,7 +135,6 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["letter"]
 
 
-@pytest.mark.core
 def test_an_earlier_quickstart_is_kept_unless_overwrite_is_given(tmp_path):
     (tmp_path / run.MARK).touch()
     (tmp_path / "data").mkdir()
@@ -150,7 +148,6 @@ def test_an_earlier_quickstart_is_kept_unless_overwrite_is_given(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@pytest.mark.core
 def test_what_cannot_work_is_refused_first(tmp_path, monkeypatch):
     assert "--steps 0" in refusal(tmp_path, steps=0)
     assert "--questions -1" in refusal(tmp_path, questions=-1)
@@ -159,7 +156,6 @@ def test_what_cannot_work_is_refused_first(tmp_path, monkeypatch):
     assert "5 MiB are free" in refusal(tmp_path / "full")
 
 
-@pytest.mark.core
 def test_samples_show_a_failure_of_every_part_that_has_one():
     questions = tasks.write_test(3, seed=0)
     judged = [run.Answer(q.answer, grade.GOAL[q.kind]) for q in questions]

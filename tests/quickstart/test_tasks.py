@@ -9,7 +9,6 @@ from jitune.data.pipeline import load_examples
 from jitune.quickstart import tasks
 from jitune.quickstart.words import CATEGORIES, OPPOSITES
 
-pytestmark = pytest.mark.core
 TRAIN, TEST = tasks.write(6000, seed=3), tasks.write_test(20, seed=3)
 
 

@@ -4,8 +4,6 @@ import pytest
 
 from jitune.report import axes
 
-pytestmark = pytest.mark.core
-
 
 @pytest.mark.parametrize("low, high, whole, wanted", [
     (0, 12, False, [0, 2, 4, 6, 8, 10, 12]),

@@ -7,8 +7,6 @@ import pytest
 
 from jitune.report import axes, charts
 
-pytestmark = pytest.mark.core
-
 
 def values(figure: str) -> list[tuple[str, str]]:
     """(x, value) of the points that a chart holds, as they are written."""

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from jitune.report import curves
 from jitune.report.records import Records
 
@@ -21,7 +19,6 @@ PAIRS = {"loss": (0.69, 0.5), "margin": (0.0, 0.4), "eval_margin": (None, 0.3), 
          "rejected_reward": (0.0, -0.3), "grad_norm": (1.0, 2.0)}  # fmt: skip
 
 
-@pytest.mark.core
 def test_a_run_of_pairs_shows_margins_and_both_sides():
     found = titles("dpo", **PAIRS)
     assert found == ["Loss", "Margin of the rewards", "Pairs told apart", "Log-probability of answers", "Rewards",
@@ -32,7 +29,6 @@ def test_a_run_of_pairs_shows_margins_and_both_sides():
     assert all(word in text for word in ("wanted", "unwanted", "evaluation"))
 
 
-@pytest.mark.core
 def test_other_runs_show_what_they_have():
     assert titles(None, loss=(2.0, 1.0), accuracy=(0.1, 0.2)) == ["Loss", "Accuracy of the next token"]
     assert titles("distill", loss=(2.0, 1.0), divergence=(0.3, 0.2), nll=(2.0, 1.9), accuracy=(0.1, 0.2)) == [

@@ -7,8 +7,6 @@ import pytest
 from jitune.report.axes import WIDTH
 from jitune.report.heat import DARK, MOST, heat
 
-pytestmark = pytest.mark.core
-
 
 def darkness(figure: str) -> list[tuple[float, float]]:
     """(value, how dark) of each square."""

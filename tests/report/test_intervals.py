@@ -8,8 +8,6 @@ import pytest
 from jitune.report.axes import WIDTH
 from jitune.report.intervals import WIDE, Point, cut, intervals, width
 
-pytestmark = pytest.mark.core
-
 
 def ticks(figure: str) -> dict[str, float]:
     """Where the ticks stand."""

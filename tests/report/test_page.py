@@ -10,7 +10,6 @@ from markupsafe import Markup
 from jitune.report import page
 from tests.report.made_run import HOSTILE
 
-pytestmark = pytest.mark.core
 VOID = {"meta", "link", "br", "img"}
 
 

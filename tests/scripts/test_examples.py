@@ -62,7 +62,6 @@ def test_own_task(capsys, monkeypatch, tmp_path):
     assert re.search(r"^  capitals +accuracy .* 6 +\d$", out, re.MULTILINE), out
 
 
-@pytest.mark.core
 def test_own_filter(capsys, monkeypatch, tmp_path):
     folder = ROOT / "scripts" / "examples"
     monkeypatch.syspath_prepend(str(folder))
@@ -83,7 +82,6 @@ def test_own_filter(capsys, monkeypatch, tmp_path):
         ("exact", "duplicate", "r2"), ("rated", "rated_low", "r3"), ("empty", "not_available", "r4")]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts" / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_it_says_how_it_is_run(path):
     text = path.read_text()
@@ -91,7 +89,6 @@ def test_it_says_how_it_is_run(path):
     assert len(text.splitlines()) < 110
 
 
-@pytest.mark.core
 def test_own_method(capsys, monkeypatch, tmp_path):
     folder = ROOT / "scripts" / "examples"
     monkeypatch.syspath_prepend(str(folder))
@@ -117,7 +114,6 @@ def test_own_method(capsys, monkeypatch, tmp_path):
     assert len(teacher.asked) == 3
 
 
-@pytest.mark.core
 def test_own_verifier(capsys, monkeypatch):
     folder = ROOT / "scripts" / "examples"
     monkeypatch.syspath_prepend(str(folder))

@@ -12,7 +12,7 @@ from jitune import tree
 from jitune.models import decoder
 from jitune.models.config import ModelConfig
 from jitune.planning.count import count_products
-from jitune.transforms import chain, dora, lora, quantize
+from jitune.transforms import chain, dora, lora, prefix, prompt, quantize
 from jitune.transforms.weights import LINEAR
 from jitune.types import UserError
 from tests.references import CONFIGS
@@ -98,3 +98,20 @@ def test_dropout_of_factors_needs_its_key():
     dropped = [run(BATCH | {"key": jax.random.key(k)}) for k in (0, 0, 1)]
     np.testing.assert_array_equal(dropped[0], dropped[1])
     assert np.abs(dropped[0] - dropped[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("make", [prefix, prompt])
+def test_documents_behind_a_prefix_are_as_if_alone(make):
+    model, params = model_and_params()
+    transform = make(3, model=model)
+    pair, tokens = jax.jit(transform.init)(jax.random.key(1), params), np.zeros((3, 9), np.int32)
+    tokens[0] = BATCH["tokens"][0]
+    tokens[1, :5], tokens[2, :4] = tokens[0, :5], tokens[0, 5:]
+    segments = np.array([[1] * 5 + [2] * 4, [1] * 5 + [0] * 4, [1] * 4 + [0] * 5], np.int32)
+    run = jax.jit(lambda pair, batch: transform.apply(model).hidden(pair, batch))
+    found, routed = run(pair, {"tokens": tokens, "segment_ids": segments})
+    np.testing.assert_allclose(found[0, :5], found[1, :5], 1e-4, 2e-5)
+    np.testing.assert_allclose(found[0, 5:], found[2, :4], 1e-4, 2e-5)
+    assert routed.coef == np.float32(CONFIG.router_coef) and routed.load.shape == (2, CONFIG.num_experts)
+    plain, _ = jax.jit(model.hidden)(params, {"tokens": tokens, "segment_ids": segments})
+    assert np.abs(found[0] - plain[0]).max() > 1e-3

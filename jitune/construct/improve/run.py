@@ -291,4 +291,4 @@ def _suite(config: Any, model: Path) -> Any:
         return None
     from jitune.evals import during
 
-    return during.prepare(config.evals, weights.read_config(model).max_positions)
+    return during.prepare(config.evals, weights.read_config(model), longer="")

@@ -36,7 +36,7 @@ COUNTS = ("requests", "unique", "scored_tokens", "input_tokens", "score_slots", 
 
 
 def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0,
-                chat_template: str | None = None, kv_cache: str = "") -> Engine:  # fmt: skip
+                chat_template: str | None = None, kv_cache: str = "", *, longer: str = "") -> Engine:  # fmt: skip
     """The engine of a model.
 
     Args:
@@ -45,6 +45,7 @@ def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0
       max_length: tokens of a window, those that are trained in front included; 0: the model's context, at most 8192.
       chat_template: Jinja source in place of the tokenizer's own; `none`: conversations are written plainly.
       kv_cache: what answers are computed with, see `models.cache.KINDS`; scores know no cache.
+      longer: the option that would have lifted the limit of the context, which an error about it names.
 
     Raises:
       UserError: without a tokenizer, for a max_length beyond the context, or where nothing of it is left.
@@ -53,7 +54,7 @@ def open_engine(pretrained: Pretrained, batch_size: int = 8, max_length: int = 0
         raise UserError("evaluation needs a tokenizer, and the model has none; put its files beside its weights")
     context = pretrained.config.max_positions
     if max_length and context and max_length > context:
-        limits.check_length(max_length, pretrained.config, f"max_length={max_length}", option=limits.IN_COMMANDS)
+        limits.check_length(max_length, pretrained.config, f"max_length={max_length}", option=longer)
     taken, length = slots_in_front(pretrained.model), max_length or min(context or CONTEXT, CONTEXT)
     if length - taken < 2:
         raise UserError(f"max_length={length} leaves no room for a text: {taken} positions are trained ones in front")

@@ -17,6 +17,7 @@ from jitune import sharding
 from jitune.evals.engine import plan
 from jitune.evals.engine.score import knows_ends, score
 from jitune.generation.batches import power_of_two, round_up
+from jitune.generation.decode_loop import turning
 from jitune.types import Model, Params, UserError
 
 WIDTHS = (512, 2048)  # of rows, before the one of the whole context
@@ -27,7 +28,7 @@ SMALL, LARGE = (2048, 256), (16384, 1024)
 class Setup(NamedTuple):
     """How a model is asked. widths: of rows, ascending. tokens: of a batch. queries: whose logits exist at once.
 
-    shards: parts of a batch on the mesh. trees: whether the model knows of documents that share tokens.
+    shards: parts of a batch on the mesh. trees: whether documents may share tokens.
     """
 
     model: Model
@@ -45,12 +46,18 @@ class Setup(NamedTuple):
 
 
 def prepare(model: Model, params: Params, *, limit: int, tokens: int = 0, queries: int = 0) -> Setup:
-    """The setup of a model whose windows have at most `limit` inputs. tokens, queries: 0: by the kind of device."""
+    """The setup of a model whose windows have at most `limit` inputs. tokens, queries: 0: by the kind of device.
+
+    Documents share tokens where the model knows of it, and none of them can be so long that it turns its tokens another
+    way than a shorter one does (longrope).
+    """
     mesh = sharding.mesh_of(params)
     widths = (*(w for w in WIDTHS if 2 * w <= limit), round_up(limit, 128))
+    turn = turning(model) if model.init_cache else 0
+    trees = not turn or limit < turn
     usual = SMALL if jax.default_backend() == "cpu" else LARGE
     return Setup(model, params, mesh, widths, tokens or usual[0], queries or usual[1],
-                 sharding.batch_shards(mesh) if mesh else 1, knows_ends(model, params))  # fmt: skip
+                 sharding.batch_shards(mesh) if mesh else 1, trees and knows_ends(model, params))  # fmt: skip
 
 
 def score_windows(setup: Setup, windows: Sequence[plan.Window], *, name: Callable[[int], str],

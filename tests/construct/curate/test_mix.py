@@ -8,8 +8,6 @@ from jitune.construct.curate import mix
 from jitune.construct.curate.stage import Head
 from jitune.types import UserError
 
-pytestmark = pytest.mark.core
-
 
 def heads(**sizes):
     return [Head(f"{name}{i}", name) for name, size in sizes.items() for i in range(size)]

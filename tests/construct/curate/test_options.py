@@ -14,8 +14,6 @@ from jitune.types import UserError
 from tests.conftest import run_cli
 from tests.construct.curate.made import TOYS
 
-pytestmark = pytest.mark.core
-
 
 def test_every_stage_has_a_section_of_its_builders_options():
     config = configs.defaults()

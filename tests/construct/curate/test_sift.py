@@ -9,8 +9,6 @@ from jitune.data.record import Provenance, Record
 from jitune.types import UserError
 from tests.construct.curate import toy_stages as toys
 
-pytestmark = pytest.mark.core
-
 
 def record(id, text, question="Q en"):
     return Record(id, ({"role": "user", "content": question}, {"role": "assistant", "content": text}),

@@ -13,8 +13,6 @@ from tests.construct.improve.made import Told, config, solve
 from tests.construct.improve.test_judges import one
 from tests.construct.improve.test_stops import tune
 
-pytestmark = pytest.mark.core
-
 
 def test_a_round_that_curation_emptied_goes_on_when_what_was_lost_comes(toy_model, tmp_path, monkeypatch):
     monkeypatch.setattr("jitune.train.train", tune)

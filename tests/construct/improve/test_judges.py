@@ -8,8 +8,6 @@ from jitune.construct.improve.run import improve
 from tests.construct.improve.made import SUMS, Told, config, write
 from tests.construct.improve.test_stops import tune
 
-pytestmark = pytest.mark.core
-
 
 def one(call, made):
     """Answers a to d, which are worth 4, 3, 2, 1 points; after a round each judgement is a point lower."""

@@ -16,8 +16,6 @@ from jitune.generators.replay import Replay
 from jitune.types import UserError
 from tests.construct.improve.made import SUMS, write
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture
 def problems(tmp_path):

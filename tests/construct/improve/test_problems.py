@@ -12,7 +12,6 @@ ASK, SAID = {"role": "user", "content": "What is 2 + 3?"}, {"role": "assistant",
 MORE = {"role": "user", "content": "And 4 more?"}
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("record, asked, known, answered", [
     (Record("a", (ASK, SAID)), 1, "2+3=5, so 5", True),
     (Record("a", (ASK,), meta={"answer": 5}), 1, "5", False),
@@ -25,14 +24,12 @@ def test_an_answer_stands_behind_the_question_or_is_known_besides(record, asked,
     assert len(question(record)) == asked and reference(record) == known and is_answered(record) == answered
 
 
-@pytest.mark.core
 def test_a_text_and_its_completion():
     record = Record("a", text=(("2 + 3 =", 0.0), (" 5", 1.0)))
     assert question(record) == "2 + 3 =" and reference(record) == " 5" and is_answered(record)
     assert question(Record("a", text=(("2 + 3 = 5", 1.0),))) == ""
 
 
-@pytest.mark.core
 def test_spin_prefers_the_answer_behind_the_question_and_no_other(tmp_path):
     """What an assistant said before, or a result in the meta, is nothing to prefer: it is not asked."""
     earlier = Record("a", (ASK, SAID, MORE), meta={"answer": 9})

@@ -32,7 +32,6 @@ def rft(toy_model, tmp_path_factory):
     return improve(options, models=Told(options, log=log)), options, log
 
 
-@pytest.mark.core
 def test_two_rounds_of_rft_have_the_counts_of_their_seeds(rft):
     """Every problem has four samples, those of odd seeds wrong, the others one of two paths."""
     out, options, log = rft
@@ -55,7 +54,6 @@ def test_two_rounds_of_rft_have_the_counts_of_their_seeds(rft):
     assert len(log.read_text().splitlines()) == 2 * 8 * 4 + 3 * len(SUMS[8:])
 
 
-@pytest.mark.core
 def test_the_pool_is_the_data_and_the_paths_of_all_rounds_with_their_origin(rft):
     out, options, _ = rft
     pooled = records(out / "data.jsonl")
@@ -77,7 +75,6 @@ def test_the_pool_is_the_data_and_the_paths_of_all_rounds_with_their_origin(rft)
     assert {t["optimizer"]["learning_rate"] for t in trained} == {2e-5}
 
 
-@pytest.mark.core
 def test_a_run_that_is_done_pays_for_nothing_again_and_another_is_refused(rft):
     out, options, log = rft
     before, paid = {p: p.read_bytes() for p in out.rglob("*.json*") if "train" not in p.parts}, log.read_text()
@@ -94,7 +91,6 @@ def test_a_run_that_is_done_pays_for_nothing_again_and_another_is_refused(rft):
         improve(other, models=Told(other))
 
 
-@pytest.mark.core
 def test_one_of_several_processes_is_refused(toy_model, tmp_path, monkeypatch):
     options = config(toy_model, tmp_path, tmp_path / "out")
     monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
@@ -104,7 +100,6 @@ def test_one_of_several_processes_is_refused(toy_model, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.core
 def test_the_report_shows_every_round(rft):
     out, _, _ = rft
     page = (out / "report.html").read_text()
@@ -117,7 +112,6 @@ def test_the_report_shows_every_round(rft):
     assert [line.split()[0] for line in lines[1:4]] == ["0", "1", "2"]
 
 
-@pytest.mark.core
 def test_the_page_of_a_run_whose_answers_none_could_judge(rft):
     """Accuracies without a value: neither compared nor an error."""
     found = json.loads((rft[0] / "summary.json").read_text())
@@ -128,7 +122,6 @@ def test_the_page_of_a_run_whose_answers_none_could_judge(rft):
     assert table(found)
 
 
-@pytest.mark.core
 def test_a_first_round_without_data_is_one_error_with_counts(toy_model, tmp_path):
     options = config(toy_model, tmp_path, tmp_path / "out")
     lost = iter([Lost("failed", "503")] * 8)
@@ -228,7 +221,6 @@ def test_a_fall_in_accuracy_stops_the_rounds_and_the_best_model_is_final(toy_mod
     assert "No round is better" in (out / "report.html").read_text()
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("given, words", [
     ({"method": "rtf"}, "config.method='rtf' is not known"),
     ({"method": "tests.construct.improve.made:nowhere"}, "cannot be imported"),

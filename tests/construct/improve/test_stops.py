@@ -71,7 +71,6 @@ def tune(options, *, resume=False):
     os.replace(out / "metrics.jsonl.partial", out / "metrics.jsonl")
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("budgets", [(3, 5, 8, 50), (2, 13, 21, 34)])
 def test_interrupted_anywhere_it_ends_the_same(toy_model, tmp_path, monkeypatch, budgets):
     """Stopped again and again, so many answers and files further on each time, in turn."""

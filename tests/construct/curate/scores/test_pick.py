@@ -16,7 +16,6 @@ def reasons(values, **options):
     return [found and found.reason for found in pick(values, check_rule(Rule(**options), "ifd"), "ifd")]
 
 
-@pytest.mark.core
 def test_a_range_and_then_the_best():
     values = [0.9, 1.2, 0.4, NAN, 1.0, 0.9]
     assert reasons(values, max=1.0) == [None, "ifd_above", None, "no_score", None, None]
