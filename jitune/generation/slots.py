@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -126,18 +125,6 @@ class Device:
     def _rung(self, slots: int) -> int:
         """The smallest capacity that holds so many slots."""
         return next(c for c in self.shape.capacities if c >= slots)
-
-    def compile(self) -> None:
-        """Compiles, several at a time, what fills all rows at first and a group of them later."""
-        sizes = [(self.rows, 0), *((self.group, capacity) for capacity in self.shape.capacities)]
-
-        def fill(size) -> None:
-            with self._context():
-                self._prefill((), (), *size)
-
-        # Programs of several devices wait for each other, and must not be run at once.
-        with ThreadPoolExecutor(len(sizes) if not self.mesh or self.mesh.size == 1 else 1) as pool:
-            list(pool.map(fill, sizes))
 
     def start(self, entries: Sequence[Waiting]):
         """Fills the first rows with entries; nothing of what was there is kept. Returns their Block, on the host."""

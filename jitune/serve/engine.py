@@ -77,7 +77,6 @@ class Lane:
     def warm_up(self) -> None:
         """Runs every program once, on prompts of one token."""
         sizes = self.device.shape.capacities
-        self.device.compile()
         self.device.start(())
         for capacity in sizes:
             self.device.grow(capacity)
