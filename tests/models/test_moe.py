@@ -69,6 +69,23 @@ def test_products_by_groups_and_their_gradients(rows):
             np.testing.assert_allclose(a, b, 1e-5, 1e-4)
 
 
+def test_what_moves_may_change():
+    """In one process x moves alone, as under adapters, then the weights too: nothing is left over from another turn."""
+    x, w, sizes = jnp.ones((1, 6, 4)), jnp.arange(24.0).reshape(3, 4, 2), jnp.array([[2, 0, 4]], jnp.int32)
+
+    def plain(x, w):
+        return jnp.square(grouped.product(x, w, sizes, precision="highest")).sum()
+
+    def scanned(x, w):
+        layer = jax.checkpoint(lambda total, _: (total + plain(x + 0 * total, w), None))
+        return lax.scan(layer, 0.0, None, length=1)[0]
+
+    for first, second in ((scanned, plain), (plain, scanned)):
+        for function, moves in ((first, 0), (first, (0, 1)), (second, 0), (second, 1), (first, (0, 1)), (first, 0)):
+            jax.make_jaxpr(jax.grad(function, moves))(x, w)
+    jax.tree.map(np.testing.assert_array_equal, jax.grad(scanned, (0, 1))(x, w), jax.grad(plain, (0, 1))(x, w))
+
+
 BATCH = {"tokens": np.random.default_rng(0).integers(0, 64, (8, 16), np.int32),
          "segment_ids": np.ones((8, 16), np.int32)}  # fmt: skip
 BATCH["segment_ids"][1, :5] = 0
