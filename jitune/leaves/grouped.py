@@ -107,8 +107,8 @@ def _local(x, weights, sizes, precision):
 
 
 def _forward(x, weights, sizes, precision):
-    # x is kept for the weights' gradient alone, and weights for that of x. In place of what is not kept there is an empty
-    # array: jax takes the tree of residuals to be the same, whatever moves.
+    # x is kept for the weights' gradient alone, and weights for that of x. An empty array stands for what is not kept:
+    # jax takes the tree of residuals to be the same, whatever moves.
     empty = [jnp.zeros(0, a.value.dtype) for a in (x, weights)]
     kept = x.value if weights.perturbed else empty[0], weights.value if x.perturbed else empty[1], sizes.value
     return _local(x.value, weights.value, sizes.value, precision), kept
