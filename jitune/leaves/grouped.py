@@ -107,20 +107,22 @@ def _local(x, weights, sizes, precision):
 
 
 def _forward(x, weights, sizes, precision):
-    # Whether a gradient is asked for: of frozen weights none is taken.
-    kept = x.value if weights.perturbed else None, weights.value, sizes.value
-    return _local(x.value, weights.value, sizes.value, precision), (kept, x.perturbed)
+    # x is kept for the weights' gradient alone, and weights for that of x. An empty array stands for what is not kept:
+    # jax takes the tree of residuals to be the same, whatever moves.
+    empty = [jnp.zeros(0, a.value.dtype) for a in (x, weights)]
+    kept = x.value if weights.perturbed else empty[0], weights.value if x.perturbed else empty[1], sizes.value
+    return _local(x.value, weights.value, sizes.value, precision), kept
 
 
 def _backward(precision, kept, cotangent):
-    ((x, weights, sizes), moves), dx, dw = kept, None, None
+    (x, weights, sizes), dx, dw = kept, None, None
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None, None
-    if moves:
+    if weights.ndim == 3:
         dx = lax.platform_dependent(
             cotangent, weights, sizes, cpu=partial(_blocks, precision=precision, turned=True),
             default=partial(_ragged_turned, precision=precision))  # fmt: skip
-    if x is not None:
+    if x.ndim == 2:
         dw = lax.platform_dependent(
             x, cotangent, sizes, cpu=partial(_sum_blocks, dtype=weights.dtype, precision=precision),
             default=partial(_ragged_sums, dtype=weights.dtype, precision=precision))  # fmt: skip
