@@ -9,11 +9,13 @@ install "${EXTRAS:-test}"
 # Each worker takes a half of the files and helps the other at the end, so that what tests of a file share is made once.
 pytest=("$venv/bin/python" -m pytest -n "${WORKERS:-2}" --dist worksteal)
 if [ $# = 0 ]; then
-  # In two parts: every compiled program maps memory of its own, and Linux allows a process 65,530 maps.
-  first=(tests/construct tests/data tests/evals tests/generation tests/hub)
+  # In parts: every compiled program maps memory of its own, and Linux allows a process 65,530 maps.
+  first=(tests/construct tests/data tests/evals)
+  second=(tests/generation tests/generators tests/hub tests/models tests/serve)
   failed=0
   "${pytest[@]}" "${first[@]}" || failed=$?
-  "${pytest[@]}" tests "${first[@]/#/--ignore=}" || failed=$?
+  "${pytest[@]}" "${second[@]}" || failed=$?
+  "${pytest[@]}" tests "${first[@]/#/--ignore=}" "${second[@]/#/--ignore=}" || failed=$?
   exit "$failed"
 fi
 exec "${pytest[@]}" "$@"

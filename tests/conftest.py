@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +34,24 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 COLOURS = ("red", "green", "blue", "yellow", "brown", "white", "black", "grey", "orange", "violet")
 THINGS = ("house", "boat", "apple", "river", "mountain", "letter", "window", "garden", "bridge", "lamp")
+
+
+# Every compiled program maps memory of its own, and Linux allows a process 65,530 maps.
+MOST_MAPS = 45_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    """Forgets compiled programs where they are many; only tests that take a while compile some."""
+    found = yield
+    maps = Path("/proc/self/maps")
+    if time.monotonic() - item.started > 0.3 and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+    return found
+
+
+def pytest_runtest_setup(item):
+    item.started = time.monotonic()
 
 
 def once(tmp_path_factory, name: str, make) -> Path:

@@ -190,6 +190,7 @@ class Pool:
         # Whatever was asked for is not waited for after a failure.
         processes = list((getattr(self.executor, "_processes", None) or {}).values())
         results = getattr(self.executor, "_result_queue", None)
+        manager = getattr(self.executor, "_executor_manager_thread", None)
         self.executor.shutdown(wait=kind is None, cancel_futures=True)
         for process in processes if kind else ():
             process.kill()
@@ -197,6 +198,9 @@ class Pool:
             # A worker that died in the middle of a result leaves its reader waiting for the rest, here as well, until
             # nobody can write it.
             results._writer.close()
+        if kind and manager is not None:
+            # Else the interpreter's end may wake it by a pipe that it is just closing, which is a traceback.
+            manager.join(timeout=5)
 
 
 @contextmanager
