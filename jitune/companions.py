@@ -73,8 +73,7 @@ def find_teacher(config, *, patterns=None) -> Teacher:
 def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[int, str]:
     """(how many tokens teacher and student share, what is worth saying of them or "").
 
-    Raises UserError where they do not share all of them, or where rows are longer than the teacher's context, or own
-    answers than the student's.
+    Raises UserError where they do not share all of them, or where rows are longer than the teacher's context.
     """
     own = load_tokenizer(weights.resolve(teacher.adapter, peft.PATTERNS)) if teacher.adapter else None
     other, where = own or load_tokenizer(teacher.base), f"config.objective.teacher={teacher.path}"
@@ -83,10 +82,6 @@ def check_teacher(teacher: Teacher, tokenizer, model_config, config) -> tuple[in
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     limits.check_length(config.seq_len, teacher.config, f"{where}: config.seq_len={config.seq_len}")
-    room, new = model_config.max_positions, config.objective.max_new_tokens
-    if config.objective.on_policy and 0 < room <= new:
-        raise UserError(f"config.objective.max_new_tokens={new} leaves no room for a prompt in the student's "
-                        f"context of {room} tokens")
     return count, eos_note(tokenizer, other)
 
 

@@ -370,9 +370,12 @@ def test_own_answers_as_long_as_the_context_are_refused(distilled, toy_model, tm
     sizes = json.loads((student / "config.json").read_text())
     (student / "config.json").write_text(json.dumps({**sizes, "max_position_embeddings": 32}))
     config = copy_config(distilled, **{"model.path": str(student), "objective.on_policy": 1.0,
-                                       "objective.max_new_tokens": 32, "seq_len": 32})
-    with pytest.raises(UserError, match="max_new_tokens=32 leaves no room for a prompt in the student's context of 32"):
-        train(config)
+                                       "objective.max_new_tokens": 32})
+    for seq_len, line in ((64, "seq_len=64 is more than the model's context of 32"),
+                          (32, "max_new_tokens=32 leaves no room for a prompt in config.seq_len=32")):
+        config.seq_len = seq_len
+        with pytest.raises(UserError, match=line):
+            train(config)
     assert not Path(config.output_dir).exists()
 
 
