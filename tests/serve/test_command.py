@@ -67,6 +67,13 @@ def health(url):
     return httpx.get(url.replace("/v1", "/health")).json()
 
 
+def until(holds, seconds=60):
+    """Waits for what must come to hold."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+
+
 def test_from_start_to_end(started):
     """A model and its adapter answer; at Ctrl-C what can be is answered, and the rest is told that nothing comes."""
     process, lines, url = started
@@ -80,11 +87,9 @@ def test_from_start_to_end(started):
     assert base["system_fingerprint"] != poems["system_fingerprint"]
     with ThreadPoolExecutor(20) as pool:
         first = pool.submit(ask, url, new=150)
-        while not health(url)["running"]:
-            pass
+        until(lambda: first.done() or health(url)["running"])  # it may be through before it is seen
         many = [pool.submit(ask, url, n=16, stream=i % 2 == 0) for i in range(9)]
-        while health(url)["waiting"] < 120:
-            pass
+        until(lambda: health(url)["waiting"] >= 120)
         process.send_signal(signal.SIGINT)
         assert first.result().json()["usage"]["completion_tokens"] == 150
         late = [reply.result() for reply in many]
