@@ -1,5 +1,6 @@
 """Eight virtual CPU devices and products in full float32 for every test; small models made once."""
 
+import gc
 import json
 import os
 import subprocess
@@ -41,17 +42,19 @@ MOST_MAPS = 45_000
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item):
+def pytest_runtest_protocol():
     """Forgets compiled programs where they are many; only tests that take a while compile some."""
+    began = time.monotonic()
     found = yield
     maps = Path("/proc/self/maps")
-    if time.monotonic() - item.started > 0.3 and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+    if time.monotonic() - began > 0.3 and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
     return found
 
 
-def pytest_runtest_setup(item):
-    item.started = time.monotonic()
+def pytest_sessionfinish():
+    """What is left is not searched for garbage again and again: xdist interrupts a worker that takes long to end."""
+    gc.freeze()
 
 
 def once(tmp_path_factory, name: str, make) -> Path:

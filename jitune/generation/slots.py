@@ -183,7 +183,8 @@ class Device:
 class Rows:
     """Rows of a device that answer entries, which come (`put`) and go (`drop`) between any two steps.
 
-    live: {row: its entry}. Entries are `Waiting`; those that are done are handed back, and their rows are free.
+    live: {row: its entry}, another dict whenever it changes, for other threads to read. Entries are `Waiting`; those
+    that are done are handed back, and their rows are free.
     steady: entries come one by one rather than all at once, and a group of rows is filled even where none is live.
     turned: the rows of those that go through the model anew at the next step, see `decode_loop.turning`.
     """
@@ -209,7 +210,7 @@ class Rows:
             block, inside = self.device.refill(entries, places, self.extent())
         else:
             block, inside = self.device.start(entries), range(len(entries))
-        self.live.update(zip(places, entries, strict=True))
+        self.live = self.live | dict(zip(places, entries, strict=True))
         return self._feed(block, dict(zip(places, inside, strict=True)))
 
     def step(self, limit: int = BLOCK) -> list[Waiting]:
@@ -246,8 +247,9 @@ class Rows:
                 block = block._replace(left=np.where(np.arange(len(block.left)) == row, 1, block.left))
             entry.answer.take(block, row)
             if entry.answer.done:
-                done.append(self.live.pop(place))
-        return done
+                done.append(place)
+        left, self.live = self.live, {row: entry for row, entry in self.live.items() if row not in done}
+        return [left[place] for place in done]
 
     def _turns(self, entry: Waiting, block, row: int) -> bool:
         """Whether a row has come, with this block, to where it goes through the model anew."""

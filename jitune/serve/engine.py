@@ -71,6 +71,12 @@ class Lane:
         self.rows = Rows(self.device, steady=True)
 
     @property
+    def held(self) -> int:
+        """Entries with a row, or on their way to one, that are not done; for any thread."""
+        taken = self.taken  # before `live`: an entry is among those first
+        return sum(not entry.answer.done for entry in {id(e): e for e in (*taken, *self.rows.live.values())}.values())
+
+    @property
     def busy(self) -> bool:
         return bool(self.queue or self.rows.live)
 
@@ -117,7 +123,7 @@ class Lane:
                         self.model, self.params, [row.prompt], top=PROMPT_TOP if row.ask.top else 0, batch_size=1)
                 row.scores = found[row.ask.prompt]
             except UserError as error:
-                self.taken.remove(entry)
+                self.taken = [other for other in self.taken if other is not entry]
                 row.fail(str(error).removeprefix("prompt 1 of 1: "))
 
     def turn(self, shared: bool) -> int:
@@ -200,18 +206,18 @@ class Engine:
 
     def free(self, name: str) -> int:
         """Rows of a model that nobody has."""
-        lane = self.lanes[name]
-        return self.rows - len(lane.rows.live) - len(lane.taken)
+        return self.rows - self.lanes[name].held
 
     @property
     def waiting(self) -> int:
         """Rows that wait."""
-        return sum(len(lane.queue) for lane in self.lanes.values())
+        with self._changed:
+            return sum(len(lane.queue) for lane in self.lanes.values())
 
     @property
     def running(self) -> int:
         """Rows that are answered."""
-        return sum(len(lane.rows.live) + len(lane.taken) for lane in self.lanes.values())
+        return sum(lane.held for lane in self.lanes.values())
 
     @property
     def alive(self) -> bool:

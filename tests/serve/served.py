@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import socket
 import threading
 import time
 
@@ -60,20 +62,38 @@ class Server:
         self.engine.close()
 
     @contextlib.contextmanager
-    def slow(self, seconds):
-        """Every turn takes so long in here."""
-        originals = {name: lane.turn for name, lane in self.engine.lanes.items()}
+    def held(self, turns=0):
+        """No turn begins in here but as many as are let through: these at first, and more by `release(more)`."""
+        originals, gate = {name: lane.turn for name, lane in self.engine.lanes.items()}, threading.Semaphore(turns)
+        opened = threading.Event()
 
-        def late(turn):
-            return lambda shared: (time.sleep(seconds), turn(shared))[1]
+        def waits(turn):
+            def late(shared):
+                while not opened.is_set() and not gate.acquire(timeout=0.01):
+                    pass
+                return turn(shared)
+            return late
 
         for name, lane in self.engine.lanes.items():
-            lane.turn = late(originals[name])
+            lane.turn = waits(originals[name])
         try:
-            yield
+            yield gate.release
         finally:
+            opened.set()
             for name, lane in self.engine.lanes.items():
                 lane.turn = originals[name]
+
+    def rows(self):
+        """What the engine answers now."""
+        lanes = self.engine.lanes.values()
+        return [entry.answer for lane in lanes for entry in (*lane.taken, *lane.rows.live.values())]
+
+    def post(self, body):
+        """A connection on which a completion is asked for; to close it is to hang up."""
+        raw, head = json.dumps(body).encode(), b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+        connection = socket.create_connection(self.listener.getsockname())
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(raw) + raw)
+        return connection
 
     def wait(self, reached, seconds=20):
         """Until `reached(engine)`."""
