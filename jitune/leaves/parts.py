@@ -281,3 +281,8 @@ class Later(Leaf):
 
     def merge(self):
         return self.build().merge()
+
+
+def is_leaf(x: Any) -> bool:
+    """True for structured leaves, which are pytrees of several arrays."""
+    return isinstance(x, Leaf)
