@@ -57,7 +57,7 @@ class Remote:
         if not calls:
             return
         stop, done, told, threads = threading.Event(), SimpleQueue(), _Told(tell, proven), []
-        work = _worker(self.endpoint, purse, stop, keep)
+        work, waits = _worker(self.endpoint, purse, stop, keep), True
 
         def begin(count: int, numbers: Iterator[int], patient: bool) -> None:
             def serve() -> None:
@@ -79,13 +79,17 @@ class Remote:
                 if told.row >= IN_A_ROW:
                     stop.set()
         except KeyboardInterrupt:
+            waits = False  # but here, where another one is heard
+            stop.set()
             if self.say and (count := sum(thread.is_alive() for thread in threads)):
                 self.say(f"{count} calls are under way and may be paid for: their answers are waited for, "
                          f"{self.endpoint.timeout:g} s at most; once more ends it at once")
+            for thread in threads:
+                thread.join()
             raise
         finally:
             stop.set()
-            for thread in threads:
+            for thread in threads if waits else ():
                 thread.join()
         told.finish(self.endpoint)
 

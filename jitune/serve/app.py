@@ -19,6 +19,7 @@ import json
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from jitune.serve.reply import reply
 from jitune.serve.running import Running, ended, late
 
 MAX_BODY = 8 * 2**20  # bytes
+LINGER = 10.0  # seconds in which a client may send the rest of what is not taken
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def make_app(engine: Engine, models: Mapping[str, Served], options: Options) -> 
                 _let_in(request, options, app.state.stopping)
                 return await answer(request)
             except Refused as error:
+                if "Connection" in error.headers:
+                    await _linger(request)
                 return said(error)
             except ClientDisconnect:
                 return Response(status_code=499)  # which nobody hears
@@ -173,6 +177,16 @@ async def read_body(request: Any, most: int) -> Any:
     except ValueError as error:
         why = str(error) if isinstance(error, json.JSONDecodeError) else "it is no text in UTF-8, or has huge numbers"
         raise Refused(400, f"the request's body is not JSON: {why}", code="invalid_json") from None
+
+
+async def _linger(request: Any) -> None:
+    """Drops what is left of a body: a client that is hung up on while it sends would never see the reply."""
+    if "expect" in request.headers:  # it waits for the reply before it sends
+        return
+    with suppress(Exception):  # it is gone, takes too long, or has sent all
+        async with asyncio.timeout(LINGER):
+            async for _ in request.stream():
+                pass
 
 
 def _no_constant(name: str):

@@ -319,6 +319,32 @@ def test_whoever_stops_a_run_twice_waits_for_nothing(tmp_path):
     assert (calls, cached) == (24, 12)  # six answers, each asked for twice
 
 
+def test_the_second_stop_is_heard_while_the_first_one_is_told():
+    hold, said = threading.Event(), []
+
+    def say(what):
+        said.append(what)
+        raise KeyboardInterrupt
+
+    def tell(i, _):
+        while i and len(fake.requests) < 3:
+            time.sleep(0.005)
+        if i:
+            raise KeyboardInterrupt
+
+    with serve(lambda body: (body["messages"][0]["content"] in ("question 0", "question 1") or hold.wait(60)) and "x"
+               ) as fake:  # fmt: skip
+        source = open_generator({"model": "teacher", "base_url": fake.url, "concurrency": 1}, say=say).source
+        began = time.monotonic()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                source.ask(chats(9), Purse(), lambda *_: None, tell)
+            assert time.monotonic() - began < 30, "question 2 is not waited for"
+        finally:
+            hold.set()
+    assert "1 calls are under way" in said[0] and len(fake.requests) == 3
+
+
 @pytest.mark.parametrize("proven", [False, True])
 def test_what_goes_wrong_with_keeping_ends_it(proven):
     def keep(i, reply):

@@ -1,6 +1,8 @@
 """Bad requests: each gets the error that OpenAI's API would give, naming what was wrong, and the server goes on."""
 
 import json
+import socket
+import time
 
 import httpx
 import openai
@@ -111,6 +113,21 @@ BODIES = [(b"{", 400, "not JSON"), (b"", 400, "not JSON"), (b"[]", 400, "an arra
 def test_bodies_that_are_no_requests(server, body, status, words):
     reply = httpx.post(f"{server.url}/{CHAT}", content=body)
     assert reply.status_code == status and words in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("head, rest", [(b"", b" " * 2**20), (b"Expect: 100-continue\r\n", b"")])
+def test_who_sends_too_much_slowly_reads_why_all_the_same(server, head, rest):
+    with socket.create_connection(server.listener.getsockname()) as client:
+        client.settimeout(30)
+        client.sendall(b"POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n"
+                       % (CHAT.encode(), 9 * 2**20, head))
+        for _ in range(9 if rest else 0):  # what is hung up on would be reset by these
+            client.sendall(rest)
+            time.sleep(0.02)
+        found = b""
+        while part := client.recv(4096):
+            found += part
+    assert found.startswith(b"HTTP/1.1 413") and b"larger than 8 MiB" in found
 
 
 def test_a_body_without_a_length_is_counted_too(server):
