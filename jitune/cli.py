@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 
-from jitune import __version__, failures
+from jitune import __version__, cpu_threads, failures
 from jitune.commands import data, eval, export, generate, improve, init, judge, plan, quickstart, report, serve, train
 from jitune.types import FallsBack, UserError
 
@@ -25,6 +25,7 @@ COMMANDS = (quickstart, init, data, plan, train, generate, eval, judge, export, 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     open_streams()
+    cpu_threads.make_enough()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not getattr(arguments, "takes_config", False):

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jitune import tree
+from jitune import cpu_threads, tree
 from jitune.types import BATCH_AXES, MESH_AXES, UserError
 
 # For the decoder's layout: kernels are [in, out], stacked ones [layers, in, out].
@@ -54,6 +54,7 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, expert: int = 1
 
     Raises UserError where the sizes do not multiply to the number of devices.
     """
+    cpu_threads.make_enough(jax.config.jax_num_cpu_devices)
     devices = jax.devices() if devices is None else devices
     sizes = dict(zip(MESH_AXES, (data, fsdp, expert, context, tensor), strict=True))
     shape = describe(sizes, ", ", "=")

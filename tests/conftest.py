@@ -24,6 +24,10 @@ DIRECT = " --xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib").st
 QUICK = f"--xla_backend_optimization_level=0{DIRECT}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE} {QUICK}".strip()
 
+from jitune import cpu_threads
+
+cpu_threads.make_enough(8)  # imports no jax
+
 import jax
 import pytest
 from filelock import FileLock
@@ -130,5 +134,6 @@ def run_cli(*arguments, devices: int = 1, timeout: float = 300, **environment) -
     return subprocess.run(
         [sys.executable, "-m", "jitune", *map(str, arguments)],
         capture_output=True, text=True, timeout=timeout, cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        env={name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}  # the command's own choice
+        | {"XLA_FLAGS": flags, **environment},
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from jitune import cpu_threads
+
 
 def add(commands) -> None:
     """jitune quickstart"""
@@ -50,3 +52,4 @@ def use_cpu() -> None:
         # On a busy machine one device may reach a collective long after the other.
         patience = "--xla_cpu_collective_call_terminate_timeout_seconds=600 --xla_cpu_collective_timeout_seconds=600"
         os.environ["XLA_FLAGS"] = f"{flags} {patience} --xla_force_host_platform_device_count=2".strip()
+        cpu_threads.make_enough()
