@@ -11,11 +11,13 @@ from jitune.rules.bind import bind
 
 
 def inline(run, equation, *inputs):
+    """A jitted function, evaluated in place."""
     closed = equation.params["jaxpr"]
     return run.evaluate(closed.jaxpr, closed.consts, inputs)
 
 
 def remat(run, equation, *inputs):
+    """A checkpointed function, whose policy holds for what is computed with the leaves."""
     p = equation.params
     again = jax.checkpoint(lambda *inputs: run.evaluate(p["jaxpr"], (), inputs), policy=p["policy"],
                            prevent_cse=p["prevent_cse"])  # fmt: skip
@@ -23,6 +25,7 @@ def remat(run, equation, *inputs):
 
 
 def scan(run, equation, *inputs):
+    """A scan; leaves may be constants, carried as they are, or scanned over along their first axis."""
     p = equation.params
     consts, carry, xs = _scan_parts(p, inputs)
     for x in xs:
@@ -59,6 +62,7 @@ def _check_carry(before, after):
 
 
 def while_loop(run, equation, *inputs):
+    """A while loop, which carries leaves only as they are."""
     p = equation.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
 
@@ -74,6 +78,7 @@ def while_loop(run, equation, *inputs):
 
 
 def cond(run, equation, index, *inputs):
+    """Branches, which have to return leaves in one form."""
     def branch(closed):
         return lambda *inputs: run.evaluate(closed.jaxpr, closed.consts, inputs)
 

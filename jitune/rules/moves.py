@@ -10,6 +10,7 @@ from jitune.rules.bind import bind
 
 
 def static_slice(run, equation, x):
+    """A slice whose bounds are known."""
     p = equation.params
     strides = p["strides"] or (1,) * len(x.shape)
     sizes = [-(-(b - a) // s) for a, b, s in zip(p["start_indices"], p["limit_indices"], strides, strict=True)]
@@ -17,6 +18,7 @@ def static_slice(run, equation, x):
 
 
 def dynamic_slice(run, equation, x, *starts):
+    """A slice whose starts may be traced."""
     if not is_leaf(x):
         raise NoRule("")
     sizes = equation.params["slice_sizes"]
@@ -26,6 +28,7 @@ def dynamic_slice(run, equation, x, *starts):
 
 
 def split(run, equation, x):
+    """Parts along one axis."""
     axis, found, start = equation.params["axis"], [], 0
     for size in equation.params["sizes"]:
         starts = [start if i == axis else 0 for i in range(len(x.shape))]
@@ -53,12 +56,14 @@ def broadcast(run, equation, x, *sizes):
 
 
 def reshape(run, equation, x, *sizes):
+    """Another shape, as far as the leaf has a form for it."""
     if sizes or equation.params.get("dimensions") is not None:
         raise NoRule("")
     return x.reshape(tuple(equation.params["new_sizes"]))
 
 
 def cast(run, equation, x):
+    """Another floating dtype."""
     if not jnp.issubdtype(equation.params["new_dtype"], jnp.floating):
         raise NoRule("")
     return x.cast(equation.params["new_dtype"])
@@ -83,4 +88,5 @@ def transparent(run, equation, *inputs):
 
 
 def constraint(run, equation, x):
+    """A sharding constraint, which holds for the base of a leaf."""
     return x.with_base(lambda a: bind(equation, [a])[0])

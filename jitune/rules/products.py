@@ -12,6 +12,7 @@ from jitune.leaves.parts import Grouped, NoRule, Product, is_leaf
 
 
 def dot_general(run, equation, x, y):
+    """A product of a leaf with an array, over any axes."""
     (contract, batch), p = equation.params["dimension_numbers"], equation.params
     if is_leaf(x) and is_leaf(y):
         raise NoRule("both factors of the product are structured")
@@ -59,6 +60,7 @@ def grouped_product(run, equation, x, weight, sizes):
 
 
 def gather(run, equation, weight, index):
+    """A look-up of whole rows by their index."""
     p, n = equation.params, equation.params["dimension_numbers"]
     whole = [i for i, (a, b) in enumerate(zip(p["slice_sizes"], weight.shape, strict=True)) if a == b]
     axes = n.start_index_map

@@ -1,6 +1,7 @@
 """The engine without a web server: models that are out of the ordinary, each held against `generate`."""
 
 import queue
+import threading
 
 import jax
 import numpy as np
@@ -61,3 +62,20 @@ def test_rows_of_eight_devices_with_keys_and_values_in_8_bits():
     params = jax.device_put(base.params, sharding.shardings(base.params, mesh))
     assert {d for leaf in jax.tree.leaves(params) for d in leaf.devices()} == set(np.ravel(mesh.devices))
     check(base._replace(params=params), rows=8, kv_cache="int8")
+
+
+def test_a_row_counts_once_from_its_place_in_the_queue_to_its_last_token():
+    """Also while it is told of its first token, when it has a row and is on its way still."""
+    engine, counts, done = Engine({"m": twin.pretrained()}, rows=4, limit=LIMIT, queue=4), [], threading.Event()
+    engine.start()
+
+    def tell(row):
+        counts.append((engine.running, engine.free("m"), engine.waiting))
+        done.set() if row.done else None
+
+    try:
+        engine.submit("m", [engine.row("m", Ask((3, 4, 5), 20, GREEDY, stream=True, bias={0: -100.0}), tell)])
+        assert done.wait(60)
+    finally:
+        engine.close()
+    assert counts == [(1, 3, 0)] * (len(counts) - 1) + [(0, 4, 0)] and len(counts) > 2
