@@ -31,6 +31,11 @@ cpu_threads.make_enough(8)  # imports no jax
 import jax
 import pytest
 from filelock import FileLock
+from hypothesis import settings
+
+# Examples are drawn alike at every run; `--hypothesis-profile default` draws others.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "highest")
