@@ -7,6 +7,8 @@ Layers lie in stacks [layers, in, out]; a loop that cuts them out again for each
 on products where the cut is a copy, as it is on CPUs. The function is traced, and the equations that only move
 parameters are taken out of its jaxpr, so that it holds for any model and for structured weights alike.
 
+Matrices that are multiplied with one row are laid for that, see `laid`; not on a mesh of several devices.
+
 Experts stay where they are: of their matrices few are read for a token, and each is one stretch of the stack. A layer
 of them is a `Stacked` leaf, so that neither a copy of all of them is kept nor one of a layer's is made.
 """
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jitune import structured
+from jitune import laid, structured
 from jitune.leaves import grouped
 from jitune.leaves.parts import Grouped, Leaf
 
@@ -48,22 +50,24 @@ jax.tree_util.register_dataclass(Stacked, data_fields=("array",), meta_fields=("
 
 @dataclass(frozen=True)
 class Prepared:
-    """Parameters as `call` takes them. pieces: arrays; keys: what each was made by; origin: (tree, shapes and dtypes)
-    of the parameters."""
+    """Parameters as `call` takes them. pieces: arrays, and experts as `Stacked`; keys: what each was made by; laid:
+    where each lies in the pieces; origin: (tree, shapes and dtypes) of the parameters."""
 
     pieces: tuple
     keys: tuple
+    laid: tuple
     origin: Any
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each is, and
-    of its layer, None for all of them."""
+    """What `move` gives. pieces: arrays, None for parameters as they are; places: the number of the leaf each of those
+    is, and of its layer, None for all of them, or None for an array; the rest as in Prepared."""
 
     pieces: tuple
     keys: tuple
     places: tuple
+    laid: tuple
     origin: Any
 
     def beside(self, params) -> Prepared:
@@ -71,11 +75,11 @@ class Moved:
         leaves = jax.tree.leaves(params)
         pieces = (x if x is not None else leaves[place[0]] if place[1] is None else Stacked(leaves[place[0]], place[1])
                   for x, place in zip(self.pieces, self.places, strict=True))  # fmt: skip
-        return Prepared(tuple(pieces), self.keys, self.origin)
+        return Prepared(tuple(pieces), self.keys, self.laid, self.origin)
 
 
-jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("keys", "origin"))
-jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("keys", "places", "origin"))
+jax.tree_util.register_dataclass(Prepared, data_fields=("pieces",), meta_fields=("keys", "laid", "origin"))
+jax.tree_util.register_dataclass(Moved, data_fields=("pieces",), meta_fields=("keys", "places", "laid", "origin"))
 
 
 class _Part(NamedTuple):
@@ -94,8 +98,12 @@ def move(function: Callable, params: Any, *args) -> Moved:
     closed, _, moves, rest, keys = _split(function, origin, args)
     place = {v: (i, None) for i, v in enumerate(moves.invars)} | _experts(moves, rest)
     found = structured.evaluate(moves, closed.consts, leaves)
-    pieces = tuple(None if v in place else x for v, x in zip(moves.outvars, found, strict=True))
-    return Moved(pieces, keys, tuple(place.get(v) for v in moves.outvars), origin)
+    found = [None if v in place else x for v, x in zip(moves.outvars, found, strict=True)]
+    copies = {i: v for i, v in enumerate(moves.outvars) if v not in place}
+    groups = [] if grouped.mesh_axes() else laid.choose(rest.eqns, copies)
+    pieces, where = laid.lay(found, groups)
+    places = {p.array: place.get(v) for v, p in zip(moves.outvars, where, strict=True)}
+    return Moved(tuple(pieces), keys, tuple(places[i] for i in range(len(pieces))), tuple(where), origin)
 
 
 def call(function: Callable, params: Any, *args) -> Any:
@@ -106,10 +114,10 @@ def call(function: Callable, params: Any, *args) -> Any:
     if not isinstance(params, Prepared):
         return function(params, *args)
     closed, tree, _, rest, keys = _split(function, params.origin, args)
-    there = dict(zip(params.keys, params.pieces, strict=True))
+    there = dict(zip(params.keys, laid.take(params.pieces, params.laid), strict=True))
     if missing := sum(key not in there for key in keys):
         raise ValueError(f"{missing} of {len(keys)} pieces of the parameters were not prepared for this function")
-    pieces = [there[key] for key in keys]
+    pieces = laid.cut_out(rest.eqns, rest.invars[: len(keys)], [there[key] for key in keys])
     return tree.unflatten(structured.evaluate(rest, closed.consts, [*pieces, *jax.tree.leaves(args)]))
 
 

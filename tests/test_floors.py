@@ -15,7 +15,7 @@ FLOORS = (
      "sharding",
      "leaves.parts", "leaves.grouped", "leaves.factored", "leaves.rows", "leaves.quantized",
      "rules.bind", "rules.products", "rules.moves", "rules.control", "rules.table", "structured",
-     "hoist",
+     "laid", "hoist",
      "host_memory",
      "models.family", "models.presets", "models.families", "models.keys", "models.rope", "models.config",
      "models.names",

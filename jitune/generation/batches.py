@@ -196,8 +196,10 @@ def _run(model, params, batch: Prompts, mesh, max_new_tokens, sampling, stop_ids
     context = (lambda: jax.set_mesh(mesh)) if mesh else nullcontext
     with context():
         batch, seed = sharding.put_whole(batch, mesh), np.uint32(sampling.seed)
-        state, block = decode_loop.prefill(params, batch, seed, ids, capacity=capacity, kv_cache=kv_cache, **options)
-        params = decode_loop.prepare(params, state, model=model) if max_new_tokens > 1 else params
+        cache = {"capacity": capacity, "kv_cache": kv_cache}
+        if max_new_tokens > 1:
+            params = decode_loop.prepare(params, model=model, rows=batch.left.shape[0], **cache)
+        state, block = decode_loop.prefill(params, batch, seed, ids, **cache, **options)
     while True:
         stopped = yield jax.device_get(block)
         with context():

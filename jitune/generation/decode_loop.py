@@ -1,11 +1,12 @@
 """The decode loop on the device: prompts into a KV cache, then one token after another, in blocks.
 
+    params = prepare(params, model=model, rows=8, capacity=128)
     state, block = prefill(params, prompts, seed, stop_ids, model=model, sampling=sampling, capacity=128)
     state = state._replace(cache=grow(state.cache, 128))
     state, block = decode(params, state, stop_ids, stopped, limit, model=model, sampling=sampling)
 
-Each is compiled once for a `Model` object, a shape of prompts or cache, and a `Sampling`. A model is used
-through its functions only; params are whatever they take.
+The first may be left out. The others are compiled once for a `Model` object, a shape of prompts or cache, and a
+`Sampling`. A model is used through its functions only; params are whatever they take.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
 
     def advance(i, carry):
         part = {k: jax.lax.dynamic_slice_in_dim(v, i * chunk, chunk, axis=1) for k, v in batch.items()}
-        hidden, cache = model.hidden(params, part, carry[1])
+        hidden, cache = hoist.call(model.hidden, params, part, carry[1])
         return hidden[:, -1], pin(cache)
 
     first, kind = 0 if first is None else first, (kv_cache,) if kv_cache else ()
@@ -144,7 +145,7 @@ def prefill(params, prompts: Prompts, seed, stop_ids, first=None, *, model: Mode
         last = jnp.zeros(last.shape, last.dtype)
     if width > chunk:  # the model stands in the program once, where it can
         last, cache = jax.lax.fori_loop(first, width // chunk, advance, (last, cache))
-    logits = model.unembed(params, last)
+    logits = hoist.call(model.unembed, params, last)
     seen = None
     if sampling.repetition_penalty != 1 or prompts.controls is not None:
         seen = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], prompts.tokens].max(positions >= 0)
@@ -174,24 +175,36 @@ def advance(model: Model, params, batch, cache):
     return model.unembed(params, hidden[:, -1]), cache
 
 
-def prepare(params, state: State, *, model: Model) -> Any:
-    """Parameters for many calls of `decode`, with states of any size.
+def prepare(params, *, model: Model, rows: int, capacity: int, kv_cache: str = "", tokens: int = 1) -> Any:
+    """Parameters for many calls of `prefill` and `decode`, with states of any size.
 
-    On a CPU the layers are cut out of their stacks, which takes as much memory again, but for experts; elsewhere a cut
-    costs nothing, and where memory is short these are the parameters as they are. So they are in a run of several
-    processes, which must not decide differently.
+    On a CPU the layers are cut out of their stacks, which takes as much memory again, but for experts; and where one
+    row has one token, matrices are laid for that. Elsewhere a cut costs nothing, and where memory is short these are
+    the parameters as they are. So they are in a run of several processes, which must not decide differently.
+
+    rows, tokens: how many most calls have, and of each row; capacity, kv_cache: as for `prefill`.
     """
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return params
-    copies = jax.tree.leaves(jax.eval_shape(partial(_cut, model=model), params, state).pieces)
+    cut = partial(_cut, model=model, rows=rows, capacity=capacity, kv_cache=kv_cache, tokens=tokens)
+    copies = jax.tree.leaves(jax.eval_shape(cut, params).pieces)
     if 2 * sum(x.size * x.dtype.itemsize for x in copies) > host_memory.available():
         return params
-    return _cut(params, state, model=model).beside(params)
+    return cut(params).beside(params)
 
 
-@partial(jax.jit, static_argnames="model")
-def _cut(params, state: State, *, model: Model):
-    return hoist.move(partial(advance, model), params, _next(state), state.cache)
+@partial(jax.jit, static_argnames=("model", "rows", "capacity", "kv_cache", "tokens"))
+def _cut(params, *, model: Model, rows: int, capacity: int, kv_cache: str, tokens: int):
+    batch = dict.fromkeys(("tokens", "segment_ids", "positions"), jnp.ones((rows, tokens), jnp.int32))
+    cache = jax.eval_shape(lambda: model.init_cache(rows, capacity, *([kv_cache] if kv_cache else [])))
+    kinds = [cache]
+    if isinstance(cache, Unfilled):  # its first call reads what no other does
+        kinds.append(jax.eval_shape(model.hidden, params, batch, cache)[1])
+
+    def calls(params, batch, *kinds):
+        return [advance(model, params, batch, cache) for cache in kinds]
+
+    return hoist.move(calls, params, batch, *kinds)
 
 
 def _next(state: State) -> dict[str, Any]:

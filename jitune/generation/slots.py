@@ -116,8 +116,11 @@ class Device:
         first = np.int32((batch.tokens.shape[1] - batch.lengths.max()) // chunk)
         used = batch.tokens.shape[1] - int(first) * chunk
         seed, capacity = np.uint32(self.sampling.seed), self._rung(max(used, least))
+        if self.prepared is None:
+            self.prepared = decode_loop.prepare(self.params, model=self.model, rows=self.rows, capacity=capacity,
+                                                kv_cache=self.kv_cache)  # fmt: skip
         state, block = decode_loop.prefill(
-            self.params, sharding.put_whole(batch, self.mesh), seed, self.ids, first, chunk=chunk,
+            self.prepared, sharding.put_whole(batch, self.mesh), seed, self.ids, first, chunk=chunk,
             capacity=capacity, top=self.top, kv_cache=self.kv_cache, **self.options,
         )  # fmt: skip
         return state, block, used
@@ -131,7 +134,6 @@ class Device:
         with self._context():
             self.state, block, self.used = self._prefill(entries, range(len(entries)), self.rows)
             self.capacity = self._rung(self.used)
-            self.prepared = self.prepared or decode_loop.prepare(self.params, self.state, model=self.model)
             return jax.device_get(block)
 
     def refill(self, entries: Sequence[Waiting], places: Sequence[int], extent: int, *, least: int = 0):

@@ -235,14 +235,14 @@ def _blocks(target, draft, mesh, batch: Prompts, max_new_tokens, seed, stop_ids,
     with context():
         batch, seed = sharding.put_whole(batch, mesh), np.uint32(seed)
         shared = {"capacity": capacity, "kv_cache": kv_cache}
-        options = {"model": target.model, "sampling": setup.sampling, "top": setup.top, **shared}
-        state, block = decode_loop.prefill(target.params, batch, seed, ids, **options)
-        options = {"model": draft.model, "sampling": GREEDY, **shared}  # what the draft draws here is not used
-        other, _ = decode_loop.prefill(draft.params, batch, seed, ids, **options)
-        params, draft_params = target.params, draft.params
+        params, draft_params, rows = target.params, draft.params, batch.left.shape[0]
         if max_new_tokens > 1:
-            params = decode_loop.prepare(params, state, model=target.model)
-            draft_params = decode_loop.prepare(draft_params, other, model=draft.model)
+            params = decode_loop.prepare(params, model=target.model, rows=rows, tokens=setup.k + 1, **shared)
+            draft_params = decode_loop.prepare(draft_params, model=draft.model, rows=rows, **shared)
+        options = {"model": target.model, "sampling": setup.sampling, "top": setup.top, **shared}
+        state, block = decode_loop.prefill(params, batch, seed, ids, **options)
+        options = {"model": draft.model, "sampling": GREEDY, **shared}  # what the draft draws here is not used
+        other, _ = decode_loop.prefill(draft_params, batch, seed, ids, **options)
         pair = speculative_loop.join(state, other, batch)
     used = extent = width
     while True:

@@ -57,9 +57,9 @@ def _jitted(*options):
 
 
 def mesh_axes() -> dict[str, int]:
-    """The mesh that is set, as {axis: size}; empty without one that has the axes of rows."""
+    """The mesh that is set, as {axis: size}; empty without one that has the axes of rows, or of one device."""
     mesh = jax.sharding.get_abstract_mesh()
-    shape = dict(mesh.shape) if not mesh.empty else {}
+    shape = dict(mesh.shape) if not mesh.empty and mesh.size > 1 else {}
     return shape if set(ROWS) <= shape.keys() else {}
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jitune.models import cache as caches
 from jitune.models.attention import LOWEST
@@ -123,16 +124,29 @@ def _cap(scores, softcap: float):
     return softcap * jnp.tanh(scores / softcap) if softcap else scores
 
 
-# For one query, sums over the cache as it lies: before a product of matrices XLA copies it, transposed.
+# For one query all heads are one product over the cache as it lies, [slots, kv_heads * d], though of its results only
+# those of a head's own keys are used: a product for each head reads a copy of the cache, which XLA makes transposed.
 def _scores(q, k, t: int) -> jax.Array:
     """[batch, kv_heads, n, d] x [batch, s, kv_heads, d] -> [batch, kv_heads, n, s] float32."""
-    if t == 1:
-        return jnp.moveaxis((q[:, None].astype(jnp.float32) * k[:, :, :, None]).sum(-1), 1, 3)
-    return jnp.einsum("bknd,bskd->bkns", q, k, preferred_element_type=jnp.float32)
+    if t > 1:
+        return jnp.einsum("bknd,bskd->bkns", q, k, preferred_element_type=jnp.float32)
+    b, s, kv_heads, d = k.shape
+    alone = jnp.where(_own(kv_heads), q[:, :, :, None], 0).reshape(b, -1, kv_heads * d)
+    scores = jnp.einsum("bhw,bsw->bhs", alone, k.reshape(b, s, -1), preferred_element_type=jnp.float32)
+    return scores.reshape(b, kv_heads, -1, s)
 
 
 def _mix(shares, v, t: int) -> jax.Array:
     """[batch, kv_heads, n, s] float32 x [batch, s, kv_heads, d] -> [batch, kv_heads, n, d] float32."""
-    if t == 1:
-        return (jnp.moveaxis(shares, 3, 1)[..., None] * v[:, :, :, None]).sum(1)
-    return jnp.einsum("bkns,bskd->bknd", shares.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    shares = shares.astype(v.dtype)
+    if t > 1:
+        return jnp.einsum("bkns,bskd->bknd", shares, v, preferred_element_type=jnp.float32)
+    b, s, kv_heads, d = v.shape
+    mixed = jnp.einsum("bhs,bsw->bhw", shares.reshape(b, -1, s), v.reshape(b, s, -1),
+                       preferred_element_type=jnp.float32)  # fmt: skip
+    return jnp.where(_own(kv_heads), mixed.reshape(b, kv_heads, -1, kv_heads, d), 0).sum(3)
+
+
+def _own(kv_heads: int):
+    """Which of the keys' heads a query's is: [1, kv_heads, 1, kv_heads, 1]."""
+    return np.eye(kv_heads, dtype=bool)[None, :, None, :, None]

@@ -1,12 +1,13 @@
 """Decoding: the same tokens at any batch size, in batches and in a queue; ropes that turn; few programs."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from jitune import hoist, tree
+from jitune import hoist, sharding, tree
 from jitune.generation import batches, decode_loop, slots
 from jitune.generation.batches import Answer, pad, pad_stops, queue_shape
 from jitune.generation.generate import generate, stream
@@ -87,7 +88,7 @@ def test_structured_weights_at_any_batch_size(mixed):
     batch = pad(prompts[:2], [0, 1], 2, 8, 0)
     options = {"model": tuned, "sampling": GREEDY}
     state, _ = decode_loop.prefill(pair, batch, np.uint32(0), pad_stops(()), capacity=128, **options)
-    prepared = decode_loop.prepare(pair, state, model=tuned)
+    prepared = decode_loop.prepare(pair, model=tuned, rows=2, capacity=128)
     assert isinstance(prepared, hoist.Prepared)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(pair))
     assert sum(x.size * x.dtype.itemsize for x in prepared.pieces) <= size
@@ -99,8 +100,14 @@ def test_structured_weights_at_any_batch_size(mixed):
     np.testing.assert_allclose(cut.logprobs, whole.logprobs, atol=1e-6)
 
 
-def test_experts_stay_in_their_stacks():
+@pytest.mark.parametrize("on_mesh", [False, True], ids=["alone", "on a mesh of one device"])
+def test_experts_stay_in_their_stacks(on_mesh):
     """Neither a copy of them is kept beside the parameters, nor one of a layer's made for a token."""
+    with jax.set_mesh(sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])) if on_mesh else nullcontext():
+        _experts_stay_in_their_stacks()
+
+
+def _experts_stay_in_their_stacks():
     model, params, config = toys.tiny("qwen3_moe")
     tuned = lora(2, 4, init="gaussian").apply(model)
     frozen, trainable = jax.jit(lora(2, 4, init="gaussian").init)(jax.random.key(0), params)
@@ -109,7 +116,7 @@ def test_experts_stay_in_their_stacks():
     state, _ = decode_loop.prefill(
         pair, pad(toys.prompts_of((9, 4)), [0, 1], 2, 8, 0), np.uint32(0), pad_stops(()), capacity=128, **options
     )
-    prepared = decode_loop.prepare(pair, state, model=tuned)
+    prepared = decode_loop.prepare(pair, model=tuned, rows=2, capacity=128)
     stacks = [x.array for x in prepared.pieces if isinstance(x, hoist.Stacked)]
     experts = [x for path, x in tree.flatten(frozen).items() if "experts" in path and x.size > 1000]
     assert [sum(x is kernel for x in stacks) for kernel in experts] == [config.num_layers] * 3

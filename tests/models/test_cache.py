@@ -149,10 +149,11 @@ def test_a_model_says_what_it_keeps():
 
 @pytest.mark.parametrize(("used", "queries"), [(1, 1), (128, 1), (129, 1), (300, 1), (128, 128), (300, 40)])
 @pytest.mark.parametrize("window", [None, 50])
-def test_queries_of_a_cache_see_what_it_holds(used, queries, window):
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_queries_of_a_cache_see_what_it_holds(used, queries, window, kv_heads):
     keys = jax.random.split(jax.random.key(0), 3)
     q = jax.random.normal(keys[0], (3, queries, 4, 8))
-    k, v = (jax.random.normal(key, (3, 384, 2, 8)) for key in keys[1:])
+    k, v = (jax.random.normal(key, (3, 384, kv_heads, 8)) for key in keys[1:])
     # Rows that are padded on the left: not at all, by half of what is there before, so far that all of that is padding.
     before = used - queries
     front = jnp.asarray([0, before // 2, before])[:, None]
